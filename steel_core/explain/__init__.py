@@ -1,0 +1,1 @@
+"""Explainers: raw signed attributions; `steel_core.render` turns them into pictures."""

@@ -1,0 +1,1 @@
+"""Backbones, their shared interface, and checkpoints."""

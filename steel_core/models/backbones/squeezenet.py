@@ -1,0 +1,51 @@
+"""SqueezeNet 1.1 without its last three fire modules, with a 1x1 convolution and a global average as head.
+
+The reduction is the one of the Severstal interpretability study: 0.23 million weights, a 12 x 12 grid of evidence for a
+200 x 200 image. The head has no ReLU behind its convolution, so a logit can be negative and Grad-CAM can be signed.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torchvision.models import squeezenet1_1
+
+from steel_core.models.base import BACKBONES, BackboneConfig, Classifier
+
+_STAGES = 10  # features[:10] ends with the fifth of eight fire modules
+
+
+@BACKBONES.register("squeezenet-reduced")
+class ReducedSqueezeNet(Classifier):
+    """Reduced SqueezeNet 1.1 (Iandola et al., arXiv:1602.07360, 2016).
+
+    Args:
+        classes: number of classes K.
+        dropout: share of the last features dropped while training.
+    """
+
+    config: ClassVar[BackboneConfig] = BackboneConfig(
+        title="SqueezeNet 1.1, reduced",
+        source="Iandola et al., SqueezeNet, arXiv:1602.07360, 2016; without the last three fire modules",
+        cam_layer="features",
+        min_size=17,
+        linear_head=True,
+    )
+
+    def __init__(self, classes: int, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.features = squeezenet1_1(weights=None).features[:_STAGES]
+        for module in self.features.modules():
+            if isinstance(module, nn.ReLU):
+                module.inplace = False
+        width = self.features[-1].expand1x1.out_channels + self.features[-1].expand3x3.out_channels
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Conv2d(width, classes, kernel_size=1)
+        nn.init.normal_(self.head.weight, std=0.01)
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits (N, K) of normalised images (N, 3, H, W)."""
+        return self.head(self.dropout(self.features(inputs))).mean(dim=(2, 3))

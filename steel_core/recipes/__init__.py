@@ -1,0 +1,1 @@
+"""Runnable recipes that read from top to bottom: train, cross-validate, evaluate."""

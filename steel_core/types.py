@@ -1,0 +1,196 @@
+"""Frozen result types that travel between the library, the command line and the dashboard.
+
+Legend of shapes: N images, C channels, H rows, W columns, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+REFER = "refer"
+"""Outcome of a prediction that a person must decide."""
+
+CLEAR = "clear"
+"""Label of a sheet without defects."""
+
+DEFECT = "defect"
+"""Label of a defective sheet in the binary view."""
+
+# ITU-R BT.601 luma, the weights that Pillow, OpenCV and most cameras use for grey.
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class SteelImage:
+    """A decoded picture, scaled to the full range of its type.
+
+    Attributes:
+        pixels: (H, W) grey or (H, W, 3) RGB; uint8, or uint16 where the source held more than 8 bits. 0 is black and
+            the largest value of the type is white, whatever the bit depth of the source was.
+        name: base name of the file, for messages and exports.
+        sha256: hash of the file's bytes, in hexadecimal.
+        note: what was assumed or done while decoding ("12 bits a pixel assumed", "rotated as its EXIF tag says"),
+            empty if nothing.
+    """
+
+    pixels: npt.NDArray[Any]
+    name: str
+    sha256: str
+    note: str = ""
+
+    @property
+    def height(self) -> int:
+        """Rows, in pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Columns, in pixels."""
+        return int(self.pixels.shape[1])
+
+    def grey(self) -> npt.NDArray[np.float32]:
+        """Luminance (ITU-R BT.601) as float32 (H, W) in 0 to 1."""
+        scaled = self.pixels.astype(np.float32) / np.float32(np.iinfo(self.pixels.dtype).max)
+        return scaled if scaled.ndim == 2 else scaled @ _LUMA
+
+    def display(self) -> npt.NDArray[np.uint8]:
+        """The picture as uint8, (H, W) or (H, W, 3), for a screen."""
+        if self.pixels.dtype == np.uint8:
+            return self.pixels
+        return (self.pixels >> 8).astype(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An axis-aligned box in pixels, half open: columns xmin to xmax - 1, rows ymin to ymax - 1, counted from 0."""
+
+    label: str
+    xmin: int
+    ymin: int
+    xmax: int
+    ymax: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row of a data set's index. Nothing is read from disk until it is asked for.
+
+    Attributes:
+        path: where the image lies.
+        labels: class names; empty if unlabelled, several where an image holds several defect types.
+        split: "train", "val", "test", or "" where no split was made.
+        group: samples of one group (near-duplicates, crops of one strip) never lie in two splits.
+        source: where the sample came from (a data set's name, a coil, a camera).
+        boxes: annotation file with boxes, if any.
+        mask: PNG mask, if any.
+        mask_classes: class name of each non-zero mask value.
+    """
+
+    path: Path
+    labels: tuple[str, ...] = ()
+    split: str = ""
+    group: str = ""
+    source: str = ""
+    boxes: Path | None = None
+    mask: Path | None = None
+    mask_classes: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The first label, or "" if unlabelled."""
+        return self.labels[0] if self.labels else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a checkpoint says about one image.
+
+    Attributes:
+        name: base name of the image.
+        pred: class with the largest probability.
+        outcome: `pred`, or "refer" where its probability is below the stored threshold of that class.
+        probs: calibrated probability of each class, in the checkpoint's order.
+        logits: (K,) float32, before temperature.
+        threshold: the stored threshold of `pred`.
+        image_sha256: hash of the image's bytes.
+        checkpoint: hash of the checkpoint's weights and card.
+        note: what was assumed while reading or resizing the image.
+    """
+
+    name: str
+    pred: str
+    outcome: str
+    probs: dict[str, float]
+    logits: npt.NDArray[np.float32]
+    threshold: float
+    image_sha256: str
+    checkpoint: str
+    note: str = ""
+
+    @property
+    def confidence(self) -> float:
+        """Calibrated probability of `pred`."""
+        return self.probs[self.pred]
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary that `json` can write."""
+        return {
+            "file": self.name,
+            "pred": self.pred,
+            "outcome": self.outcome,
+            "probs": self.probs,
+            "threshold": self.threshold,
+            "image_sha256": self.image_sha256,
+            "checkpoint": self.checkpoint,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """Raw signed evidence for one class in one image, with everything needed to make it again.
+
+    Attributes:
+        values: (H, W) float32 on the grid of the model's input, summed over channels. Positive argues for the target,
+            negative against it. Never normalised: `render.py` alone turns it into a picture.
+        method: name in the registry of explainers.
+        target: class that is explained.
+        layer: layer the method reads, or "" if it reads none.
+        baseline: what the method compares with, or "" if nothing.
+        parameters: the method's settings.
+        seed: seed of its random numbers; None if it uses none.
+        image_sha256: hash of the image's bytes.
+        checkpoint: hash of the checkpoint.
+        seconds: wall-clock time it took.
+    """
+
+    values: npt.NDArray[np.float32]
+    method: str
+    target: str
+    layer: str
+    baseline: str
+    parameters: dict[str, Any]
+    seed: int | None
+    image_sha256: str
+    checkpoint: str
+    seconds: float = 0.0
+
+    def provenance(self) -> dict[str, Any]:
+        """All but the values, as a dictionary that `json` can write."""
+        return {
+            "method": self.method,
+            "target": self.target,
+            "layer": self.layer,
+            "baseline": self.baseline,
+            "parameters": self.parameters,
+            "seed": self.seed,
+            "image_sha256": self.image_sha256,
+            "checkpoint": self.checkpoint,
+            "seconds": round(self.seconds, 3),
+            "shape": list(self.values.shape),
+        }
