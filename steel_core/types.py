@@ -56,7 +56,7 @@ class SteelImage:
     def grey(self) -> npt.NDArray[np.float32]:
         """Luminance (ITU-R BT.601) as float32 (H, W) in 0 to 1."""
         scaled = self.pixels.astype(np.float32) / np.float32(np.iinfo(self.pixels.dtype).max)
-        return scaled if scaled.ndim == 2 else scaled @ _LUMA
+        return scaled if scaled.ndim == 2 else np.asarray(scaled @ _LUMA, dtype=np.float32)
 
     def display(self) -> npt.NDArray[np.uint8]:
         """The picture as uint8, (H, W) or (H, W, 3), for a screen."""
