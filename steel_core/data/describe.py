@@ -1,0 +1,32 @@
+"""What a data set holds, in numbers that need no pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steel_core.data.index import DatasetIndex
+
+
+def describe(index: DatasetIndex) -> dict[str, Any]:
+    """Title, licence, counts by label, split and source, and how many samples have boxes or masks.
+
+    A sample with several labels counts once for each; "" stands for none.
+    """
+    table = index.table
+    labels = table["labels"].str.split("|").explode().value_counts()
+    return {
+        "name": index.spec.name,
+        "title": index.spec.title,
+        "licence": index.spec.licence,
+        "citation": index.spec.citation,
+        "n": len(index),
+        "classes": list(index.classes),
+        "labels": {str(name): int(count) for name, count in labels.sort_index().items()},
+        "splits": {str(name): int(count) for name, count in table["split"].value_counts().sort_index().items()},
+        "groups": int(table["group"].replace("", None).nunique()),
+        "sources": {str(name): int(count) for name, count in table["source"].value_counts().sort_index().items()},
+        "with_boxes": int((table["boxes"] != "").sum()),
+        "with_masks": int((table["mask"] != "").sum()),
+        "hash": index.hash,
+        "problems": list(index.problems),
+    }

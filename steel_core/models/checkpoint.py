@@ -1,0 +1,336 @@
+"""A checkpoint: a folder with weights (safetensors), their card (JSON) and the SHAP background (safetensors).
+
+Nothing here runs code from a file. Everything is checked against the card before a weight is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torchvision.models import SqueezeNet1_1_Weights
+
+from steel_core.data.transforms import Preprocessing
+from steel_core.errors import CheckpointError
+from steel_core.models.base import BACKBONES, Classifier
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+WEIGHTS, CARD, BACKGROUND = "weights.safetensors", "card.json", "background.safetensors"
+HEADS = ("softmax", "sigmoid")
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a person and the program must know about a checkpoint.
+
+    Attributes:
+        name: short name, also that of its folder.
+        title: name for people.
+        backbone: name in the registry of backbones.
+        head: "softmax" or "sigmoid".
+        classes: names in the order of the logits.
+        input_size: height and width in pixels.
+        mean: mean grey of the training images, 0 to 1.
+        std: standard deviation of their grey.
+        temperature: logits are divided by it before the head.
+        thresholds: probability of each class below which its prediction is referred to a person.
+        data: name, licence, citation and hash of the data set, number of images.
+        split: how the images were divided, and the hashes of the files of each part.
+        metrics: figures with intervals; each says on which images.
+        training: settings and course of the training.
+        map_scale: for each explainer, the evidence that gets the full colour; fixed on the validation split.
+        background: what the SHAP background is.
+        notes: what a user should know, one sentence each.
+        code_version: version of steel_core that wrote it.
+        created: UTC time, ISO 8601.
+        weights_sha256: hash of the weights' file.
+        format: version of this layout.
+    """
+
+    name: str
+    title: str
+    backbone: str
+    head: str
+    classes: tuple[str, ...]
+    input_size: tuple[int, int]
+    mean: float
+    std: float
+    temperature: float = 1.0
+    thresholds: dict[str, float] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    split: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    map_scale: dict[str, float] = field(default_factory=dict)
+    background: str = ""
+    notes: tuple[str, ...] = ()
+    code_version: str = ""
+    created: str = ""
+    weights_sha256: str = ""
+    format: int = FORMAT
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images must be prepared."""
+        return Preprocessing(self.input_size, self.mean, self.std)
+
+    def threshold(self, label: str) -> float:
+        """Probability of `label` below which it is referred to a person; one half unless it was fitted."""
+        return self.thresholds.get(label, 0.5)
+
+    def part_of(self, image_sha256: str) -> str:
+        """The part of the split ("train", "val", "test") that held an image with this hash, or ""."""
+        short = image_sha256[:16]
+        return next((part for part, hashes in self.split.get("files", {}).items() if short in hashes), "")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint.
+
+    Attributes:
+        card: its card.
+        model: the network in evaluation mode, on the CPU.
+        background: (B, H, W) uint8 reference images for SHAP, or None.
+        hash: sha256 of weights and card together.
+    """
+
+    card: Card
+    model: Classifier
+    background: npt.NDArray[np.uint8] | None
+    hash: str
+
+
+def checkpoint_folders() -> list[Path]:
+    """Where checkpoints are looked for by name: the shipped ones, $STEEL_MODELS, and `runs` in the working folder."""
+    mine = os.environ.get("STEEL_MODELS")
+    return [ASSETS / "models", *([Path(mine)] if mine else []), Path("runs")]
+
+
+def list_checkpoints() -> dict[str, Path]:
+    """Name and folder of every checkpoint that can be found, shipped ones first."""
+    found: dict[str, Path] = {}
+    for folder in checkpoint_folders():
+        for card in sorted(folder.glob(f"*/{CARD}")):
+            found.setdefault(card.parent.name, card.parent)
+    return found
+
+
+def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
+    """Read and verify a checkpoint.
+
+    Args:
+        name_or_path: a name that `list_checkpoints` knows, or a folder.
+
+    Raises:
+        CheckpointError: it is not there, damaged, or weights and card do not belong together.
+    """
+    folder = _locate(name_or_path)
+    card = _read_card(folder)
+    weights = _read_weights(folder, card)
+    if card.backbone not in BACKBONES:
+        raise CheckpointError(
+            f"checkpoint {folder.name}: expected a backbone out of {', '.join(BACKBONES)}, got {card.backbone!r}"
+        )
+    model = BACKBONES[card.backbone](len(card.classes))
+    _fill(model, weights, f"checkpoint {folder.name}")
+    digest = _sha256(folder / WEIGHTS)
+    if digest != card.weights_sha256:
+        raise CheckpointError(f"checkpoint {folder.name}: the weights are not those its card describes")
+    background = None
+    if (folder / BACKGROUND).exists():
+        try:
+            background = load_arrays(folder / BACKGROUND)["images"]
+        except (SafetensorError, KeyError, OSError) as error:
+            raise CheckpointError(f"checkpoint {folder.name}: its SHAP background cannot be read") from error
+    whole = hashlib.sha256((digest + _sha256(folder / CARD)).encode()).hexdigest()
+    return Checkpoint(card, model.eval(), background, whole)
+
+
+def save_checkpoint(
+    folder: Path, card: Card, state: dict[str, Tensor], background: npt.NDArray[np.uint8] | None = None
+) -> None:
+    """Write a checkpoint beside its place and rename it, so that a half-written one is never found.
+
+    Args:
+        folder: where it shall lie; a checkpoint there is replaced.
+        card: its card; `weights_sha256` is filled in.
+        state: the network's state dictionary.
+        background: (B, H, W) uint8 reference images for SHAP.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        scratch.chmod(0o755)
+        tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        save_file(tensors, scratch / WEIGHTS, metadata={"classes": json.dumps(card.classes)})
+        content = asdict(card) | {"weights_sha256": _sha256(scratch / WEIGHTS)}
+        (scratch / CARD).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if background is not None:
+            save_arrays({"images": np.ascontiguousarray(background)}, scratch / BACKGROUND)
+        previous = folder.with_name(f".{folder.name}-replaced")
+        if folder.exists():
+            folder.rename(previous)
+        scratch.rename(folder)
+        shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """A bare state dictionary from a .safetensors file, or from a .pt or .pth file read with `weights_only=True`.
+
+    Names of torchvision's SqueezeNet are translated: its classifier's convolution is this library's head.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or holds anything but tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"weights {path.name}: there is no such file") from None
+    except Exception as error:  # torch.load raises a dozen types on a bad file; all mean the same here
+        raise CheckpointError(
+            f"weights {path.name}: expected a state dictionary of tensors only; the file is damaged or holds code"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"weights {path.name}: expected a dictionary of names and tensors")
+    return {name.replace("classifier.1.", "head."): value for name, value in state.items()}
+
+
+def imagenet_state_dict() -> dict[str, Tensor]:
+    """The ImageNet weights of torchvision's SqueezeNet 1.1 (fetched once, then cached by torch).
+
+    Raises:
+        CheckpointError: they cannot be fetched from here.
+    """
+    try:
+        state = SqueezeNet1_1_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (URLError, OSError) as error:
+        raise CheckpointError(
+            "the ImageNet weights could not be fetched: this machine does not reach download.pytorch.org. "
+            "Fetch squeezenet1_1-b8a52dc0.pth elsewhere and give it as a file, or start from random weights"
+        ) from error
+    return dict(state)
+
+
+def import_state_dict(path: Path, folder: Path, card: Card) -> None:
+    """Make a checkpoint of a bare state dictionary of the card's architecture.
+
+    Raises:
+        CheckpointError: names, shapes or values do not fit.
+    """
+    model = BACKBONES[card.backbone](len(card.classes))
+    _fill(model, read_state_dict(path), f"weights {path.name}")
+    save_checkpoint(folder, card, model.state_dict())
+
+
+def load_features(model: Classifier, state: dict[str, Tensor]) -> int:
+    """Copy the weights whose name and shape fit into `model` and return how many did; the head stays as it is.
+
+    Raises:
+        CheckpointError: none fits.
+    """
+    own = model.state_dict()
+    fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape and not k.startswith("head.")}
+    if not fits:
+        raise CheckpointError("expected weights of the same architecture; none of their names and shapes fit")
+    model.load_state_dict(fits, strict=False)
+    return len(fits)
+
+
+def _locate(name_or_path: str | Path) -> Path:
+    known = list_checkpoints()
+    folder = known.get(str(name_or_path), Path(name_or_path))
+    if not (folder / CARD).is_file():
+        raise CheckpointError(
+            f"checkpoint {folder.name!r}: expected one of {', '.join(known) or 'none shipped'}, "
+            f"or a folder with {CARD} and {WEIGHTS}"
+        )
+    return folder
+
+
+def _read_card(folder: Path) -> Card:
+    try:
+        content = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"checkpoint {folder.name}: its card is not readable JSON") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"checkpoint {folder.name}: expected a card of format {FORMAT}")
+    known = {f.name for f in fields(Card)}
+    try:
+        card = Card(**{k: v for k, v in content.items() if k in known})
+        card = Card(
+            **{
+                **vars(card),
+                "classes": tuple(map(str, card.classes)),
+                "input_size": (int(card.input_size[0]), int(card.input_size[1])),
+                "notes": tuple(map(str, card.notes)),
+            }
+        )
+        numbers = [card.mean, card.std, card.temperature, *card.thresholds.values(), *card.map_scale.values()]
+        sound = all(np.isfinite(float(value)) for value in numbers) and card.std > 0 and card.temperature > 0
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        raise CheckpointError(
+            f"checkpoint {folder.name}: its card lacks an entry or holds one of the wrong type"
+        ) from error
+    if not sound or min(card.input_size) < 1 or card.head not in HEADS or len(set(card.classes)) != len(card.classes):
+        raise CheckpointError(f"checkpoint {folder.name}: its card holds an impossible number, head or class list")
+    return card
+
+
+def _read_weights(folder: Path, card: Card) -> dict[str, Tensor]:
+    path = folder / WEIGHTS
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"checkpoint {folder.name}: its weights are missing or damaged") from error
+    classes: Sequence[str] = json.loads(metadata.get("classes", "[]"))
+    if classes and tuple(classes) != card.classes:
+        raise CheckpointError(
+            f"checkpoint {folder.name}: the weights were trained for {len(classes)} classes in the order "
+            f"{', '.join(classes)}; the card lists {len(card.classes)}: {', '.join(card.classes)}"
+        )
+    return state
+
+
+def _fill(model: Classifier, state: dict[str, Tensor], what: str) -> None:
+    own = model.state_dict()
+    missing, extra = own.keys() - state.keys(), state.keys() - own.keys()
+    if missing or extra:
+        raise CheckpointError(
+            f"{what}: expected the {len(own)} tensors of the architecture; "
+            f"{len(missing)} are missing, {len(extra)} unknown"
+        )
+    for name, value in state.items():
+        if value.shape != own[name].shape:
+            raise CheckpointError(f"{what}: {name} has shape {list(value.shape)}, expected {list(own[name].shape)}")
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"{what}: {name} holds values that are not numbers (NaN or infinite)")
+    model.load_state_dict(state)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
