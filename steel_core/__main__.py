@@ -1,0 +1,7 @@
+"""`python -m steel_core`: the command line."""
+
+import sys
+
+from steel_core.cli import main
+
+sys.exit(main())

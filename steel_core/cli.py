@@ -1,0 +1,427 @@
+"""The command line: predict, explain, train, cross-validate, evaluate, data, checkpoint.
+
+Standard output carries results only (with `--json` one JSON object); progress and warnings go to standard error. Exit
+status 0: all went well; 1: some inputs were bad, the others are answered; 2: the call was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from steel_core.errors import ImageError, SteelError, UsageError
+
+if TYPE_CHECKING:
+    from steel_core.inference import Predictor
+    from steel_core.types import Attribution, Prediction, SteelImage
+
+# torch and the readers are imported inside the commands, so that --help and a mistyped call answer at once.
+
+DEFAULT_CHECKPOINT = "neu-six-class"
+OK, BAD_INPUT, WRONG_CALL = 0, 1, 2
+
+Answer = tuple[int, dict[str, Any], str]
+"""Exit status, the object for --json, the text for people."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    args = _parser().parse_args(argv)
+    as_json = getattr(args, "json", False)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # a library that prints shall not spoil the result
+            status, content, text = args.run(args)
+    except SteelError as error:
+        if as_json:
+            print(json.dumps({"error": str(error)}, ensure_ascii=False))
+        print(f"steel_core: {error}", file=sys.stderr)
+        return WRONG_CALL
+    except KeyboardInterrupt:
+        print("steel_core: interrupted", file=sys.stderr)
+        return 130
+    try:
+        print(json.dumps(content, ensure_ascii=False, default=str) if as_json else text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader (head, say) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
+
+
+def _predict(args: argparse.Namespace) -> Answer:
+    from steel_core.inference import Predictor
+
+    predictor = Predictor.load(args.checkpoint, args.device)
+    results = []
+    for name, image, error in _images(args.images, "predicting"):
+        results.append(predictor.predict([image])[0].to_json() if image else {"file": name, "error": error})
+    return _with_bad_inputs(results, predictor)
+
+
+def _explain(args: argparse.Namespace) -> Answer:
+    from steel_core.explain.base import EXPLAINERS
+    from steel_core.inference import Predictor
+
+    methods = [method.strip() for method in args.methods.split(",") if method.strip()]
+    if not methods:
+        raise UsageError(f"--methods: expected names out of {', '.join(EXPLAINERS)}, got none")
+    for method in methods:
+        EXPLAINERS[method]  # a mistyped name is refused before the first image is read
+    predictor = Predictor.load(args.checkpoint, args.device)
+    if args.target and args.target not in predictor.classes:
+        raise UsageError(f"--target: expected one of {', '.join(predictor.classes)}, got {args.target!r}")
+    args.out.mkdir(parents=True, exist_ok=True)
+    results: list[dict[str, Any]] = []
+    taken: set[str] = set()
+    for name, image, error in _images(args.images, "explaining"):
+        if image is None:
+            results.append({"file": name, "error": error})
+            continue
+        prediction = predictor.predict([image])[0]
+        maps = [predictor.explain(image, m, args.target or prediction.pred, seed=args.seed) for m in methods]
+        stem = _unused(Path(name).stem, taken)
+        results.append(_write_maps(args.out, stem, predictor, image, prediction, maps))
+    return _with_bad_inputs(results, predictor)
+
+
+def _train(args: argparse.Namespace) -> Answer:
+    from steel_core.data.index import open_dataset
+    from steel_core.recipes.train import train
+
+    index = open_dataset(args.data)
+    card = train(
+        index.binary() if args.binary else index,
+        args.out,
+        _train_config(args),
+        title=args.title,
+        device=args.device,
+        report=_say,
+        progress=_Bars(),
+    )
+    figures = {part: card.metrics[part] for part in ("val", "test") if part in card.metrics}
+    return OK, {"checkpoint": card.name, "notes": card.notes, "metrics": figures}, f"{args.out}\n{_table(figures)}"
+
+
+def _cross_validate(args: argparse.Namespace) -> Answer:
+    from steel_core.data.index import open_dataset
+    from steel_core.recipes.cross_validate import cross_validate
+
+    index = open_dataset(args.data)
+    figures = cross_validate(
+        index.binary() if args.binary else index,
+        args.work,
+        _train_config(args),
+        args.folds,
+        device=args.device,
+        report=_say,
+        progress=_Bars(),
+    )
+    return OK, figures, _table({f"{args.folds}-fold": figures})
+
+
+def _evaluate(args: argparse.Namespace) -> Answer:
+    from steel_core.data.index import open_dataset
+    from steel_core.inference import Predictor
+    from steel_core.recipes.evaluate import evaluate
+
+    predictor = Predictor.load(args.checkpoint, args.device)
+    bars = _Bars()
+    found = evaluate(predictor, open_dataset(args.data), args.part, lambda done, of: bars("evaluating", done, of))
+    for sentence in found.left_out[:20]:
+        _say(f"left out: {sentence}")
+    content = found.to_json()
+    status = BAD_INPUT if found.unreadable else OK
+    return status, content, _table({found.part: content})
+
+
+def _describe(args: argparse.Namespace) -> Answer:
+    from steel_core.data.describe import describe
+    from steel_core.data.index import open_dataset
+
+    index = open_dataset(args.dir)
+    content = describe(index)
+    lines = [f"{content['title']}: {content['n']} images", f"licence: {content['licence']}"]
+    for heading in ("labels", "splits"):
+        lines += [heading, *(f"  {name or '(none)'}: {count}" for name, count in content[heading].items())]
+    lines.append(f"with boxes: {content['with_boxes']}, with masks: {content['with_masks']}")
+    return OK, content, "\n".join(lines)
+
+
+def _make(args: argparse.Namespace) -> Answer:
+    from steel_core.data.strip_mill import StripMill, make
+
+    mill = StripMill(
+        size=_size(args.size),
+        seed=args.seed,
+        contrast=args.contrast,
+        clear_share=args.clear_share,
+        stained_clear=args.stained_clear,
+        stained_defect=args.stained_defect,
+    )
+    bars = _Bars()
+    make(mill, args.n, args.out, lambda done, of: bars("drawing sheets", done, of))
+    return OK, {"n": args.n, "out": str(args.out)}, f"{args.n} sheets in {args.out}"
+
+
+def _export(args: argparse.Namespace) -> Answer:
+    from steel_core.data.index import open_dataset
+    from steel_core.data.manifest import write_manifest
+
+    index = open_dataset(args.dir)
+    write_manifest(index, args.manifest)
+    return OK, {"n": len(index), "manifest": str(args.manifest)}, f"{len(index)} rows in {args.manifest}"
+
+
+def _import(args: argparse.Namespace) -> Answer:
+    from steel_core.models.checkpoint import Card, import_state_dict
+
+    card = Card(
+        name=args.out.name,
+        title=args.out.name,
+        backbone=args.backbone,
+        head=args.head,
+        classes=tuple(name.strip() for name in args.classes.split(",")),
+        input_size=_size(args.input_size),
+        mean=args.mean,
+        std=args.std,
+        notes=("Imported from a bare state dictionary: not calibrated, no thresholds, no figures of its own.",),
+    )
+    import_state_dict(args.weights, args.out, card)
+    return OK, {"checkpoint": card.name}, str(args.out)
+
+
+def _images(paths: Sequence[Path], what: str) -> Iterator[tuple[str, SteelImage | None, str]]:
+    """Base name, image, and what was wrong with it; folders stand for the images in them."""
+    from steel_core.data.pixels import SUFFIXES, read_image
+
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            files += sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        else:
+            files.append(path)
+    if not files:
+        raise UsageError(f"expected images; the folder holds none ending in {', '.join(sorted(SUFFIXES))}")
+    for path in tqdm(files, desc=what, file=sys.stderr, leave=False, disable=len(files) < 2):
+        try:
+            yield path.name, read_image(path), ""
+        except ImageError as error:
+            _say(str(error))
+            yield path.name, None, str(error)
+
+
+def _write_maps(
+    out: Path,
+    stem: str,
+    predictor: Predictor,
+    image: SteelImage,
+    prediction: Prediction,
+    maps: Sequence[Attribution],
+) -> dict[str, Any]:
+    """A picture and an array of raw values for each method, a page with all of them, and a file that describes them."""
+    import numpy as np
+
+    from steel_core import report
+    from steel_core.data.pixels import encode_png
+    from steel_core.files import write_bytes
+
+    result = report.result_json(predictor, prediction, maps)
+    for found in maps:
+        names = {"png": f"{stem}-{found.method}.png", "npy": f"{stem}-{found.method}.npy"}
+        write_bytes(out / names["png"], encode_png(report.panel(predictor, image, found).picture))
+        buffer = io.BytesIO()
+        np.save(buffer, found.values, allow_pickle=False)
+        write_bytes(out / names["npy"], buffer.getvalue())
+        result["maps"][found.method] |= names
+    result["report"] = f"{stem}-report.png"
+    write_bytes(out / result["report"], report.report_png(predictor, image, prediction, maps))
+    write_bytes(out / f"{stem}.json", json.dumps(result, ensure_ascii=False, indent=1).encode())
+    return result
+
+
+def _with_bad_inputs(results: list[dict[str, Any]], predictor: Predictor) -> Answer:
+    bad = sum("error" in result for result in results)
+    lines = []
+    for result in results:
+        if "error" in result:
+            lines.append(f"{result['file']}: {result['error']}")
+            continue
+        ranked = sorted(result["probs"].items(), key=lambda pair: -pair[1])[:3]
+        shares = ", ".join(f"{name} {p:.1%}" for name, p in ranked)
+        outcome = "refer to a person" if result["outcome"] == "refer" else result["outcome"]
+        lines.append(f"{result['file']}: {outcome} ({shares})")
+    content = {"checkpoint": predictor.card.name, "checkpoint_hash": predictor.hash, "results": results}
+    return BAD_INPUT if bad else OK, content, "\n".join(lines)
+
+
+def _table(figures: dict[str, dict[str, Any]]) -> str:
+    """Figures with their intervals, a column for each set of images."""
+    lines = [f"{'':24}" + "".join(f"{_heading(part, f):>28}" for part, f in figures.items())]
+    for key in ("accuracy", "macro_recall", "macro_f1", "auc", "ece"):
+        lines.append(
+            f"{key.replace('_', ' '):24}"
+            + "".join(f"{_figure(f[key], f['intervals'][key]):>28}" for f in figures.values())
+        )
+    for name in next(iter(figures.values()))["recall"]:
+        cells = (_figure(f["recall"][name], f["intervals"]["recall"][name]) for f in figures.values())
+        lines.append(f"{'recall ' + name:24}" + "".join(f"{cell:>28}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _heading(part: str, figures: dict[str, Any]) -> str:
+    return f"{part} (n = {figures['n']})"
+
+
+def _figure(value: float | None, interval: tuple[float, float] | None) -> str:
+    if value is None or interval is None:
+        return "no such images"
+    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def _unused(stem: str, taken: set[str]) -> str:
+    """`stem`, with a number behind it where two images share a name."""
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}"
+    taken.add(name)
+    return name
+
+
+def _size(text: str) -> tuple[int, int]:
+    rows, _, columns = text.lower().partition("x")
+    if not (rows.isdigit() and columns.isdigit() and int(rows) > 0 and int(columns) > 0):
+        raise UsageError(f"size: expected HEIGHTxWIDTH such as 200x200, got {text!r}")
+    return int(rows), int(columns)
+
+
+def _say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)
+
+
+class _Bars:
+    """Progress bars on standard error, one for each kind of work, made when it first reports."""
+
+    def __init__(self) -> None:
+        self._bars: dict[str, tqdm[Any]] = {}
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        bar = self._bars.setdefault(what, tqdm(total=of, desc=what, file=sys.stderr, leave=False))
+        bar.total = of
+        bar.update(done - bar.n)
+        if done >= of:
+            self._bars.pop(what).close()
+
+
+def _train_config(args: argparse.Namespace) -> Any:
+    from steel_core.recipes.training import TrainConfig
+
+    given = {name: getattr(args, name) for name in ("backbone", "head", "epochs", "batch_size", "seed", "init")}
+    size = _size(args.input_size) if args.input_size else None
+    return TrainConfig(**given, learning_rate=args.learning_rate, input_size=size)
+
+
+def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a plain list of arguments
+    parser = argparse.ArgumentParser(
+        prog="python -m steel_core", description="Explainable review of steel-surface defects."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace], Answer], text: str, parent: Any = commands
+    ) -> argparse.ArgumentParser:
+        made = parent.add_parser(name, help=text, description=text)
+        made.set_defaults(run=run)
+        made.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+        return made
+
+    def with_model(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        made.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help="name or folder (default: %(default)s)")
+        return with_device(made)
+
+    def with_device(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        made.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: %(default)s)")
+        return made
+
+    def with_training(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        made.add_argument("--data", type=Path, required=True, help="folder or manifest with labelled images")
+        made.add_argument("--binary", action="store_true", help="two classes: clear, and defect for all the others")
+        made.add_argument("--backbone", default="squeezenet-reduced")
+        made.add_argument("--head", default="softmax", choices=["softmax", "sigmoid"])
+        made.add_argument("--epochs", type=int, default=40)
+        made.add_argument("--batch-size", type=int, default=32)
+        made.add_argument("--learning-rate", type=float, help="searched for unless given")
+        made.add_argument("--init", default="random", help="random, imagenet, or a file of weights")
+        made.add_argument("--input-size", help="HEIGHTxWIDTH; measured on the images unless given")
+        made.add_argument("--seed", type=int, default=0)
+        return with_device(made)
+
+    made = with_model(command("predict", _predict, "verdict and probabilities for images"))
+    made.add_argument("images", type=Path, nargs="+", metavar="IMAGES", help="image files, or folders of them")
+
+    made = with_model(command("explain", _explain, "verdict and maps of the evidence for images"))
+    made.add_argument("images", type=Path, nargs="+", metavar="IMAGES", help="image files, or folders of them")
+    made.add_argument("--methods", default="grad-cam,guided-grad-cam,shap", help="names, separated by commas")
+    made.add_argument("--target", help="class to explain; the predicted one unless given")
+    made.add_argument("--out", type=Path, required=True, help="folder for the maps")
+    made.add_argument("--seed", type=int, default=0)
+
+    made = with_training(command("train", _train, "train a checkpoint; an interrupted run goes on when called again"))
+    made.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
+    made.add_argument("--title", default="", help="for people")
+
+    made = with_training(
+        command("cross-validate", _cross_validate, "k-fold cross-validation by group of near-duplicates")
+    )
+    made.add_argument("--work", type=Path, required=True, help="folder for the rounds' checkpoints")
+    made.add_argument("--folds", type=int, default=5)
+
+    made = with_model(command("evaluate", _evaluate, "figures of a checkpoint on labelled images, with intervals"))
+    made.add_argument("--data", type=Path, required=True, help="folder or manifest with labelled images")
+    made.add_argument(
+        "--part",
+        default="held-out",
+        help="held-out (all images the checkpoint has not learnt from), train, val, test or all (default: %(default)s)",
+    )
+
+    data = commands.add_parser("data", help="describe, make or export a data set").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    command("describe", _describe, "what a data set holds", data).add_argument("dir", type=Path, metavar="DIR")
+    make = data.add_parser("make", help="draw a data set").add_subparsers(required=True, metavar="KIND")
+    made = command("strip-mill", _make, "sheets of steel drawn by the program, with masks and no licence", make)
+    made.add_argument("out", type=Path, metavar="OUT")
+    made.add_argument("--n", type=int, default=700, help="number of sheets (default: %(default)s)")
+    made.add_argument("--size", default="200x200", help="HEIGHTxWIDTH (default: %(default)s)")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--contrast", type=float, default=1.0, help="0.1 is a dark, dull surface (default: %(default)s)")
+    made.add_argument("--clear-share", type=float, default=1 / 7, help="share of clear sheets")
+    made.add_argument("--stained-clear", type=float, default=0.0, help="share of clear sheets with a white stain")
+    made.add_argument("--stained-defect", type=float, default=0.0, help="share of defective sheets with a white stain")
+    made = command("export", _export, "write a manifest (CSV or Parquet) of a data set", data)
+    made.add_argument("dir", type=Path, metavar="DIR")
+    made.add_argument("manifest", type=Path, metavar="MANIFEST")
+
+    checkpoint = commands.add_parser("checkpoint", help="import weights").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    made = command("import", _import, "make a checkpoint of a bare PyTorch state dictionary", checkpoint)
+    made.add_argument(
+        "weights", type=Path, metavar="WEIGHTS", help=".pt, .pth (read without running code) or .safetensors"
+    )
+    made.add_argument("out", type=Path, metavar="OUT", help="folder of the checkpoint")
+    made.add_argument("--classes", required=True, help="names in the order of the outputs, separated by commas")
+    made.add_argument("--input-size", required=True, help="HEIGHTxWIDTH it was trained at")
+    made.add_argument("--mean", type=float, required=True, help="mean grey of its training images, 0 to 1")
+    made.add_argument("--std", type=float, required=True, help="standard deviation of their grey")
+    made.add_argument("--backbone", default="squeezenet-reduced")
+    made.add_argument("--head", default="softmax", choices=["softmax", "sigmoid"])
+    return parser

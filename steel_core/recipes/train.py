@@ -1,0 +1,339 @@
+"""Train a checkpoint: read, split, measure, find a learning rate, fit, calibrate, test, save. Reads top to bottom."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import steel_core
+from steel_core import metrics, render
+from steel_core.data.index import DatasetIndex
+from steel_core.data.near_duplicates import near_duplicate_groups
+from steel_core.data.splits import split
+from steel_core.data.strip_mill import StripMill
+from steel_core.data.transforms import Preprocessing
+from steel_core.device import choose_device, seed_everything, tune_memory
+from steel_core.errors import DataError, UsageError
+from steel_core.explain.base import EXPLAINERS
+from steel_core.inference import Predictor
+from steel_core.models.base import BACKBONES, Classifier
+from steel_core.models.checkpoint import (
+    Card,
+    Checkpoint,
+    imagenet_state_dict,
+    load_features,
+    read_state_dict,
+    save_checkpoint,
+)
+from steel_core.recipes.training import (
+    Fit,
+    FitResult,
+    ImageTable,
+    Report,
+    TrainConfig,
+    class_weights,
+    common_size,
+    find_learning_rate,
+    measure,
+    read_images,
+    run_fit,
+)
+from steel_core.types import CLEAR, SteelImage
+
+BACKGROUND_IMAGES = 20
+_SIZE_SAMPLE = 200
+_SCALE_IMAGES = 12
+
+
+def train(
+    index: DatasetIndex,
+    out: Path,
+    config: TrainConfig = TrainConfig(),
+    *,
+    name: str = "",
+    title: str = "",
+    notes: tuple[str, ...] = (),
+    extra_metrics: dict[str, Any] | None = None,
+    device: str = "auto",
+    report: Report = print,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> Card:
+    """Train on the train split, choose on the validation split, count on the test split, and save a checkpoint.
+
+    An interrupted run goes on where it stopped when it is called again with the same data, settings and `out`.
+
+    Args:
+        index: the data set; groups and splits are made where it has none.
+        out: folder of the checkpoint.
+        config: settings.
+        name: of the checkpoint; that of `out` if empty.
+        title: for people.
+        notes: sentences for the card.
+        extra_metrics: further figures for the card (a cross-validation's, say).
+        device: "auto", "cpu", "cuda" or "mps".
+        report: receives lines about the course.
+        progress: receives what is being done, how much is done, and of how much.
+
+    Returns:
+        The card of the saved checkpoint.
+
+    Raises:
+        DataError: the data cannot be trained on.
+        UsageError: a setting is unknown.
+        CheckpointError: the initial weights cannot be had.
+    """
+    # Setup
+    tune_memory()
+    seed_everything(config.seed)
+    target = choose_device(device)
+    if len(index.classes) < 2:
+        raise DataError(f"expected images of at least 2 classes, got {', '.join(index.classes) or 'none'}")
+    index = with_groups_and_splits(index, config.seed, report, progress)
+    input_size = config.input_size or common_size(index, range(min(_SIZE_SAMPLE, len(index))))
+    table = read_images(index, input_size, lambda done, of: progress("reading images", done, of))
+    for problem in table.problems:
+        report(f"left out: {problem}")
+    parts = {part: table.part(np.flatnonzero(index.table["split"] == part)) for part in ("train", "val", "test")}
+    if not len(parts["train"]) or not len(parts["val"]):
+        raise DataError(
+            f"expected images to train and to validate on, got {len(parts['train'])} and {len(parts['val'])}"
+        )
+    preprocessing = measure(table, parts["train"], input_size)
+    counts = ", ".join(f"{len(rows)} {part}" for part, rows in parts.items())
+    report(
+        f"{len(table.rows)} images, {len(index.classes)} classes, {counts}; seen at {input_size[0]} x {input_size[1]}, "
+        f"mean grey {preprocessing.mean:.3f}, standard deviation {preprocessing.std:.3f}; on {target}"
+    )
+
+    # Fit
+    run_folder = _run_folder(out, index, table, config)
+    fit, result, rate, curve = _fit_or_retry(index, table, parts, preprocessing, config, target, run_folder, report)
+    model = _rebuilt(fit, result)
+    val_labels = table.labels[parts["val"]].numpy()
+
+    # Calibrate and set thresholds on the validation split
+    val_logits = fit.logits(model, parts["val"]).numpy().astype(np.float64)
+    temperature = metrics.fit_temperature(val_logits, val_labels, config.head)
+    val_probs = metrics.probabilities(val_logits, config.head, temperature)
+    thresholds = metrics.refer_thresholds(val_probs, val_labels)
+
+    # Count on the test split
+    groups = index.table["group"].to_numpy()[table.rows]
+    figures = {"val": _figures(val_probs, val_labels, index, groups[parts["val"].numpy()])}
+    warning = _no_better_than_majority(figures["val"], index)
+    if len(parts["test"]):
+        test_logits = fit.logits(model, parts["test"]).numpy().astype(np.float64)
+        test_probs = metrics.probabilities(test_logits, config.head, temperature)
+        test_labels = table.labels[parts["test"]].numpy()
+        figures["test"] = _figures(test_probs, test_labels, index, groups[parts["test"].numpy()])
+        figures["test"]["refer"] = float((test_probs.max(axis=1) < thresholds[test_probs.argmax(axis=1)]).mean())
+        figures["test"]["ece_before_temperature"] = float(
+            metrics.ece(metrics.probabilities(test_logits, config.head), test_labels)[0]
+        )
+
+    # Card, background and scales
+    background, background_title = _background(index, table, parts["train"], preprocessing, config.seed)
+    card = Card(
+        name=name or out.name,
+        title=title or f"{index.spec.title}, {BACKBONES[config.backbone].config.title}",
+        backbone=config.backbone,
+        head=config.head,
+        classes=index.classes,
+        input_size=input_size,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        temperature=temperature,
+        thresholds=dict(zip(index.classes, map(float, thresholds), strict=True)),
+        data={
+            "name": index.spec.name,
+            "title": index.spec.title,
+            "licence": index.spec.licence,
+            "citation": index.spec.citation,
+            "images": len(table.rows),
+            "groups": len(set(groups)),
+            "hash": _data_hash(table),
+        },
+        split={
+            "seed": config.seed,
+            "counts": {part: len(rows) for part, rows in parts.items()},
+            "files": {part: [table.hashes[i][:16] for i in rows.tolist()] for part, rows in parts.items()},
+        },
+        metrics=figures | (extra_metrics or {}),
+        training={
+            "settings": config.to_json() | {"init": Path(config.init).name, "learning_rate": rate},
+            "learning_rate_search": curve,
+            "best_epoch": result.epoch,
+            "history": result.history,
+            "torch": torch.__version__,
+            "device": target.type,
+        },
+        background=background_title,
+        notes=notes + ((warning,) if warning else ()),
+        code_version=steel_core.__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    card = Card(**vars(card) | {"map_scale": _map_scales(card, model, background, table, parts["val"], progress)})
+    save_checkpoint(out, card, result.state, background)
+
+    # Clean up
+    shutil.rmtree(run_folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # other settings have an unfinished run there
+        run_folder.parent.rmdir()
+    if warning:
+        report(f"WARNING: {warning}")
+    report(
+        f"saved {card.name}: "
+        + ", ".join(f"{part} macro recall {f['macro_recall']:.3f}" for part, f in figures.items())
+    )
+    return card
+
+
+def with_groups_and_splits(
+    index: DatasetIndex, seed: int, report: Report, progress: Callable[[str, int, int], None]
+) -> DatasetIndex:
+    """The data set with groups of near-duplicates and a split by group, made where they are missing."""
+    if (index.table["group"] == "").any():
+        report("looking for near-duplicates, so that none of them lies on both sides of a split")
+        groups = near_duplicate_groups(
+            index, progress=lambda done, of: progress("looking for near-duplicates", done, of)
+        )
+        index = index.with_groups(groups)
+    if not (index.table["split"] == "val").any():
+        index = split(index, seed=seed)
+    return index
+
+
+def _fit_or_retry(
+    index: DatasetIndex,
+    table: ImageTable,
+    parts: dict[str, torch.Tensor],
+    preprocessing: Preprocessing,
+    config: TrainConfig,
+    device: torch.device,
+    run_folder: Path,
+    report: Report,
+) -> tuple[Fit, FitResult, float, list[tuple[float, float]]]:
+    """Fit; where that is no better than naming the majority class, once more with a third of the rate."""
+    weights = class_weights(table.labels[parts["train"]], len(index.classes)).to(device)
+    rate, curve = config.learning_rate, []
+    for attempt in range(2):
+        seed_everything(config.seed + attempt)
+        fit = Fit(_new_model(config, len(index.classes)), table, preprocessing, config, device)
+        if rate is None:
+            rate, curve = find_learning_rate(fit, parts["train"], weights)
+            report(f"learning rate found: {rate:.1e}")
+        result = run_fit(fit, parts["train"], parts["val"], rate, run_folder / f"state-{attempt}.pt", report)
+        recalls = [row["val_macro_recall"] for row in result.history]
+        if result.state and max(recalls, default=0.0) > 1.5 / len(index.classes):
+            break
+        if attempt == 0:
+            rate /= 3
+            report(f"no better than the majority class; trying again with learning rate {rate:.1e}")
+    if not result.state:
+        raise DataError("training found no weights with a finite loss, twice; are the images all alike?")
+    return fit, result, rate, curve
+
+
+def _new_model(config: TrainConfig, classes: int) -> Classifier:
+    model = BACKBONES[config.backbone](classes, dropout=config.dropout)  # type: ignore[call-arg]
+    if config.init == "imagenet":
+        load_features(model, imagenet_state_dict())
+    elif config.init != "random":
+        if not Path(config.init).is_file():
+            raise UsageError(f"init: expected random, imagenet or a file of weights, got {Path(config.init).name!r}")
+        load_features(model, read_state_dict(Path(config.init)))
+    return model
+
+
+def _rebuilt(fit: Fit, result: FitResult) -> Classifier:
+    fit.model.load_state_dict(result.state)
+    return fit.model.eval()
+
+
+def _figures(
+    probs: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], index: DatasetIndex, groups: npt.NDArray[Any]
+) -> dict[str, Any]:
+    return metrics.evaluate(probs, labels, index.classes, [str(g) for g in groups]).to_json()
+
+
+def _no_better_than_majority(figures: dict[str, Any], index: DatasetIndex) -> str:
+    """A sentence if the interval of the macro recall holds what naming one class for every image would reach."""
+    present = sum(count > 0 for count in figures["support"].values())
+    if figures["intervals"]["macro_recall"][0] > 1 / present:
+        return ""
+    return (
+        f"on {figures['n']} validation images this model is no better than always naming one class "
+        f"(macro recall {figures['macro_recall']:.2f} against {1 / present:.2f}): do not rely on it. "
+        f"More images of {', '.join(index.classes)}, or a closer look at their labels, would help"
+    )
+
+
+def _background(
+    index: DatasetIndex, table: ImageTable, train_rows: torch.Tensor, preprocessing: Preprocessing, seed: int
+) -> tuple[npt.NDArray[np.uint8], str]:
+    """Reference images (B, H, W) for SHAP, and what they are.
+
+    Training images, of class "clear" where there is one, else evenly over the classes. Where a licence forbids to pass
+    the images on, clear sheets drawn by the strip-mill, with the brightness and contrast of the training images.
+    """
+    count = BACKGROUND_IMAGES
+    if not index.spec.redistributable:
+        mill = StripMill(size=preprocessing.input_size, seed=seed)
+        sheets = np.stack([mill.render(i, label=CLEAR).pixels for i in range(count)]).astype(np.float32) / 255
+        alike = (sheets - sheets.mean()) / sheets.std() * preprocessing.std + preprocessing.mean
+        title = f"{count} clear sheets drawn by the program, as bright and rich in contrast as the training images"
+        return (alike.clip(0, 1) * 255).round().astype(np.uint8), title
+    labels = table.labels[train_rows].numpy()
+    rng = np.random.default_rng(seed)
+    wanted = [index.classes.index(CLEAR)] if CLEAR in index.classes else list(range(len(index.classes)))
+    pools = [rng.permutation(np.flatnonzero(labels == k)) for k in wanted]
+    chosen = [pool[turn] for turn in range(count) for pool in pools if turn < len(pool)][:count]
+    images = table.grids[train_rows[torch.from_numpy(np.array(chosen))], 0].float().numpy()
+    title = f"{len(chosen)} {'clear ' if CLEAR in index.classes else ''}images of the training split"
+    return (images * 255).round().astype(np.uint8), title
+
+
+def _map_scales(
+    card: Card,
+    model: Classifier,
+    background: npt.NDArray[np.uint8],
+    table: ImageTable,
+    val_rows: torch.Tensor,
+    progress: Callable[[str, int, int], None],
+) -> dict[str, float]:
+    """For each explainer, the evidence that gets the full colour, from maps of validation images."""
+    predictor = Predictor(Checkpoint(card, model.cpu(), background, ""))
+    chosen = val_rows[:: max(1, len(val_rows) // _SCALE_IMAGES)][:_SCALE_IMAGES]
+    grids = [table.grids[i, 0].float().numpy() for i in chosen.tolist()]
+    images = [SteelImage((grid * 65535).astype(np.uint16), "", "") for grid in grids]
+    scales = {}
+    for done, method in enumerate(EXPLAINERS):
+        progress("measuring the scale of the maps", done, len(EXPLAINERS))
+        maps = [predictor.explain(image, method).values for image in images]
+        if any(values.any() for values in maps):
+            scales[method] = render.evidence_scale(maps)
+    return scales
+
+
+def _run_folder(out: Path, index: DatasetIndex, table: ImageTable, config: TrainConfig) -> Path:
+    """Where an unfinished run keeps its state: one folder for each combination of data, split and settings."""
+    splits = index.table["split"].to_list()
+    content = json.dumps([config.to_json(), _data_hash(table), splits, index.classes], default=str)
+    folder = out.parent / f".{out.name}-run" / hashlib.sha256(content.encode()).hexdigest()[:12]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _data_hash(table: ImageTable) -> str:
+    lines = sorted(f"{digest} {label}" for digest, label in zip(table.hashes, table.labels.tolist(), strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

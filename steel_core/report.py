@@ -1,0 +1,59 @@
+"""What a user carries away from one image: a page with verdict and maps (PNG), and the same in numbers (JSON)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from steel_core import render
+from steel_core.explain.base import EXPLAINERS
+from steel_core.inference import Predictor
+from steel_core.types import REFER, Attribution, Prediction, SteelImage
+
+CAUTION = "A map shows what influenced the model, not what caused the defect. The model can be wrong; a person decides."
+
+
+def verdict_sentence(prediction: Prediction) -> str:
+    """The outcome in words: the class and its probability, or why a person must decide."""
+    best = f"{prediction.pred} ({prediction.confidence:.1%})"
+    if prediction.outcome == REFER:
+        return f"Refer to a person: {best} is below the {prediction.threshold:.0%} needed for a verdict"
+    return f"{prediction.outcome[0].upper()}{prediction.outcome[1:]} ({prediction.confidence:.1%})"
+
+
+def panel(predictor: Predictor, image: SteelImage, found: Attribution, opacity: float = 0.6) -> render.Panel:
+    """One map drawn on its checkpoint's fixed scale, with the sentence that says where its evidence lies."""
+    info = EXPLAINERS[found.method].info
+    scale, fixed = predictor.map_scale(found)
+    told = render.summary(found.values, scale, info.signed)
+    caption = f"For {found.target}. {told.sentence}" + ("" if fixed else " Scaled by itself: not comparable.")
+    return render.Panel(info.title, caption, render.overlay(image, found.values, scale, opacity), info.signed)
+
+
+def report_png(
+    predictor: Predictor, image: SteelImage, prediction: Prediction, maps: Sequence[Attribution], opacity: float = 0.6
+) -> bytes:
+    """One page as PNG: verdict, picture, maps side by side, and everything needed to make them again."""
+    ranked = sorted(prediction.probs.items(), key=lambda pair: -pair[1])
+    header = [
+        verdict_sentence(prediction),
+        f"{image.name}, {image.width} x {image.height} pixels" + (f" ({prediction.note})" if prediction.note else ""),
+        "Calibrated probabilities: " + ", ".join(f"{name} {p:.1%}" for name, p in ranked),
+        f"Model: {predictor.card.title}",
+    ]
+    footer = [render.small_print(found) for found in maps] + [CAUTION]
+    return render.report_png(image, [panel(predictor, image, found, opacity) for found in maps], header, footer)
+
+
+def result_json(predictor: Predictor, prediction: Prediction, maps: Sequence[Attribution]) -> dict[str, Any]:
+    """Prediction, checkpoint, and each map's provenance, scale and evidence, as a dictionary that `json` can write."""
+    described = {}
+    for found in maps:
+        scale, fixed = predictor.map_scale(found)
+        told = render.summary(found.values, scale, EXPLAINERS[found.method].info.signed)
+        described[found.method] = found.provenance() | {
+            "scale": scale,
+            "scale_fixed_on_validation": fixed,
+            "evidence": {name: getattr(told, name) for name in told.__slots__},
+        }
+    return prediction.to_json() | {"checkpoint_name": predictor.card.name, "maps": described}

@@ -1,0 +1,277 @@
+"""Training, evaluation and cross-validation end to end on small sheets."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from sklearn.metrics import balanced_accuracy_score
+
+from steel_core.data.index import open_dataset
+from steel_core.data.strip_mill import StripMill, make
+from steel_core.errors import DataError, UsageError
+from steel_core.inference import Predictor
+from steel_core.models.base import BACKBONES
+from steel_core.models.checkpoint import load_checkpoint
+from steel_core.recipes import training
+from steel_core.recipes.cross_validate import cross_validate
+from steel_core.recipes.evaluate import evaluate
+from steel_core.recipes.train import train
+from steel_core.recipes.training import Fit, TrainConfig, class_weights, find_learning_rate, measure, read_images
+
+SMALL = TrainConfig(epochs=3, learning_rate=2e-3, batch_size=16, average=10, seed=1)
+
+
+def quiet(*_):
+    pass
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_maps():
+    """The scale of the maps is taken from two images, not from twelve: SHAP is slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("steel_core.recipes.train._SCALE_IMAGES", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def sheets(tmp_path_factory):
+    """120 sheets of 64 x 64, half of them clear."""
+    out = tmp_path_factory.mktemp("data") / "sheets"
+    make(StripMill(size=(64, 64), seed=5, clear_share=0.5), 120, out)
+    return open_dataset(out).binary()
+
+
+@pytest.fixture(scope="module")
+def trained(sheets, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained") / "model"
+    lines = []
+    card = train(sheets, out, SMALL, report=lines.append)
+    return out, card, lines
+
+
+def test_the_checkpoint_loads_and_its_card_says_what_happened(trained, sheets):
+    out, card, lines = trained
+    found = load_checkpoint(out)
+    assert found.card == card or found.card.weights_sha256
+    assert found.card.classes == ("clear", "defect")
+    assert found.card.split["counts"] == {p: int((sheets.table["split"] == p).sum()) for p in ("train", "val", "test")}
+    assert found.card.metrics["test"]["n"] == found.card.split["counts"]["test"]
+    assert [row["epoch"] for row in found.card.training["history"]] == [1, 2, 3]
+    assert set(found.card.map_scale) == {"grad-cam", "guided-grad-cam", "shap"}
+    assert found.background.shape == (20, 64, 64)
+    assert any("epoch 3/3" in line for line in lines)
+    assert not list(out.parent.glob(".*"))
+
+
+def test_mean_and_std_are_those_of_the_training_images(trained, sheets):
+    _, card, _ = trained
+    rows = np.flatnonzero(sheets.table["split"] == "train")
+    pixels = np.concatenate([sheets.image(int(i)).grey().ravel() for i in rows])
+    assert card.mean == pytest.approx(pixels.mean(), abs=1e-3)
+    assert card.std == pytest.approx(pixels.std(), abs=1e-3)
+
+
+def test_no_file_lies_in_two_parts(trained):
+    files = trained[1].split["files"]
+    assert not set(files["train"]) & set(files["val"])
+    assert not (set(files["train"]) | set(files["val"])) & set(files["test"])
+
+
+def test_the_figures_of_the_card_are_those_of_the_loaded_checkpoint(trained, sheets):
+    """Recomputed from the saved files with scikit-learn."""
+    out, card, _ = trained
+    predictor = Predictor.load(out, "cpu")
+    rows = np.flatnonzero(sheets.table["split"] == "test")
+    found = predictor.predict([sheets.image(int(i)) for i in rows])
+    pred = np.array([predictor.classes.index(p.pred) for p in found])
+    truth = sheets.labels_encoded()[rows]
+    assert card.metrics["test"]["macro_recall"] == pytest.approx(balanced_accuracy_score(truth, pred), abs=1e-9)
+
+
+def test_evaluate_counts_only_what_was_not_learnt(trained, sheets):
+    out, card, _ = trained
+    found = evaluate(Predictor.load(out, "cpu"), sheets)
+    assert found.report.n == card.split["counts"]["test"]
+    assert found.report.accuracy == pytest.approx(card.metrics["test"]["accuracy"])
+    assert any("served to train" in sentence for sentence in found.left_out)
+    assert evaluate(Predictor.load(out, "cpu"), sheets, "all").report.n == 120
+    with pytest.raises(UsageError, match="held-out"):
+        evaluate(Predictor.load(out, "cpu"), sheets, "some")
+
+
+def test_evaluate_sees_defect_types_as_one_class(trained, sheets):
+    out, _, _ = trained
+    types = open_dataset(sheets.root)
+    assert len(types.classes) > 2
+    assert evaluate(Predictor.load(out, "cpu"), types, "all").report.n == 120
+
+
+def test_evaluate_refuses_foreign_classes(trained, tmp_path):
+    from conftest import make_checkpoint
+
+    other = make_checkpoint(tmp_path / "other", classes=("rust", "paint"))
+    with pytest.raises(DataError, match="unknown to this checkpoint"):
+        evaluate(Predictor.load(other, "cpu"), open_dataset_of(trained))
+
+
+def open_dataset_of(trained):
+    from PIL import Image
+
+    folder = trained[0].parent / "folders"
+    for name in ("good", "bad"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((64, 64), 90, np.uint8)).save(folder / name / "a.png")
+    return open_dataset(folder)
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(sheets, trained, tmp_path):
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    def stop_after_two(line):
+        if line.startswith("epoch 2/"):
+            raise Stop
+
+    with pytest.raises(Stop):  # the state of epoch 2 is not yet written: epoch 2 is run again
+        train(sheets, tmp_path / "model", SMALL, report=stop_after_two)
+    assert not (tmp_path / "model").exists()
+    lines = []
+    train(sheets, tmp_path / "model", SMALL, report=lines.append)
+    assert "resumed after epoch 1" in lines
+    whole, resumed = load_checkpoint(trained[0]), load_checkpoint(tmp_path / "model")
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    assert whole.card.training["history"] == resumed.card.training["history"]
+
+
+def test_other_settings_do_not_resume_a_foreign_run(sheets, tmp_path):
+    def stop(line):
+        if line.startswith("epoch 2/"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(sheets, tmp_path / "model", SMALL, report=stop)
+    lines = []
+    train(sheets, tmp_path / "model", TrainConfig(epochs=1, learning_rate=1e-3), report=lines.append)
+    assert not any("resumed" in line for line in lines)
+
+
+def test_labels_without_meaning_are_called_out(sheets, tmp_path):
+    rng = np.random.default_rng(0)
+    table = sheets.table.assign(labels=rng.permutation(sheets.table["labels"]))
+    shuffled = type(sheets)(sheets.root, sheets.spec, sheets.classes, table)
+    lines = []
+    card = train(shuffled, tmp_path / "model", TrainConfig(epochs=2, learning_rate=1e-4), report=lines.append)
+    assert any("no better than always naming one class" in note for note in card.notes)
+    assert any("trying again" in line for line in lines)
+    assert any(line.startswith("WARNING") for line in lines)
+
+
+def test_unreadable_images_are_left_out_and_named(sheets, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(sheets.root, folder)
+    victim = open_dataset(folder)[0].path
+    victim.write_bytes(victim.read_bytes()[:200])
+    lines = []
+    card = train(open_dataset(folder).binary(), tmp_path / "model", TrainConfig(epochs=1, learning_rate=1e-3), report=lines.append)
+    assert card.data["images"] == 119
+    assert any(line.startswith("left out:") and victim.name in line for line in lines)
+
+
+def test_what_cannot_be_trained_on_is_a_sentence(sheets, tmp_path):
+    one = sheets.select(label="clear")
+    with pytest.raises(DataError, match="none or several|at least 2 classes"):
+        train(type(sheets)(one.root, one.spec, ("clear",), one.table), tmp_path / "model", SMALL, report=quiet)
+    unlabelled = type(sheets)(sheets.root, sheets.spec, sheets.classes, sheets.table.assign(labels=""))
+    with pytest.raises(DataError, match="one label for each image"):
+        train(unlabelled, tmp_path / "model", SMALL, report=quiet)
+    with pytest.raises(UsageError, match="init"):
+        train(sheets, tmp_path / "model", TrainConfig(epochs=1, init="nowhere.pth", learning_rate=1e-3), report=quiet)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"head": "tanh"}, {"epochs": 0}, {"learning_rate": -1.0}, {"batch_size": 0}])
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(UsageError, match="expected"):
+        TrainConfig(**wrong)
+
+
+def test_class_weights_balance_the_classes():
+    labels = torch.tensor([0] * 30 + [1] * 10)
+    weights = class_weights(labels, 3)
+    assert weights.tolist() == pytest.approx([40 / 60, 40 / 20, 0.0])
+    assert float(weights[labels].mean()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_losses_by_hand(sheets, head):
+    table = read_images(sheets.select(rows=[0, 1]), (64, 64), quiet)
+    fit = Fit(BACKBONES["squeezenet-reduced"](2), table, measure(table, torch.tensor([0, 1]), (64, 64)),
+              TrainConfig(head=head), torch.device("cpu"))  # fmt: skip
+    logits, labels, weights = torch.tensor([[1.0, -2.0], [0.5, 0.25]]), torch.tensor([0, 1]), torch.tensor([1.0, 3.0])
+    x = logits.double().numpy()
+    if head == "softmax":
+        each = -np.log(softmax(x, axis=1))[[0, 1], [0, 1]]
+    else:
+        p = 1 / (1 + np.exp(-x))
+        each = -np.array([math.log(p[0, 0] * (1 - p[0, 1])), math.log(p[1, 1] * (1 - p[1, 0]))])
+    expected = (each * [1, 3]).sum() / 4
+    assert float(fit.loss(logits, labels, weights, 0.0)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_learning_rate_search_leaves_the_model_alone(sheets):
+    table = read_images(sheets, (64, 64), quiet)
+    rows = torch.arange(len(sheets))
+    model = BACKBONES["squeezenet-reduced"](2)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    fit = Fit(model, table, measure(table, rows, (64, 64)), TrainConfig(), torch.device("cpu"))
+    rate, curve = find_learning_rate(fit, rows, torch.ones(2))
+    assert 1e-4 <= rate <= 3e-2
+    assert len(curve) > 5
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_cross_validation_counts_every_image_once(sheets, tmp_path):
+    config = TrainConfig(epochs=1, learning_rate=1e-3)
+    found = cross_validate(sheets, tmp_path, config, k=2, report=quiet)
+    assert found["n"] == 120
+    assert len(found["recall_by_fold"]) == 2
+    assert len(found["errors"]) == round(120 * (1 - found["accuracy"]))
+    cards = [json.loads((tmp_path / f"fold-{i}" / "card.json").read_text()) for i in (1, 2)]
+    tests = [set(card["split"]["files"]["test"]) for card in cards]
+    assert not tests[0] & tests[1]
+    assert len(tests[0] | tests[1]) == 120
+    for card in cards:
+        assert not set(card["split"]["files"]["train"]) & set(card["split"]["files"]["test"])
+
+
+def test_splits_are_kept_and_made(sheets, tmp_path):
+    bare = type(sheets)(sheets.root, sheets.spec, sheets.classes, sheets.table.assign(split="", group=""))
+    card = train(bare, tmp_path / "model", TrainConfig(epochs=1, learning_rate=1e-3), report=quiet)
+    assert min(card.split["counts"].values()) >= 10
+
+
+def test_the_state_is_never_half_written(sheets, tmp_path, monkeypatch):
+    """A crash while the state is written leaves the one of the epoch before."""
+    calls = []
+    real = training.torch.save
+
+    def crash(content, path):
+        calls.append(path)
+        if len(calls) == 2:
+            path.write_bytes(b"half")
+            raise OSError("power cut")
+        real(content, path)
+
+    monkeypatch.setattr(training.torch, "save", crash)
+    with pytest.raises(OSError, match="power cut"):
+        train(sheets, tmp_path / "model", SMALL, report=quiet)
+    monkeypatch.undo()
+    lines = []
+    train(sheets, tmp_path / "model", SMALL, report=lines.append)
+    assert "resumed after epoch 1" in lines
