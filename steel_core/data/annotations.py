@@ -1,0 +1,174 @@
+"""Boxes in Pascal VOC XML and masks in PNG, read with the distrust that foreign files deserve."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import DefusedXMLParser
+from PIL import Image
+
+from steel_core.data.containers import read_png
+from steel_core.data.pixels import MAX_PIXELS
+from steel_core.errors import DataError, ImageError
+from steel_core.types import Box
+
+MAX_XML_BYTES = 4_000_000
+"""A longer annotation is refused; a real one has some thousand bytes."""
+
+
+def read_boxes(
+    path: Path, classes: Collection[str] | None = None, size: tuple[int, int] | None = None
+) -> tuple[list[Box], list[str]]:
+    """The boxes of a Pascal VOC annotation.
+
+    VOC counts pixels from 1 and both corners belong to the box, so (1, 1) to (200, 200) covers an image of 200 x 200;
+    `Box` counts from 0 and is half open. Underscores and capitals in class names do not matter ("rolled-in_scale").
+    Source: Everingham et al., The PASCAL VOC Challenge 2012 Development Kit, section 6.
+
+    Args:
+        path: XML file.
+        classes: the names allowed; any, if not given.
+        size: height and width of the image in pixels; what the file says, if not given.
+
+    Returns:
+        The sound boxes, and one sentence with file and line for each thing that is wrong: a box that is out of bounds,
+        swapped, or of an unknown class is left out. Never raises for what is in the file.
+    """
+    builder = _LineKeeper()
+    try:
+        data = path.read_bytes()
+        if len(data) > MAX_XML_BYTES:
+            return [], [f"{path.name}: expected at most {MAX_XML_BYTES} bytes, found {len(data)}."]
+        parser = DefusedXMLParser(target=builder, forbid_dtd=True)
+        builder.expat = parser.parser
+        parser.feed(data)
+        root = parser.close()
+    except OSError as error:
+        return [], [f"{path.name}: cannot be read ({error.strerror})."]
+    except ParseError as error:
+        return [], [f"{path.name}, line {error.position[0]}: not well-formed XML."]
+    except (DefusedXmlException, ValueError, LookupError):  # an unknown encoding is a LookupError or a ValueError
+        line = builder.expat.CurrentLineNumber
+        return [], [f"{path.name}, line {line}: a document type, an entity or an unknown encoding is not accepted."]
+
+    names = None if classes is None else {_plain(name): name for name in classes}
+    problems: list[str] = []
+    height, width = size or (_number(root.findtext("size/height")), _number(root.findtext("size/width")))
+    if not (height and width and height > 0 and width > 0):
+        return [], [f"{path.name}: expected the image's width and height in <size>."]
+    boxes: list[Box] = []
+    for item in root.iter("object"):
+        where = f"{path.name}, line {builder.lines[item]}"
+        name = (item.findtext("name") or "").strip()
+        label = name if names is None else names.get(_plain(name))
+        corners = [_number(item.findtext(f"bndbox/{tag}")) for tag in ("xmin", "ymin", "xmax", "ymax")]
+        if not label:
+            expected = "a class name" if names is None else f"one of {', '.join(names.values())}"
+            problems.append(f"{where}: expected {expected}, found {name!r}.")
+        elif None in corners:
+            problems.append(f"{where}: expected whole numbers xmin, ymin, xmax, ymax in <bndbox>.")
+        else:
+            xmin, ymin, xmax, ymax = (int(corner or 0) for corner in corners)
+            if xmin > xmax or ymin > ymax:
+                problems.append(f"{where}: the corners ({xmin}, {ymin}) and ({xmax}, {ymax}) are swapped.")
+            elif xmin < 1 or ymin < 1 or xmax > width or ymax > height:
+                problems.append(
+                    f"{where}: the box ({xmin}, {ymin}) to ({xmax}, {ymax}) lies outside the image of 1 to {width} "
+                    f"by 1 to {height} pixels."
+                )
+            else:
+                boxes.append(Box(label, xmin - 1, ymin - 1, xmax, ymax))
+    return boxes, problems
+
+
+def read_mask(path: Path, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+    """The class number of each pixel of a PNG mask: (H, W), 0 where nothing is. H rows, W columns.
+
+    A palette PNG is read as the palette's indices, a PNG of 1 bit as 0 and 1.
+
+    Args:
+        path: PNG file.
+        size: height and width the mask must have, in pixels.
+
+    Raises:
+        DataError: not a PNG of one channel of at most 8 bits, damaged, too large, or of another size.
+    """
+    try:
+        data = path.read_bytes()
+        read_png(data, MAX_PIXELS)  # proves size, checksums and rows, which Pillow alone does not
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if image.mode not in {"1", "L", "P"}:
+                raise DataError(f"{path.name}: expected one channel of at most 8 bits, found mode {image.mode}.")
+            mask = np.asarray(image).astype(np.uint8)
+    except OSError as error:
+        raise DataError(f"{path.name}: expected a PNG mask; it cannot be read ({error.strerror}).") from error
+    except ImageError as error:
+        raise DataError(f"{path.name}: expected a PNG mask; {error}.") from error
+    if size is not None and mask.shape != size:
+        found = " x ".join(map(str, mask.shape))
+        raise DataError(f"{path.name}: expected a mask of {size[0]} x {size[1]} pixels, found {found}.")
+    return mask
+
+
+def boxes_to_mask(boxes: Sequence[Box], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """(H, W), True inside any of the boxes; `size` is (H, W). H rows, W columns."""
+    mask = np.zeros(size, dtype=np.bool_)
+    for box in boxes:
+        mask[box.ymin : box.ymax, box.xmin : box.xmax] = True
+    return mask
+
+
+def mask_to_boxes(mask: npt.NDArray[Any], mask_classes: dict[int, str] | None = None) -> list[Box]:
+    """One box around each connected region (8 neighbours) of each value of a mask.
+
+    Args:
+        mask: (H, W) class numbers of 0 to 255; 0 is background. H rows, W columns.
+        mask_classes: name of each value; a value without one is called "class 7".
+
+    Returns:
+        The boxes, by value, then from top to bottom as each region's first pixel is met.
+    """
+    names = mask_classes or {}
+    boxes = []
+    for value in np.unique(mask[mask > 0]).tolist():
+        _, _, stats, _ = cv2.connectedComponentsWithStats((mask == value).astype(np.uint8), connectivity=8)
+        for x, y, width, height, _ in sorted(stats[1:].tolist(), key=lambda region: (region[1], region[0])):
+            boxes.append(Box(names.get(value, f"class {value}"), x, y, x + width, y + height))
+    return boxes
+
+
+class _LineKeeper(TreeBuilder):
+    """Builds the tree and remembers on which line each element starts."""
+
+    expat: Any = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[Element, int] = {}
+
+    def start(self, tag: Any, attrs: Any, /) -> Element:
+        element = super().start(tag, attrs)
+        self.lines[element] = self.expat.CurrentLineNumber
+        return element
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").split()).casefold()
+
+
+def _number(text: str | None) -> int | None:
+    """The whole number in a text such as "12" or "12.0"; None if there is none."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return int(value) if math.isfinite(value) and value == int(value) else None

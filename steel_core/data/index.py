@@ -1,0 +1,319 @@
+"""One type of index for every data set: a table of relative paths and labels, read from any known layout."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from steel_core.data.annotations import read_boxes, read_mask
+from steel_core.data.base import READERS, SPLITS, DatasetSpec, Progress
+from steel_core.data.pixels import read_image
+from steel_core.errors import DataError, UsageError
+from steel_core.types import CLEAR, DEFECT, Box, Sample, SteelImage
+
+COLUMNS = ("path", "labels", "split", "group", "source", "boxes", "mask", "mask_classes")
+"""The columns every index has, in this order; all hold text, "" where there is nothing to say.
+
+path: image, relative to the root, with "/" between its parts. labels: class names joined by "|", the largest defect
+first where the layout tells, "" if unlabelled. split: train, val, test or "". group: samples of one group never lie in
+two splits. source: where the image came from. boxes, mask: annotation files, relative to the root. mask_classes: what
+the mask's values mean, as in "1=inclusion|2=patches".
+"""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetIndex:
+    """The samples of a data set. Images, boxes and masks are read when they are asked for.
+
+    Attributes:
+        root: absolute folder that the table's paths start from.
+        spec: what the data set is and what may be done with it.
+        classes: every class, in the order of a classifier's outputs.
+        table: one row a sample, with `COLUMNS` first and the layout's further columns after them; all text. It is
+            shared between indexes: never change it in place.
+        problems: one sentence for each file or row that was left out or looks wrong.
+    """
+
+    root: Path
+    spec: DatasetSpec
+    classes: tuple[str, ...]
+    table: pd.DataFrame
+    problems: tuple[str, ...] = ()
+
+    @classmethod
+    def build(
+        cls,
+        root: Path,
+        spec: DatasetSpec,
+        table: pd.DataFrame,
+        classes: Sequence[str] | None = None,
+        problems: Sequence[str] = (),
+    ) -> DatasetIndex:
+        """The index of a table that has at least the column "path"; the other columns are filled in.
+
+        Args:
+            root: folder that the paths start from.
+            spec: facts of the data set.
+            table: one row a sample.
+            classes: every class in a fixed order; the labels that occur, sorted, if not given.
+            problems: what to report with the index.
+
+        Raises:
+            DataError: a label is not among `classes`.
+        """
+        columns = [*COLUMNS, *(name for name in table.columns if name not in COLUMNS)]
+        table = table.reindex(columns=columns, fill_value="").fillna("").astype(str).reset_index(drop=True)
+        seen = {label for cell in table["labels"].unique() for label in cell.split("|")} - {""}
+        if classes is None:
+            classes = sorted(seen)
+        if unknown := sorted(seen - set(classes)):
+            raise DataError(
+                f"{spec.name}: expected the classes {', '.join(classes)}; the labels also hold {', '.join(unknown)}."
+            )
+        straddling = [f"{group!r} lies in more than one split; its samples leak." for group in _straddling(table)]
+        return cls(
+            Path(os.path.realpath(root)), spec, tuple(classes), table, (*problems, *(f"Group {s}" for s in straddling))
+        )
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, i: int) -> Sample:
+        """Sample number `i`; negative numbers count from the end."""
+        return self._sample(*(self.table[name].iloc[i] for name in COLUMNS))
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self._sample(*cells) for cells in zip(*(self.table[name] for name in COLUMNS), strict=True))
+
+    def select(
+        self, *, split: str | None = None, label: str | None = None, rows: Sequence[int] | npt.ArrayLike | None = None
+    ) -> DatasetIndex:
+        """The samples that meet every condition given.
+
+        Args:
+            split: "train", "val", "test", or "" for samples without a split.
+            label: class that is among a sample's labels; "" for unlabelled samples.
+            rows: row numbers, in the order wanted, or one boolean for each row.
+
+        Raises:
+            UsageError: there is no such split or class.
+        """
+        if split and split not in SPLITS.values():
+            raise UsageError(f"split {split!r}: expected train, val or test.")
+        if label and label not in self.classes:
+            raise UsageError(f"class {label!r}: expected one of {', '.join(self.classes)}.")
+        table = self.table
+        if rows is not None:
+            picked = np.asarray(rows)
+            table = table.iloc[picked if picked.dtype == np.bool_ else picked.astype(np.intp)]
+        if split is not None:
+            table = table[table["split"] == split]
+        if label is not None:
+            joined = "|" + table["labels"] + "|"
+            table = table[joined.str.contains(f"|{label}|", regex=False)]
+        return dataclasses.replace(self, table=table.reset_index(drop=True))
+
+    def binary(self) -> DatasetIndex:
+        """The same samples labelled "clear" or "defect"; unlabelled ones stay so."""
+        labels = self.table["labels"]
+        return dataclasses.replace(
+            self,
+            classes=(CLEAR, DEFECT),
+            table=self.table.assign(
+                labels=labels.where(labels.isin(["", CLEAR]), DEFECT),
+                mask_classes=self.table["mask_classes"].str.replace(r"=[^|]*", f"={DEFECT}", regex=True),
+            ),
+        )
+
+    def with_splits(self, splits: Sequence[str] | npt.ArrayLike) -> DatasetIndex:
+        """The same samples with the split of each replaced.
+
+        Raises:
+            UsageError: not one of train, val, test or "" for each sample.
+            DataError: a group would lie in two splits.
+        """
+        table = self.table.assign(split=pd.Series(np.asarray(splits), dtype=str))
+        if len(np.asarray(splits)) != len(self) or not table["split"].isin([*SPLITS.values(), ""]).all():
+            raise UsageError(f"expected train, val, test or nothing for each of {len(self)} samples.")
+        if straddling := _straddling(table):
+            raise DataError(f"group {straddling[0]!r} would lie in more than one split; keep it together.")
+        return dataclasses.replace(self, table=table)
+
+    def with_groups(self, groups: Sequence[str] | npt.ArrayLike) -> DatasetIndex:
+        """The same samples with the group of each replaced; "" for a sample that is a group of its own.
+
+        Raises:
+            UsageError: not one name for each sample.
+        """
+        if len(np.asarray(groups)) != len(self):
+            raise UsageError(f"expected one group name for each of {len(self)} samples.")
+        return dataclasses.replace(self, table=self.table.assign(group=pd.Series(np.asarray(groups), dtype=str)))
+
+    def labels_encoded(self) -> npt.NDArray[np.int64]:
+        """(N,) number of each sample's first label in `classes`; -1 where unlabelled. N samples."""
+        first = self.table["labels"].str.partition("|")[0] if len(self) else self.table["labels"]
+        return pd.Index(list(self.classes), dtype=str).get_indexer(pd.Index(first)).astype(np.int64)
+
+    def image(self, i: int) -> SteelImage:
+        """The picture of sample `i`.
+
+        Raises:
+            ImageError: it is refused.
+        """
+        return read_image(self[i].path)
+
+    def boxes(self, i: int) -> list[Box]:
+        """The sound boxes of sample `i`; what is wrong with the others is logged, and told by `check_boxes`."""
+        boxes, problems = self._read_boxes(i)
+        for problem in problems:
+            _log.warning(problem)
+        return boxes
+
+    def check_boxes(self, progress: Progress | None = None) -> list[str]:
+        """Reads every annotation with boxes; one sentence, with file and line, for each that is wrong."""
+        found: list[str] = []
+        for i in range(len(self)):
+            found += self._read_boxes(i)[1]
+            if progress:
+                progress(i + 1, len(self))
+        return found
+
+    def mask(self, i: int) -> npt.NDArray[np.uint8] | None:
+        """(H, W) class number of each pixel of sample `i`, 0 where nothing is; None if it has no mask.
+
+        The numbers are those of `Sample.mask_classes`. H rows, W columns.
+
+        Raises:
+            DataError: the mask cannot be read.
+        """
+        path = self[i].mask
+        return read_mask(path) if path else None
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the classes and the table, in hexadecimal; the same wherever the data set lies.
+
+        It does not cover what is inside the files: see `content_hash`.
+        """
+        digest = hashlib.sha256("\0".join(self.classes).encode())
+        for name in self.table.columns:
+            digest.update(f"\1{name}\0".encode() + "\0".join(self.table[name]).encode())
+        return digest.hexdigest()
+
+    def file_hashes(self, progress: Progress | None = None) -> list[str]:
+        """SHA-256 of the bytes of each image, in hexadecimal.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        hashes: list[str] = []
+        for path in self.table["path"]:
+            try:
+                with (self.root / path).open("rb") as file:
+                    hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+            except OSError as error:
+                raise DataError(f"{Path(path).name}: cannot be read ({error.strerror}).") from error
+            if progress:
+                progress(len(hashes), len(self))
+        return hashes
+
+    def content_hash(self, progress: Progress | None = None) -> str:
+        """SHA-256 of `hash` and the bytes of all images, in hexadecimal.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        return hashlib.sha256("\n".join([self.hash, *self.file_hashes(progress)]).encode()).hexdigest()
+
+    def _sample(
+        self, path: str, labels: str, split: str, group: str, source: str, boxes: str, mask: str, mask_classes: str
+    ) -> Sample:
+        return Sample(
+            path=self.root / path,
+            labels=tuple(labels.split("|")) if labels else (),
+            split=split,
+            group=group,
+            source=source,
+            boxes=self.root / boxes if boxes else None,
+            mask=self.root / mask if mask else None,
+            mask_classes=parse_mask_classes(mask_classes),
+        )
+
+    def _read_boxes(self, i: int) -> tuple[list[Box], list[str]]:
+        path = self[i].boxes
+        if path is None:
+            return [], []
+        if self.classes != (CLEAR, DEFECT):
+            return read_boxes(path, self.classes)
+        boxes, problems = read_boxes(path)
+        return [dataclasses.replace(box, label=DEFECT) for box in boxes], problems
+
+
+def open_dataset(root: Path | str, progress: Progress | None = None) -> DatasetIndex:
+    """The index of the data set in a folder, or of a manifest file, whatever its layout.
+
+    The readers are asked in falling order of priority; the first that recognises the layout reads it. A folder named
+    "images" beside masks or annotations stands for its parent. No pixels are read, except that labels which only
+    masks tell are taken from the masks at the first opening, and remembered in the user's cache.
+
+    Args:
+        root: folder of the data set, its `images` folder, or a manifest.
+        progress: told how many masks were read.
+
+    Raises:
+        DataError: nothing is there, or no reader recognises it; the message lists the layouts that are known.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise DataError(f"{root.name}: no such folder or file.")
+    root = Path(os.path.realpath(root))
+    if root.name.lower() == "images" and any((root.parent / beside).is_dir() for beside in ("annotations", "masks")):
+        root = root.parent
+    readers = sorted((READERS[name]() for name in READERS), key=lambda reader: -reader.priority)
+    for reader in readers:
+        if reader.matches(root):
+            index = reader.read(root, progress)
+            if not len(index):
+                raise DataError(" ".join([f"{root.name}: expected at least one image.", *index.problems[:3]]))
+            return index
+    layouts = "; ".join(reader.layout for reader in readers)
+    found = "an empty folder" if root.is_dir() and not any(root.iterdir()) else "none of them"
+    raise DataError(f"{root.name}: expected one of these layouts: {layouts}. Found {found}.")
+
+
+def parse_mask_classes(cell: str) -> dict[int, str]:
+    """What "1=inclusion|2=patches" says.
+
+    Raises:
+        DataError: the cell is not of that form, or a value is not within 1 to 255.
+    """
+    classes: dict[int, str] = {}
+    for part in filter(None, cell.split("|")):
+        value, separator, label = part.partition("=")
+        if not (separator and label and value.isdecimal() and 1 <= int(value) <= 255):
+            raise DataError(f"mask_classes {cell!r}: expected 1 to 255 with names, as in 1=inclusion|2=patches.")
+        classes[int(value)] = label
+    return classes
+
+
+def format_mask_classes(classes: dict[int, str]) -> str:
+    """The cell that `parse_mask_classes` reads."""
+    return "|".join(f"{value}={label}" for value, label in sorted(classes.items()))
+
+
+def _straddling(table: pd.DataFrame) -> list[str]:
+    """Groups whose samples lie in more than one split."""
+    placed = table.loc[(table["group"] != "") & (table["split"] != ""), ["group", "split"]].drop_duplicates()
+    return sorted(placed["group"][placed["group"].duplicated()].unique())

@@ -1,0 +1,265 @@
+"""Manifests: an index as one CSV or Parquet file, with the facts of the data set beside it in a small JSON file.
+
+The paths in a manifest never leave its root: a manifest that was handed over must not make the application open other
+files of the machine. The root is the manifest's own folder; a manifest that was exported elsewhere has its way to the
+images in the JSON file, and that is followed only where a person names the manifest itself, not where it is found in a
+folder (an unpacked archive, say).
+
+In CSV a cell that a spreadsheet would run as a formula is written with a leading apostrophe, which is taken off again
+when it is read (OWASP, CSV Injection).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from steel_core.data.base import SPLITS, DatasetSpec, unknown_spec
+from steel_core.data.index import COLUMNS, DatasetIndex, parse_mask_classes
+from steel_core.errors import DataError
+
+ALIASES = {"file": "path", "filename": "path", "image": "path", "label": "labels", "class": "labels"}
+"""Other headers that are understood."""
+
+_FORMULA = re.compile(r"['=+\-@\t\r\n＝＋－＠]")
+_CLIMBING = re.compile(r"(^|/)\.\.(/|$)")
+
+
+def write_manifest(index: DatasetIndex, path: Path) -> None:
+    """Writes an index as CSV or Parquet, and `<name>.dataset.json` beside it.
+
+    Args:
+        index: what to write. Its paths are written as they are, relative to `index.root`.
+        path: file to write, ending in .csv or .parquet.
+
+    Raises:
+        DataError: another ending.
+    """
+    if path.suffix == ".csv":
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        writer.writerow(map(_escape, index.table.columns))
+        writer.writerows([map(_escape, row) for row in index.table.itertuples(index=False, name=None)])
+        data = text.getvalue().encode()
+    elif path.suffix == ".parquet":
+        sink = io.BytesIO()
+        pq.write_table(pa.table({name: pa.array(index.table[name], pa.string()) for name in index.table.columns}), sink)
+        data = sink.getvalue()
+    else:
+        raise DataError(f"{path.name}: expected a name ending in .csv or .parquet.")
+    to_root = os.path.relpath(index.root, os.path.realpath(path.parent)).replace(os.sep, "/")
+    facts = asdict(index.spec) | {"classes": list(index.classes), "root": to_root}
+    _replace(path.with_suffix(".dataset.json"), json.dumps(facts, indent=2, ensure_ascii=False).encode())
+    _replace(path, data)
+
+
+def read_manifest(path: Path, *, named: bool = False) -> DatasetIndex:
+    """The index that a manifest describes.
+
+    The column "path" is needed; any of the other `COLUMNS` may be missing, and further columns are kept. CSV may be
+    separated by commas, semicolons or tabs, in UTF-8 with or without a byte-order mark. The facts come from
+    `<name>.dataset.json` or `dataset.json` beside the manifest. Rows whose image is missing are left out and reported.
+
+    Args:
+        path: CSV or Parquet file.
+        named: whether a person named this file; then its way to the images is followed.
+
+    Raises:
+        DataError: the file cannot be read, or a row is wrong; the message says which line, and what was expected.
+    """
+    spec, classes, to_root = _read_facts(path)
+    root = Path(os.path.realpath(path.parent / to_root if named else path.parent))
+    header, rows, lines, word = _read_parquet(path) if _is_parquet(path) else _read_csv(path)
+    names = [ALIASES.get(name.strip().casefold(), name.strip()) for name in header]
+    names = [name.casefold() if name.casefold() in COLUMNS else name for name in names]
+    if "path" not in names:
+        raise DataError(
+            f"{path.name}: expected the columns {', '.join(COLUMNS)} (only path is needed), found {', '.join(header)}."
+        )
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(f"{path.name}: the column {twice[0]!r} is there more than once.")
+
+    table = pd.DataFrame(rows, columns=names, dtype=str)
+    checks = _Checks(path.name, word, lines, table, root)
+    checks.splits()
+    checks.cells()
+    checks.paths()
+    missing = [i for i, name in enumerate(table["path"]) if not os.path.isfile(f"{root}/{name}")]  # noqa: PTH113
+    if missing and len(missing) == len(table):
+        raise DataError(
+            f"{path.name}, {word} {lines[0]}: there is no {table['path'][0]!r} below {root.name}; expected paths that "
+            "start from that folder."
+        )
+    problems = [f"{path.name}, {word} {lines[i]}: there is no {table['path'][i]!r}; left out." for i in missing]
+    try:
+        return DatasetIndex.build(root, spec, table.drop(index=missing), classes, problems)
+    except DataError as error:
+        raise DataError(f"{path.name}: {error}") from error
+
+
+class _Checks:
+    """What must hold for every row, each naming the first line that breaks it."""
+
+    def __init__(self, name: str, word: str, lines: list[int], table: pd.DataFrame, root: Path) -> None:
+        self.name, self.word, self.lines, self.table, self.root = name, word, lines, table, root
+
+    def refuse(self, row: int, why: str) -> DataError:
+        return DataError(f"{self.name}, {self.word} {self.lines[row]}: {why}")
+
+    def splits(self) -> None:
+        """Brings the split words to train, val and test, in place."""
+        if "split" in self.table:
+            words = self.table["split"].str.strip().str.casefold()
+            known = words.map({**SPLITS, "": ""})
+            for row in known.index[known.isna()][:1]:
+                raise self.refuse(row, f"split {self.table['split'][row]!r}: expected train, val, test or nothing.")
+            self.table["split"] = known
+
+    def cells(self) -> None:
+        """Mask classes and labels are well-formed."""
+        for cell, row in self._first_rows("mask_classes"):
+            try:
+                parse_mask_classes(cell)
+            except DataError as error:
+                raise self.refuse(row, str(error)) from error
+        for cell, row in self._first_rows("labels"):
+            if cell and not all(cell.split("|")):
+                raise self.refuse(row, f"labels {cell!r}: expected names joined by |, none of them empty.")
+
+    def paths(self) -> None:
+        """No path is empty, doubled, absolute, climbing, or a link out of the root."""
+        for column in ("path", "boxes", "mask"):
+            if column not in self.table:
+                continue
+            cells = self.table[column].str.replace("\\", "/", regex=False) if os.sep == "\\" else self.table[column]
+            folders: dict[str, bool] = {}
+            for row, cell in enumerate(cells):
+                if not cell:
+                    if column == "path":
+                        raise self.refuse(row, "expected a path, found nothing.")
+                    continue
+                if (
+                    _CLIMBING.search(cell.replace("\\", "/"))
+                    or "\0" in cell
+                    or PurePosixPath(cell).is_absolute()
+                    or PureWindowsPath(cell).anchor
+                ):
+                    raise self.refuse(row, f"{cell!r}: expected a path inside the folder of the data set.")
+                folder, _, _ = cell.rpartition("/")
+                if folder not in folders:
+                    folders[folder] = self._inside(folder)
+                full = f"{self.root}/{cell}"
+                if not folders[folder] or (os.path.islink(full) and not self._inside(cell)):  # noqa: PTH114
+                    raise self.refuse(row, f"{cell!r}: a link that leads out of the folder of the data set.")
+        twice = self.table["path"].duplicated()
+        for row in twice.index[twice][:1]:
+            cell = self.table["path"][row]
+            first = self.lines[int(self.table.index[self.table["path"] == cell][0])]
+            raise self.refuse(row, f"{cell!r} is already on {self.word} {first}.")
+
+    def _first_rows(self, column: str) -> Iterator[tuple[str, int]]:
+        if column in self.table:
+            first = self.table[column].drop_duplicates()
+            yield from zip(first, first.index, strict=True)
+
+    def _inside(self, relative: str) -> bool:
+        real = os.path.realpath(self.root / relative)
+        return real == str(self.root) or real.startswith(f"{str(self.root).rstrip(os.sep)}{os.sep}")
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[list[str]], list[int], str]:
+    """Header, rows, the line on which each row ends, and the word for a line."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path.name}: cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError(f"{path.name}, line {line}: expected text in UTF-8; save the table as CSV UTF-8.") from error
+    first_line = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first_line.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    rows, lines = [], []
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not header:
+                header = [_unescape(cell) for cell in cells]
+            elif len(cells) != len(header):
+                raise DataError(
+                    f"{path.name}, line {reader.line_num}: expected {len(header)} cells as in the header, "
+                    f"found {len(cells)}."
+                )
+            else:
+                rows.append([_unescape(cell) for cell in cells])
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        raise DataError(f"{path.name}, line {reader.line_num}: not well-formed CSV ({error}).") from error
+    if not rows:
+        raise DataError(f"{path.name}: expected a header and at least one row.")
+    return header, rows, lines, "line"
+
+
+def _read_parquet(path: Path) -> tuple[list[str], list[list[str]], list[int], str]:
+    try:
+        table = pq.read_table(path.open("rb"))
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path.name}: expected a Parquet file; it cannot be read.") from error
+    if not table.num_rows:
+        raise DataError(f"{path.name}: expected at least one row.")
+    columns = [["" if cell is None else str(cell) for cell in column.to_pylist()] for column in table.columns]
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return table.column_names, rows, list(range(1, len(rows) + 1)), "row"
+
+
+def _read_facts(path: Path) -> tuple[DatasetSpec, list[str] | None, str]:
+    """The data set's facts, the order of its classes, and the way to its images, from the JSON file beside it."""
+    for beside in (path.with_suffix(".dataset.json"), path.with_name("dataset.json")):
+        if not beside.is_file():
+            continue
+        try:
+            facts: dict[str, Any] = json.loads(beside.read_text("utf-8"))
+            spec = DatasetSpec(**{field.name: facts[field.name] for field in fields(DatasetSpec)})
+            classes = facts.get("classes")
+        except (OSError, ValueError, RecursionError, TypeError, AttributeError, KeyError) as error:
+            raise DataError(
+                f"{beside.name}: expected a JSON object with name, title, licence, citation and redistributable."
+            ) from error
+        to_root = facts.get("root", ".")
+        texts = [spec.name, spec.title, spec.licence, spec.citation, to_root, *(classes or [])]
+        if not all(isinstance(text, str) for text in texts) or not isinstance(spec.redistributable, bool):
+            raise DataError(f"{beside.name}: expected texts, and true or false for redistributable.")
+        return spec, classes, to_root
+    return unknown_spec(path.parent.name if path.stem == "manifest" else path.stem), None, "."
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() in {".parquet", ".pq"}
+
+
+def _escape(cell: str) -> str:
+    return "'" + cell if _FORMULA.match(cell) else cell
+
+
+def _unescape(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell, 1) else cell
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)

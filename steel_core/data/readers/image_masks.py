@@ -1,0 +1,150 @@
+"""Images with PNG masks of the same name, such as NEU-Seg."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+from typing_extensions import override
+
+from steel_core.data.annotations import read_mask
+from steel_core.data.base import READERS, SPLITS, DatasetSpec, Progress, Reader, unknown_spec, walk
+from steel_core.data.index import DatasetIndex, format_mask_classes
+from steel_core.errors import DataError
+from steel_core.types import CLEAR, DEFECT
+
+NEU_SEG = DatasetSpec(
+    name="neu-seg",
+    title="NEU-Seg, pixel masks of NEU images",
+    licence="For research only; the images may not be passed on.",
+    citation="Y. He, K. Song, Q. Meng, Y. Yan, IEEE Trans. Instrumentation and Measurement 69(4), 2020, 1493-1504.",
+    redistributable=False,
+)
+NEU_SEG_CLASSES = {1: "inclusion", 2: "patches", 3: "scratches"}
+
+
+@READERS.register("image-masks")
+class ImageMasksReader(Reader):
+    """`images/1.jpg` with `masks/1.png`; folders train, val and test below both are taken as splits.
+
+    A mask's values are named by `classes.json` beside the two folders ({"1": "inclusion"}), by NEU-Seg's own list
+    where the folder's name starts with neu-seg, or else "defect" where all masks hold 0 and 255 alone, and "class 1"
+    and so on. An image's labels are the classes in its mask, the largest first; an empty mask means "clear", a missing
+    or unreadable one leaves the image unlabelled. Every mask is read once for that; what was found is remembered in
+    the user's cache (`$STEEL_CACHE`, or `~/.cache/steel-lens`) until a mask changes.
+    """
+
+    priority = 30
+    layout = "images/ with masks/ of the same names"
+
+    @override
+    def matches(self, root: Path) -> bool:
+        return (root / "images").is_dir() and (root / "masks").is_dir()
+
+    @override
+    def read(self, root: Path, progress: Progress | None = None) -> DatasetIndex:
+        images, problems = walk(root / "images")
+        masks, more = walk(root / "masks", frozenset({".png"}))
+        problems += more
+        by_stem = {_stem(mask): mask for mask in masks}
+        values, unread = _values(root, masks, progress)
+        problems += unread
+        names = _names(root, {value for found in values.values() for value in found})
+        fixed = set(names)
+        unnamed = {value for found in values.values() for value in found} - fixed
+        problems += [f"masks: the value {value} has no name in classes.json." for value in sorted(unnamed)]
+        names |= {value: f"class {value}" for value in unnamed}
+
+        cell = format_mask_classes(names)
+        rows = []
+        for path in images:
+            mask = by_stem.pop(_stem(path), "")
+            found = values.get(mask)
+            if not mask:
+                problems.append(f"{PurePosixPath(path).name}: no mask of this name; unlabelled.")
+            rows.append(
+                {
+                    "path": f"images/{path}",
+                    "labels": "" if found is None else "|".join(names[value] for value in found) or CLEAR,
+                    "split": SPLITS.get(path.lower().split("/")[0], ""),
+                    "source": root.name,
+                    "mask": mask and f"masks/{mask}",
+                    "mask_classes": cell if mask else "",
+                }
+            )
+        problems += [f"{PurePosixPath(mask).name}: no image of this name." for mask in by_stem.values()]
+        spec = NEU_SEG if _is_neu_seg(root) else unknown_spec(root.name)
+        has_clear = any(row["labels"] == CLEAR for row in rows)
+        classes = [*([CLEAR] if has_clear else []), *(names[value] for value in sorted(names))]
+        return DatasetIndex.build(root, spec, pd.DataFrame(rows), list(dict.fromkeys(classes)), problems)
+
+
+def _names(root: Path, values: set[int]) -> dict[int, str]:
+    """Name of each mask value."""
+    path = root / "classes.json"
+    if path.is_file():
+        try:
+            names = {int(value): name for value, name in json.loads(path.read_text("utf-8")).items()}
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
+            raise DataError(f'{path.name}: expected a JSON object such as {{"1": "inclusion"}}.') from error
+        for value, name in names.items():
+            if not (1 <= value <= 255 and isinstance(name, str) and name and "|" not in name):
+                raise DataError(f"{path.name}: expected values of 1 to 255 with names, found {value}: {name!r}.")
+        return names
+    if _is_neu_seg(root):
+        return dict(NEU_SEG_CLASSES)
+    return {255: DEFECT} if values == {255} else {value: f"class {value}" for value in values}
+
+
+def _values(root: Path, masks: list[str], progress: Progress | None) -> tuple[dict[str, list[int]], list[str]]:
+    """The non-zero values in each mask, the most frequent first, and a sentence for each mask that was refused."""
+    stats = [(root / "masks" / mask).stat() for mask in masks]
+    state = json.dumps([str(root), [[m, s.st_mtime_ns, s.st_size] for m, s in zip(masks, stats, strict=True)]])
+    home = Path(os.environ.get("STEEL_CACHE") or Path.home() / ".cache" / "steel-lens")
+    cache = home / f"masks-{hashlib.sha256(state.encode()).hexdigest()[:32]}.json"
+    try:
+        known = json.loads(cache.read_text("utf-8"))
+        return dict(zip(masks, known["values"], strict=True)), []
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not remembered, or damaged: read the masks
+
+    def read(mask: str) -> list[int] | str:
+        try:
+            counts = np.bincount(read_mask(root / "masks" / mask).ravel(), minlength=256)
+        except DataError as error:
+            return f"{error} The image is left unlabelled."
+        present = np.flatnonzero(counts[1:]) + 1
+        return [int(value) for value in present[np.argsort(-counts[present], kind="stable")]]
+
+    values: dict[str, list[int]] = {}
+    problems: list[str] = []
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for done, (mask, found) in enumerate(zip(masks, pool.map(read, masks), strict=True), start=1):
+            if isinstance(found, str):
+                problems.append(found)
+            else:
+                values[mask] = found
+            if progress:
+                progress(done, len(masks))
+    if not problems:
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            temporary = cache.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_text(json.dumps({"values": [values[mask] for mask in masks]}), "utf-8")
+            temporary.replace(cache)
+        except OSError:
+            pass  # a cache that cannot be written only costs time
+    return values, problems
+
+
+def _is_neu_seg(root: Path) -> bool:
+    return root.name.lower().replace("_", "-").startswith("neu-seg")
+
+
+def _stem(path: str) -> str:
+    return str(PurePosixPath(path).with_suffix(""))

@@ -1,0 +1,33 @@
+"""A manifest, or the folder that holds one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from typing_extensions import override
+
+from steel_core.data.base import READERS, Progress, Reader
+from steel_core.data.index import DatasetIndex
+from steel_core.data.manifest import read_manifest
+
+_NAMES = ("manifest.csv", "manifest.parquet")
+
+
+@READERS.register("manifest")
+class ManifestReader(Reader):
+    """See `steel_core.data.manifest` for the columns."""
+
+    priority = 50
+    layout = "a manifest.csv or manifest.parquet with the column path (or such a file itself)"
+
+    @override
+    def matches(self, root: Path) -> bool:
+        if root.is_file():
+            return root.suffix.lower() in {".csv", ".parquet", ".pq"}
+        return any((root / name).is_file() for name in _NAMES)
+
+    @override
+    def read(self, root: Path, progress: Progress | None = None) -> DatasetIndex:
+        if root.is_file():
+            return read_manifest(root, named=True)
+        return read_manifest(next(root / name for name in _NAMES if (root / name).is_file()))

@@ -1,0 +1,102 @@
+"""The NEU surface defect database (NEU-CLS), and its boxes (NEU-DET)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+from typing_extensions import override
+
+from steel_core.data.base import READERS, SPLITS, DatasetSpec, Progress, Reader, walk
+from steel_core.data.index import DatasetIndex
+
+CODES = {
+    "Cr": "crazing",
+    "In": "inclusion",
+    "Pa": "patches",
+    "PS": "pitted surface",
+    "RS": "rolled-in scale",
+    "Sc": "scratches",
+}
+"""The class each code in a file name of NEU-CLS stands for, in the database's order."""
+
+SPEC = DatasetSpec(
+    name="neu-cls",
+    title="NEU surface defect database",
+    licence="For research only; the images may not be passed on.",
+    citation=(
+        "K. Song, Y. Yan, Applied Surface Science 285, 2013, 858-864. "
+        "Boxes: Y. He, K. Song, Q. Meng, Y. Yan, IEEE Trans. Instrumentation and Measurement 69(4), 2020, 1493-1504."
+    ),
+    redistributable=False,
+)
+
+# Both spellings of a class in file and folder names: Cr_1.bmp (NEU-CLS) and crazing_1.jpg (NEU-DET), lower case.
+_SPELLINGS = {code.lower(): code for code in CODES} | {name.replace(" ", "_"): code for code, name in CODES.items()}
+_NAME = re.compile(rf"({'|'.join(_SPELLINGS)})_(\d+)", re.IGNORECASE)
+_IMAGE_FOLDERS = {"images", *SPLITS, *_SPELLINGS, *CODES.values()}
+
+
+@READERS.register("neu")
+class NeuReader(Reader):
+    """Files such as `Cr_1.bmp` or `crazing_1.jpg`, in one folder or in `images/`, by split or class or not.
+
+    Boxes are taken from `annotations/` beside the images or their folder: `crazing_1.xml` belongs to `Cr_1.bmp`.
+    """
+
+    priority = 40
+    layout = "NEU-CLS or NEU-DET, with images such as Cr_1.bmp or crazing_1.jpg in the folder or in images/"
+
+    @override
+    def matches(self, root: Path) -> bool:
+        if not root.is_dir():
+            return False
+        paths, _ = _images(root)
+        return sum(_code(path) is not None for path in paths) > 0.9 * len(paths)
+
+    @override
+    def read(self, root: Path, progress: Progress | None = None) -> DatasetIndex:
+        paths, problems = _images(root)
+        codes = [_code(path) for path in paths]
+        problems += [
+            f"{PurePosixPath(path).name}: expected a name such as Cr_1 or crazing_1; left out."
+            for path, code in zip(paths, codes, strict=True)
+            if code is None
+        ]
+        annotations, more = walk(root, frozenset({".xml"}), 3, lambda name: name.lower() in _ANNOTATION_FOLDERS)
+        boxes = {_key(path): path for path in annotations}
+        rows = [
+            {
+                "path": path,
+                "labels": CODES[code],
+                "split": _split(path),
+                "source": SPEC.name,
+                "boxes": boxes.get(_key(path), ""),
+            }
+            for path, code in zip(paths, codes, strict=True)
+            if code
+        ]
+        return DatasetIndex.build(root, SPEC, pd.DataFrame(rows), tuple(CODES.values()), [*problems, *more])
+
+
+_ANNOTATION_FOLDERS = {"annotations", *SPLITS, *_SPELLINGS, *CODES.values()}
+
+
+def _images(root: Path) -> tuple[list[str], list[str]]:
+    return walk(root, depth=3, enter=lambda name: name.lower() in _IMAGE_FOLDERS)
+
+
+def _code(path: str) -> str | None:
+    match = _NAME.fullmatch(PurePosixPath(path).stem)
+    return _SPELLINGS[match[1].lower()] if match else None
+
+
+def _split(path: str) -> str:
+    return next((SPLITS[part] for part in path.lower().split("/")[:-1] if part in SPLITS), "")
+
+
+def _key(path: str) -> tuple[str, str, str]:
+    """What an image and its annotation have in common: split, class and number."""
+    match = _NAME.fullmatch(PurePosixPath(path).stem)
+    return (_split(path), _SPELLINGS[match[1].lower()], match[2]) if match else ("", "", path)
