@@ -1,0 +1,58 @@
+"""Classifiers small enough to be computed by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from steel_core.models.base import BackboneConfig, Classifier
+
+CONFIG = BackboneConfig(title="tiny", source="made up", cam_layer="body", min_size=4, linear_head=False)
+
+
+class TinyNet(Classifier):
+    """Two convolutions with ReLU, then a fully connected layer that weighs each position by itself.
+
+    The body turns (N, 3, 7, 9) into (N, 3, 3, 4).
+    """
+
+    config = CONFIG
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3, stride=2), nn.ReLU())
+        self.head = nn.Linear(3 * 3 * 4, classes)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(inputs).flatten(1))
+
+
+class LinearNet(Classifier):
+    """A weight for each pixel and class, nothing else."""
+
+    config = BackboneConfig(title="linear", source="made up", cam_layer="head", min_size=1, linear_head=False)
+
+    def __init__(self, pixels: int, classes: int = 3) -> None:
+        super().__init__()
+        self.head = nn.Linear(pixels, classes)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.head(inputs.flatten(1))
+
+
+def tiny(seed: int = 0) -> TinyNet:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return TinyNet().eval()
+
+
+def noise(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def one_thread():
+    """One thread for tensors this small: on a busy machine a second one only waits for the first."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
