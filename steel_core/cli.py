@@ -106,7 +106,7 @@ def _train(args: argparse.Namespace) -> Answer:
         report=_say,
         progress=_Bars(),
     )
-    figures = {part: card.metrics[part] for part in ("val", "test") if part in card.metrics}
+    figures: dict[str, dict[str, Any]] = {p: card.metrics[p] for p in ("val", "test") if p in card.metrics}
     return OK, {"checkpoint": card.name, "notes": card.notes, "metrics": figures}, f"{args.out}\n{_table(figures)}"
 
 

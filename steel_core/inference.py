@@ -42,7 +42,7 @@ class Predictor:
         self.device = choose_device(device)
         self.card = checkpoint.card
         self.hash = checkpoint.hash
-        self.model: Classifier = checkpoint.model.to(self.device, memory_format=torch.channels_last)
+        self.model: Classifier = checkpoint.model.to(self.device).to(memory_format=torch.channels_last)
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         self._background = checkpoint.background
@@ -136,7 +136,8 @@ class Predictor:
         """
         if fixed := self.card.map_scale.get(found.method):
             return fixed, True
-        return (render.evidence_scale([found.values]) if np.any(found.values) else 1.0), False
+        shown = evidence(found)
+        return (render.evidence_scale([shown]) if shown.any() else 1.0), False
 
     def _prediction(
         self, image: SteelImage, logits: npt.NDArray[np.float32], probs: npt.NDArray[np.float64], note: str
@@ -166,6 +167,12 @@ class Predictor:
         if grids.shape[2:] != shape:
             grids = F.interpolate(grids, size=shape, mode="bilinear", align_corners=False)
         return self._preprocessing.normalise(grids)
+
+
+def evidence(found: Attribution) -> npt.NDArray[np.float32]:
+    """What a person should read in a map (H, W): positive for the class, smoothed as its method asks."""
+    info = EXPLAINERS[found.method].info
+    return render.evidence(found.values, info.signed, info.blur)
 
 
 def _batches(shapes: Sequence[tuple[int, ...]], size: int) -> Iterable[list[int]]:

@@ -203,7 +203,7 @@ def evaluate(
     recalls = [hits[c] / support[c] if support[c] else None for c in range(k)]
     recall_bounds = [wilson(hits[c], int(support[c]), trials[c]) if support[c] else None for c in range(k)]
 
-    weights = group_weights(names, seed=seed)
+    weights = group_weights(list(names), seed=seed)
     resampled = confusion(labels, pred, k, weights)
     area = float(macro_auc(probs, labels)[0])
     mean_recall = float(macro_recall(counts)[0])

@@ -7,7 +7,7 @@ from typing import Any
 
 from steel_core import render
 from steel_core.explain.base import EXPLAINERS
-from steel_core.inference import Predictor
+from steel_core.inference import Predictor, evidence
 from steel_core.types import REFER, Attribution, Prediction, SteelImage
 
 CAUTION = "A map shows what influenced the model, not what caused the defect. The model can be wrong; a person decides."
@@ -25,9 +25,10 @@ def panel(predictor: Predictor, image: SteelImage, found: Attribution, opacity: 
     """One map drawn on its checkpoint's fixed scale, with the sentence that says where its evidence lies."""
     info = EXPLAINERS[found.method].info
     scale, fixed = predictor.map_scale(found)
-    told = render.summary(found.values, scale, info.signed)
+    shown = evidence(found)
+    told = render.summary(shown, scale)
     caption = f"For {found.target}. {told.sentence}" + ("" if fixed else " Scaled by itself: not comparable.")
-    return render.Panel(info.title, caption, render.overlay(image, found.values, scale, opacity), info.signed)
+    return render.Panel(info.title, caption, render.overlay(image, shown, scale, opacity), info.signed)
 
 
 def report_png(
@@ -50,7 +51,7 @@ def result_json(predictor: Predictor, prediction: Prediction, maps: Sequence[Att
     described = {}
     for found in maps:
         scale, fixed = predictor.map_scale(found)
-        told = render.summary(found.values, scale, EXPLAINERS[found.method].info.signed)
+        told = render.summary(evidence(found), scale)
         described[found.method] = found.provenance() | {
             "scale": scale,
             "scale_fixed_on_validation": fixed,

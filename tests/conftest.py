@@ -16,7 +16,8 @@ from steel_core.types import SteelImage
 ROOT = Path(__file__).parents[1]
 REAL_DATA = Path(os.environ.get("STEEL_DATA", ROOT.parent / "shared" / "data"))
 
-torch.set_num_threads(max(1, (os.cpu_count() or 1) // max(1, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))))
+if "OMP_NUM_THREADS" not in os.environ:  # more threads than cores make torch wait for itself
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
 
 def pytest_collection_modifyitems(items):
@@ -42,8 +43,15 @@ def make_checkpoint(folder: Path, classes=("clear", "defect"), size=(64, 64), se
     rng = np.random.default_rng(seed)
     background = rng.integers(90, 160, (6, *size), dtype=np.uint8)
     facts = {
-        "name": folder.name, "title": "A test", "backbone": "squeezenet-reduced", "head": "softmax",
-        "classes": tuple(classes), "input_size": size, "mean": 0.5, "std": 0.2, "background": "random grey",
+        "name": folder.name,
+        "title": "A test",
+        "backbone": "squeezenet-reduced",
+        "head": "softmax",
+        "classes": tuple(classes),
+        "input_size": size,
+        "mean": 0.5,
+        "std": 0.2,
+        "background": "random grey",
         "map_scale": {"grad-cam": 0.01, "guided-grad-cam": 0.001, "shap": 0.001},
     } | card
     save_checkpoint(folder, Card(**facts), model.state_dict(), background)

@@ -41,7 +41,9 @@ def images(tmp_path):
 
 
 def test_predict_json(capsys, checkpoint_folder, images):
-    status, out, _ = run(capsys, "predict", images / "one.png", images / "two.jpg", "--checkpoint", checkpoint_folder, "--json")
+    status, out, _ = run(
+        capsys, "predict", images / "one.png", images / "two.jpg", "--checkpoint", checkpoint_folder, "--json"
+    )
     content = one_json(out)
     assert status == 0
     assert [r["file"] for r in content["results"]] == ["one.png", "two.jpg"]
@@ -53,7 +55,9 @@ def test_predict_json(capsys, checkpoint_folder, images):
 
 def test_a_bad_image_beside_good_ones(capsys, checkpoint_folder, images, tmp_path):
     (images / "bad.png").write_bytes(b"not an image")
-    status, out, err = run(capsys, "predict", images, images / "missing.png", "--checkpoint", checkpoint_folder, "--json")
+    status, out, err = run(
+        capsys, "predict", images, images / "missing.png", "--checkpoint", checkpoint_folder, "--json"
+    )
     content = one_json(out)
     assert status == 1
     by_name = {r["file"]: r for r in content["results"]}
@@ -153,7 +157,18 @@ def test_make_describe_export_train_evaluate(capsys, tmp_path):
     assert len(open_dataset(manifest)) == 60
 
     status, out, err = run(
-        capsys, "train", "--data", manifest, "--out", model, "--binary", "--epochs", 1, "--learning-rate", 0.001, "--json"
+        capsys,
+        "train",
+        "--data",
+        manifest,
+        "--out",
+        model,
+        "--binary",
+        "--epochs",
+        1,
+        "--learning-rate",
+        0.001,
+        "--json",
     )
     assert status == 0
     assert one_json(out)["checkpoint"] == "model"
@@ -176,7 +191,18 @@ def test_a_bare_state_dict_becomes_a_checkpoint(capsys, checkpoint, images, tmp_
     import torch
 
     torch.save(checkpoint.model.state_dict(), tmp_path / "bare.pth")
-    call = ["checkpoint", "import", tmp_path / "bare.pth", tmp_path / "made", "--input-size", "64x64", "--mean", 0.5, "--std", 0.2]
+    call = [
+        "checkpoint",
+        "import",
+        tmp_path / "bare.pth",
+        tmp_path / "made",
+        "--input-size",
+        "64x64",
+        "--mean",
+        0.5,
+        "--std",
+        0.2,
+    ]
     assert run(capsys, *call, "--classes", "clear,defect")[0] == 0
     status, out, _ = run(capsys, "predict", images, "--checkpoint", tmp_path / "made", "--json")
     assert status == 0
@@ -186,7 +212,11 @@ def test_a_bare_state_dict_becomes_a_checkpoint(capsys, checkpoint, images, tmp_
 
 def test_as_a_module_without_torch_for_help():
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "steel_core", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-X", "importtime", "-m", "steel_core", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "predict" in done.stdout
     assert "torch" not in {line.split("|")[-1].strip() for line in done.stderr.splitlines() if "|" in line}

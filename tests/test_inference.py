@@ -32,7 +32,9 @@ def test_probabilities_by_hand(predictor, checkpoint_folder):
 
 
 def test_a_batch_of_many_sizes_equals_one_by_one(predictor):
-    images = [steel_image(h, w, seed=i) for i, (h, w) in enumerate([(64, 64), (200, 64), (64, 90), (30, 30), (64, 64)] * 4)]
+    images = [
+        steel_image(h, w, seed=i) for i, (h, w) in enumerate([(64, 64), (200, 64), (64, 90), (30, 30), (64, 64)] * 4)
+    ]
     together = predictor.predict(images)
     for image, found in zip(images, together, strict=True):
         alone = predictor.predict([image])[0]
@@ -146,7 +148,9 @@ def test_a_squeezed_strip_says_so(predictor):
 def test_cuda_agrees_with_the_cpu(checkpoint_folder, predictor):
     on_gpu = Predictor.load(checkpoint_folder, "cuda")
     image = steel_image()
-    np.testing.assert_allclose(on_gpu.predict([image])[0].logits, predictor.predict([image])[0].logits, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        on_gpu.predict([image])[0].logits, predictor.predict([image])[0].logits, rtol=1e-3, atol=1e-3
+    )
     for method in ("grad-cam", "guided-grad-cam"):
         one, other = (p.explain(image, method, "clear").values for p in (on_gpu, predictor))
         assert np.linalg.norm(one - other) <= 0.02 * np.linalg.norm(other)

@@ -25,7 +25,7 @@ from steel_core.data.transforms import Preprocessing
 from steel_core.device import choose_device, seed_everything, tune_memory
 from steel_core.errors import DataError, UsageError
 from steel_core.explain.base import EXPLAINERS
-from steel_core.inference import Predictor
+from steel_core.inference import Predictor, evidence
 from steel_core.models.base import BACKBONES, Classifier
 from steel_core.models.checkpoint import (
     Card,
@@ -117,7 +117,7 @@ def train(
 
     # Fit
     run_folder = _run_folder(out, index, table, config)
-    fit, result, rate, curve = _fit_or_retry(index, table, parts, preprocessing, config, target, run_folder, report)
+    fit, result, rate, curves = _fit_or_retry(index, table, parts, preprocessing, config, target, run_folder, report)
     model = _rebuilt(fit, result)
     val_labels = table.labels[parts["val"]].numpy()
 
@@ -171,7 +171,7 @@ def train(
         metrics=figures | (extra_metrics or {}),
         training={
             "settings": config.to_json() | {"init": Path(config.init).name, "learning_rate": rate},
-            "learning_rate_search": curve,
+            "learning_rate_search": [[(round(r, 6), round(loss, 4)) for r, loss in curve] for curve in curves],
             "best_epoch": result.epoch,
             "history": result.history,
             "torch": torch.__version__,
@@ -222,15 +222,16 @@ def _fit_or_retry(
     device: torch.device,
     run_folder: Path,
     report: Report,
-) -> tuple[Fit, FitResult, float, list[tuple[float, float]]]:
+) -> tuple[Fit, FitResult, float, list[list[tuple[float, float]]]]:
     """Fit; where that is no better than naming the majority class, once more with a third of the rate."""
     weights = class_weights(table.labels[parts["train"]], len(index.classes)).to(device)
-    rate, curve = config.learning_rate, []
+    rate = config.learning_rate
+    curves: list[list[tuple[float, float]]] = []
     for attempt in range(2):
         seed_everything(config.seed + attempt)
         fit = Fit(_new_model(config, len(index.classes)), table, preprocessing, config, device)
         if rate is None:
-            rate, curve = find_learning_rate(fit, parts["train"], weights)
+            rate, curves = find_learning_rate(fit, parts["train"], weights)
             report(f"learning rate found: {rate:.1e}")
         result = run_fit(fit, parts["train"], parts["val"], rate, run_folder / f"state-{attempt}.pt", report)
         recalls = [row["val_macro_recall"] for row in result.history]
@@ -239,13 +240,13 @@ def _fit_or_retry(
         if attempt == 0:
             rate /= 3
             report(f"no better than the majority class; trying again with learning rate {rate:.1e}")
-    if not result.state:
+    if not result.state or rate is None:
         raise DataError("training found no weights with a finite loss, twice; are the images all alike?")
-    return fit, result, rate, curve
+    return fit, result, rate, curves
 
 
 def _new_model(config: TrainConfig, classes: int) -> Classifier:
-    model = BACKBONES[config.backbone](classes, dropout=config.dropout)  # type: ignore[call-arg]
+    model = BACKBONES[config.backbone](classes, dropout=config.dropout)
     if config.init == "imagenet":
         load_features(model, imagenet_state_dict())
     elif config.init != "random":
@@ -319,7 +320,7 @@ def _map_scales(
     scales = {}
     for done, method in enumerate(EXPLAINERS):
         progress("measuring the scale of the maps", done, len(EXPLAINERS))
-        maps = [predictor.explain(image, method).values for image in images]
+        maps = [evidence(predictor.explain(image, method)) for image in images]
         if any(values.any() for values in maps):
             scales[method] = render.evidence_scale(maps)
     return scales

@@ -129,9 +129,18 @@ def test_a_missing_tensor_is_refused(folder):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"std": 0}, {"temperature": -1}, {"head": "argmax"}, {"input_size": [0, 64]}, {"classes": ["a", "a", "c"]},
-        {"input_size": 64}, {"mean": "dark"}, {"backbone": "vgg"}, {"format": 99}, {"thresholds": {"a": "high"}},
-        {"mean": float("nan")}, {"thresholds": None},
+        {"std": 0},
+        {"temperature": -1},
+        {"head": "argmax"},
+        {"input_size": [0, 64]},
+        {"classes": ["a", "a", "c"]},
+        {"input_size": 64},
+        {"mean": "dark"},
+        {"backbone": "vgg"},
+        {"format": 99},
+        {"thresholds": {"a": "high"}},
+        {"mean": float("nan")},
+        {"thresholds": None},
     ],
 )
 def test_an_impossible_card_is_refused(folder, changes):
