@@ -102,6 +102,8 @@ def _train(args: argparse.Namespace) -> Answer:
         args.out,
         _train_config(args),
         title=args.title,
+        notes=tuple(args.note),
+        extra_metrics={"cross_validation": _figures_file(args.cross_validation)} if args.cross_validation else None,
         device=args.device,
         report=_say,
         progress=_Bars(),
@@ -321,6 +323,15 @@ class _Bars:
             self._bars.pop(what).close()
 
 
+def _figures_file(path: Path) -> dict[str, Any]:
+    """The object that `cross-validate --json` printed."""
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+        return {**figures, "n": int(figures["n"]), "macro_recall": float(figures["macro_recall"])}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{path.name}: expected the JSON that cross-validate --json printed") from error
+
+
 def _train_config(args: argparse.Namespace) -> Any:
     from steel_core.recipes.training import TrainConfig
 
@@ -377,6 +388,8 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a plain list of arg
     made = with_training(command("train", _train, "train a checkpoint; an interrupted run goes on when called again"))
     made.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     made.add_argument("--title", default="", help="for people")
+    made.add_argument("--note", action="append", default=[], help="a sentence for the card; may be given again")
+    made.add_argument("--cross-validation", type=Path, help="what cross-validate --json printed; goes into the card")
 
     made = with_training(
         command("cross-validate", _cross_validate, "k-fold cross-validation by group of near-duplicates")

@@ -1,0 +1,69 @@
+"""How long an inspector waits: `python -m benchmarks.verdict [--checkpoint NAME] [--repeats N]`.
+
+Seconds depend on the machine, so each step is also given as a ratio to one forward and backward pass of the same
+network, timed in turn with it in the same run. Exits with 1 where a promise of the README is missed: a verdict within
+2 s, all three maps within 10 s more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from steel_core.data.pixels import encode_png, read_image
+from steel_core.data.strip_mill import StripMill
+from steel_core.inference import Predictor
+
+VERDICT_SECONDS, MAPS_SECONDS = 2.0, 10.0
+
+
+def main() -> int:
+    """Print a table; 0 if both promises hold."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", default="neu-six-class")
+    parser.add_argument("--repeats", type=int, default=7)
+    args = parser.parse_args()
+    predictor = Predictor.load(args.checkpoint)
+    data = encode_png(StripMill(size=(480, 640), seed=1).render(0, "scratches").pixels)
+    image = read_image(data, name="photograph.png")
+    rows, columns = predictor.card.preprocessing.grid_size(image.height, image.width)[0]
+    inputs = torch.randn(1, 3, rows, columns, device=predictor.device).contiguous(memory_format=torch.channels_last)
+
+    def forward_backward() -> None:
+        leaf = inputs.clone().requires_grad_()
+        torch.autograd.grad(predictor.model(leaf).max(), leaf)
+
+    steps: dict[str, Callable[[], object]] = {
+        "forward + backward": forward_backward,
+        "read and verdict": lambda: predictor.predict([read_image(data, name="photograph.png")]),
+        "grad-cam": lambda: predictor.explain(image, "grad-cam"),
+        "guided-grad-cam": lambda: predictor.explain(image, "guided-grad-cam"),
+        "shap, 200 samples": lambda: predictor.explain(image, "shap"),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(args.repeats + 1):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            taken[name].append(time.perf_counter() - started)
+    median = {name: statistics.median(seconds[1:]) for name, seconds in taken.items()}
+    unit = median["forward + backward"]
+    print(f"{image.width} x {image.height} photograph, seen at {columns} x {rows}, {predictor.device}, "
+          f"{torch.get_num_threads()} threads, median of {args.repeats}")  # fmt: skip
+    for name, seconds in median.items():
+        print(f"{name:20} {seconds * 1000:9.1f} ms {seconds / unit:9.1f} x forward + backward")
+    maps = float(np.sum([median[name] for name in list(steps)[2:]]))
+    kept = median["read and verdict"] <= VERDICT_SECONDS and maps <= MAPS_SECONDS
+    print(f"verdict {median['read and verdict']:.2f} s (promised {VERDICT_SECONDS:g}), "
+          f"maps {maps:.2f} s (promised {MAPS_SECONDS:g}): {'kept' if kept else 'MISSED'}")  # fmt: skip
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
