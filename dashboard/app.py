@@ -1,0 +1,30 @@
+"""The page list and the page configuration. Start: streamlit run dashboard/app.py."""
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:  # Streamlit puts this script's folder there, not the project's
+    sys.path.append(str(ROOT))
+
+from dashboard import services  # noqa: E402
+from dashboard.components.chooser import chooser  # noqa: E402
+from dashboard.components.guard import guarded  # noqa: E402
+
+st.set_page_config("Steel Lens", page_icon=str(ROOT / "assets" / "favicon.png"), layout="wide")
+st.logo(str(ROOT / "assets" / "logo.svg"), size="large")
+services.warm_up()
+
+page = st.navigation(
+    [
+        st.Page("app_pages/overview.py", title="Overview", icon=":material/dashboard:", default=True),
+        st.Page("app_pages/inspect.py", title="Inspect", icon=":material/frame_inspect:"),
+        st.Page("app_pages/explore.py", title="Explore", icon=":material/photo_library:"),
+    ],
+    position="top",
+)
+with guarded():
+    chooser()
+    page.run()

@@ -1,0 +1,70 @@
+"""Overview: what this is, how far the chosen model can be trusted, and what it looks like."""
+
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.figures import figures
+from dashboard.components.gallery import inspect_link
+from dashboard.components.text import percent, plain
+from dashboard.components.verdict import marked
+
+st.title("A second pair of eyes on every sheet")
+st.markdown(
+    "Steel Lens looks at pictures of steel surfaces, **names the defect, shows what led it there, and hands doubtful "
+    "sheets to a person.**"
+)
+with st.container(horizontal=True):
+    st.page_link("app_pages/inspect.py", label="Inspect your own images", icon=":material/frame_inspect:")
+    st.page_link("app_pages/explore.py", label="Explore the data set", icon=":material/photo_library:")
+
+name = st.session_state.get("model")
+if not name:
+    st.info(
+        "No model is here yet. Train one with `python -m steel_core train`, "
+        "or point `STEEL_MODELS` to a folder of models.",
+        icon=":material/deployed_code:",
+    )
+    st.stop()
+model = services.predictor(name)
+card = model.card
+
+st.subheader(plain(card.title))
+for note in card.notes:
+    st.warning(plain(note), icon=":material/warning:")
+figures(card)
+
+shown = services.samples(4, model)
+if shown:
+    st.subheader("What it sees")
+    st.caption("Samples with their verdict and Grad-CAM map: red speaks for the verdict, blue against it.")
+    with st.grid(4, min_column_width=200):
+        for data, path, source in shown:
+            with st.container(border=True):
+                slot = st.empty()
+                with slot.container():
+                    st.skeleton(height=240)
+                seen = services.example(model, source)
+                with slot.container():
+                    if isinstance(seen, services.Refused):
+                        st.error(plain(seen.sentence), icon=":material/broken_image:")
+                        continue
+                    st.image(seen.overlay, width="stretch", alt=f"{source.name} with its Grad-CAM map")
+                    st.markdown(f"**{marked(seen.look.prediction)}** {percent(seen.look.prediction.confidence)}")
+                    st.caption(f"Labelled: {plain(', '.join(source.labels) or 'nothing')}")
+                    st.page_link("app_pages/inspect.py", label="Look closer", query_params=inspect_link(path, data))
+
+if card.data:
+    st.subheader("What it learnt from")
+    facts = [str(card.data.get(key) or "") for key in ("title", "licence", "citation")]
+    count = card.data.get("n")
+    st.markdown(
+        "  \n".join(
+            line
+            for line in (
+                f"**{plain(facts[0] or str(card.data.get('name', '')))}**" + (f", {count:,} images" if count else ""),
+                f"Licence: {plain(facts[1])}" if facts[1] else "",
+                f"Source: {plain(facts[2])}" if facts[2] else "",
+            )
+            if line
+        )
+    )

@@ -1,0 +1,56 @@
+"""Pictures side by side; the whole of a tile is a link that can be copied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.text import plain
+
+# The link's area is stretched over its tile.
+_WHOLE_TILE = """<style>
+[class*="st-key-tile-"]{position:relative}
+[class*="st-key-tile-"] [data-testid="stPageLink"]{position:static}
+[class*="st-key-tile-"] a{position:static!important}
+[class*="st-key-tile-"] a::after{content:"";position:absolute;inset:0;z-index:1}
+[class*="st-key-tile-"]:has(a:focus-visible){outline:2px solid currentColor;outline-offset:4px}
+[class*="st-key-tile-"] img{aspect-ratio:1;object-fit:cover}
+</style>"""
+
+
+def gallery(tiles: Sequence[tuple[str, services.Source, str]], data: str, columns: int = 8) -> None:
+    """Thumbnails with a caption, each linking to its image in Inspect.
+
+    Args:
+        tiles: path within the data set, source, and caption (Markdown) of each.
+        data: name of the data set.
+        columns: how many fit side by side on a wide screen.
+    """
+    st.html(_WHOLE_TILE)
+    with st.grid(columns, min_column_width=140):
+        for number, (path, source, caption) in enumerate(tiles):
+            with st.container(key=f"tile-{number}", gap="xsmall"):
+                _tile(path, source, caption, data)
+
+
+def _tile(path: str, source: services.Source, caption: str, data: str) -> None:
+    picture = services.thumbnail(source)
+    if isinstance(picture, services.Refused):
+        st.markdown(f":material/broken_image: Not readable. {plain(picture.sentence)}")
+    else:
+        st.image(picture, width="stretch", alt=f"{source.name}, {', '.join(source.labels) or 'unlabelled'}")
+    st.page_link(
+        "app_pages/inspect.py",
+        label=plain(source.name),
+        icon="",
+        query_params=inspect_link(path, data),
+        width="stretch",
+    )
+    st.caption(caption)
+
+
+def inspect_link(path: str, data: str) -> dict[str, str]:
+    """The query of an image's page in Inspect, with the model that is chosen now."""
+    return {"model": str(st.session_state.get("model") or ""), "data": data, "image": path}

@@ -1,0 +1,85 @@
+"""The verdict in words, and the probabilities behind it."""
+
+from __future__ import annotations
+
+import html
+
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.text import capital, percent, plain
+from steel_core.types import CLEAR, REFER, Prediction
+
+
+def words(prediction: Prediction) -> str:
+    """The outcome for people: a class, "Clear", or "Refer to a person"."""
+    return "Refer to a person" if prediction.outcome == REFER else capital(prediction.outcome)
+
+
+def marked(prediction: Prediction) -> str:
+    """The outcome as Markdown: icon, words and colour; the words alone would do."""
+    icon, colour = {REFER: ("person_search", "orange"), CLEAR: ("check_circle", "green")}.get(
+        prediction.outcome, ("report", "red")
+    )
+    return f":{colour}[:material/{icon}: {plain(words(prediction))}]"
+
+
+def verdict_card(model: services.Predictor, seen: services.Look) -> None:
+    """Outcome, confidence, what to know about it, and the probability of every class."""
+    prediction = seen.prediction
+    st.caption("Verdict")
+    st.markdown(f"## {marked(prediction)}")
+    best, needed = plain(prediction.pred), f"{prediction.threshold:.0%}".replace("%", " %")
+    if prediction.outcome == REFER:
+        st.markdown(
+            f"Most likely **{best}** at **{percent(prediction.confidence)}**, "
+            f"below the {needed} needed for a verdict. A person decides."
+        )
+    else:
+        st.markdown(f"Confidence **{percent(prediction.confidence)}**, calibrated; {needed} needed for this verdict.")
+    if services.cannot_clear(model):
+        st.markdown(
+            ":material/info: This model has no class “clear”: "
+            "it names the likeliest defect and **cannot clear a sheet**."
+        )
+    if seen.part == "train":
+        st.markdown(
+            ":material/info: This very image was **in this model's training data**, "
+            "so the verdict says little about a new sheet."
+        )
+    elif seen.part:
+        st.markdown(f":material/info: This very image was in this model's {plain(seen.part)} images.")
+    for warning in model.card.notes:
+        st.markdown(f":material/warning: {plain(warning)}")
+    probabilities(model, prediction)
+    note = f"{seen.width} × {seen.height} pixels" + (f"; {prediction.note}" if prediction.note else "")
+    st.caption(f"{plain(prediction.name)} · {plain(note)} · {plain(model.card.title)}")
+
+
+_BARS = """<style>
+.sl-bars{display:grid;grid-template-columns:minmax(5rem,max-content) 1fr 4.2rem;gap:.45rem .8rem;align-items:center;
+ margin:.2rem 0;font-size:.95rem}
+.sl-track{position:relative;height:.9rem;background:#8493a133;border-radius:.2rem}
+.sl-fill{height:100%;background:#4d84a8;border-radius:.2rem;opacity:.55}
+.sl-best .sl-fill{opacity:1}.sl-best{font-weight:650}
+.sl-mark{position:absolute;top:-.25rem;bottom:-.25rem;width:0;border-left:2px dashed currentColor}
+.sl-p{text-align:right;font-variant-numeric:tabular-nums}
+.sl-row{display:contents}
+</style>"""
+
+
+def probabilities(model: services.Predictor, prediction: Prediction) -> None:
+    """A bar for the calibrated probability of each class, with the threshold below which it is referred."""
+    rows = []
+    for name, p in sorted(prediction.probs.items(), key=lambda pair: -pair[1]):
+        threshold = model.card.threshold(name)
+        best = " sl-best" if name == prediction.pred else ""
+        rows.append(
+            f'<div class="sl-row{best}" role="listitem"><span class="{best}">{html.escape(name)}</span>'
+            f'<span class="sl-track{best}"><span class="sl-fill" style="display:block;width:{p:.2%}"></span>'
+            f'<span class="sl-mark" style="left:{threshold:.2%}" title="refer below {threshold:.0%}"></span></span>'
+            f'<span class="sl-p{best}">{percent(p)}</span></div>'
+        )
+    bars = f'<div class="sl-bars" role="list" aria-label="Calibrated probabilities">{"".join(rows)}</div>'
+    st.html(_BARS + bars)
+    st.caption("Calibrated probabilities. The dashed mark: below it, a class is referred to a person.")

@@ -1,0 +1,31 @@
+import pytest
+from helpers.dash import ROOT, furnish
+from streamlit.testing.v1 import AppTest
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    furnish(home)
+    return home
+
+
+@pytest.fixture
+def app(home, monkeypatch):
+    """Starts the dashboard on a page: `app("explore", model="a-six", page="2")`."""
+    monkeypatch.setenv("STEEL_MODELS", str(home / "models"))
+    monkeypatch.setenv("STEEL_DATA", str(home / "data"))
+    monkeypatch.setattr("steel_core.models.checkpoint.ASSETS", home / "nothing")
+    monkeypatch.setattr("dashboard.services._SHIPPED", home / "data")
+    monkeypatch.setattr("dashboard.services.warm_up", lambda: None)
+    monkeypatch.chdir(home)
+
+    def start(page="overview", /, **query):
+        test = AppTest.from_file(str(ROOT / "dashboard" / "app.py"), default_timeout=120)
+        if page != "overview":
+            test.switch_page(f"app_pages/{page}.py")
+        for name, value in query.items():
+            test.query_params[name] = value
+        return test.run()
+
+    return start

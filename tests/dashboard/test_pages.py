@@ -1,0 +1,257 @@
+"""What each page says for a model, a data set and a URL, without a browser."""
+
+import csv
+import io
+import json
+from pathlib import PurePosixPath
+
+import pytest
+from helpers.dash import png, words
+
+from dashboard import services
+
+
+def upload(test, *files):
+    test.file_uploader(key="files").set_value([(name, content, "image/png") for name, content in files])
+    return test.run()
+
+
+# Overview
+
+
+def test_overview_shows_the_figures_with_interval_target_number_and_date(app):
+    test = app(model="a-six")
+    said = words(test)
+    assert [metric.value for metric in test.metric] == ["96.0 %", "97.0 %", "20.0 %"]  # no AUC was measured: no tile
+    assert "95 %: 90.0 % to 99.0 %" in said
+    assert "120 test images" in said and "110 of them independent" in said and "2026\\-01\\-02" in said
+    assert "small sample" in said
+    assert "found least often: crazing, 81.0 %" in said
+    assert "Target at least 95.0 %: reached, not yet certain" in said
+    assert "Target at most 5.0 %: missed" in said
+
+
+def test_overview_of_a_large_sample_does_not_call_it_small(app):
+    assert "small sample" not in words(app(model="b-clear"))
+
+
+def test_overview_shows_the_notes_of_the_card_as_plain_text(app):
+    assert [w.value for w in app(model="b-clear").warning] == ["It learnt a \\*planted\\* shortcut\\."]
+
+
+def test_overview_without_figures_says_so_and_shows_no_zero(app):
+    test = app(model="c-bare")
+    assert not test.metric
+    assert "not evaluated yet" in words(test)
+
+
+def test_overview_with_a_model_that_cannot_clear_shows_no_sound_sheet(app):
+    assert "Labelled: clear" not in words(app(model="a-six"))
+    assert "Labelled: clear" in words(app(model="b-clear"))
+
+
+@pytest.mark.parametrize("page", ["overview", "inspect"])
+def test_a_damaged_model_gets_a_sentence_and_another_can_be_chosen(app, page):
+    test = app(page, model="d-damaged")
+    assert [e.value for e in test.error] == ["checkpoint d\\-damaged\\: its weights are missing or damaged"]
+    test.selectbox(key="model").select("a-six").run()
+    assert not test.error
+
+
+@pytest.mark.parametrize("page", ["overview", "inspect", "explore"])
+def test_an_unknown_model_in_the_url_gets_a_sentence_and_the_first_is_used(app, page):
+    test = app(page, model="../../etc", data="sheets")
+    assert "There is no model" in words(test) and "a\\-six" in words(test)
+    assert test.selectbox(key="model").value == "a-six"
+    assert not test.exception and not test.error
+
+
+@pytest.mark.parametrize("page", ["overview", "inspect", "explore"])
+def test_without_model_and_data_every_page_says_what_to_do(app, monkeypatch, page):
+    monkeypatch.delenv("STEEL_MODELS")
+    monkeypatch.delenv("STEEL_DATA")
+    monkeypatch.setattr("dashboard.services._SHIPPED", services.Path("nowhere"))
+    test = app(page)
+    said = words(test)
+    assert ("No data set is here" if page == "explore" else "No model is here yet") in said
+    assert not test.exception and not test.error
+
+
+def test_an_unexpected_error_shows_a_number_that_the_log_holds(app, monkeypatch, caplog):
+    def fail(*_):
+        raise RuntimeError("/secret/path")
+
+    monkeypatch.setattr("dashboard.services.predictor", fail)
+    test = app(model="a-six")
+    said = test.error[0].value
+    number = said.split("**")[1]
+    assert number in caplog.text and "RuntimeError" in caplog.text
+    assert "secret" not in words(test) and not test.exception
+
+
+# Inspect
+
+
+def test_inspect_without_images_states_limits_and_offers_samples(app):
+    test = app("inspect", model="a-six")
+    assert "50 megapixels" in test.file_uploader(key="files").label
+    assert "Or try a sample" in words(test)
+    assert len(test.get("page_link")) == 7  # one sheet of each label
+    assert not test.camera_input  # nothing asks for the camera before it is wanted
+
+
+def test_the_camera_appears_when_it_is_asked_for(app):
+    test = app("inspect", model="a-six")
+    test.toggle(key="camera on").set_value(True).run()
+    assert len(test.camera_input) == 1
+
+
+def test_one_image_gets_verdict_bars_three_maps_and_downloads(app):
+    test = upload(app("inspect", model="c-bare"), ("plate *1*.png", png()))
+    said = words(test)
+    assert not test.error and not test.exception
+    assert "cannot clear a sheet" in said
+    assert said.count('role="listitem"') == 6
+    assert all(title in said for title in ("**Grad-CAM**", "**Guided Grad-CAM**", "**SHAP"))
+    assert "Computing" not in said
+    assert services.CAUTION in said
+    assert "plate \\*1\\*\\.png" in said and "plate *1*" not in said
+    assert len(test.get("download_button")) == 2
+
+
+def test_a_model_that_knows_clear_may_clear_and_does_not_say_otherwise(app):
+    assert "cannot clear" not in words(upload(app("inspect", model="b-clear"), ("a.png", png())))
+
+
+def test_a_doubtful_image_is_referred_in_words(app):
+    said = words(upload(app("inspect", model="b-clear"), ("a.png", png())))
+    assert "Refer to a person" in said and "100 % needed" in said
+
+
+def test_the_class_to_explain_can_be_chosen(app):
+    test = upload(app("inspect", model="a-six"), ("a.png", png()))
+    other = next(o for o in ("crazing", "patches") if o != test.selectbox[2].value)
+    test.selectbox[2].select(other).run()
+    assert words(test).count(f"For {other}") == 3
+
+
+def test_opacity_draws_anew_but_computes_nothing(app, monkeypatch):
+    test = upload(app("inspect", model="a-six"), ("a.png", png()))
+
+    def fail(*_, **__):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr("steel_core.inference.Predictor.explain", fail)
+    monkeypatch.setattr("steel_core.inference.Predictor.predict", fail)
+    test.slider(key="opacity").set_value(0.2).run()
+    assert not test.error and not test.exception
+
+
+def test_a_bad_file_gets_its_sentence_and_the_good_ones_finish(app):
+    test = upload(
+        app("inspect", model="a-six"),
+        ("a.png", png(1)),
+        ("note.txt", b"hello"),
+        ("half.png", png(2)[:900]),
+        ("b.png", png(3)),
+    )
+    said = words(test)
+    assert len(test.error) == 2
+    assert "note\\.txt" in test.error[0].value and "this is text" in test.error[0].value
+    assert "**4 images:**" in said and "2 not read" in said
+    assert list(test.dataframe[0].value["File"]) == ["a.png", "note.txt", "half.png", "b.png"]
+    assert list(test.dataframe[0].value["Verdict"])[1:3] == ["Not read", "Not read"]
+    detail = test.selectbox(key="detail")
+    assert [o.split(":")[0] for o in detail.options] == ["a.png", "b.png"]
+    detail.select_index(1).run()
+    assert "b\\.png" in words(test) and not test.exception
+    assert len(test.get("download_button")) == 4
+
+
+def test_only_bad_files_show_their_sentences_and_no_verdict(app):
+    test = upload(app("inspect", model="a-six"), ("a.gif", b"GIF89a"))
+    assert "a GIF" in test.error[0].value
+    assert "Verdict" not in words(test) and not test.exception
+
+
+def test_an_image_of_the_data_set_opens_by_its_link(app):
+    test = app("inspect", model="a-six", data="sheets", image="images/sheet-000001.png")
+    assert "Labelled in its data set" in words(test) and not test.error
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../../etc/passwd", "images/../manifest.csv", "images/none.png"])
+def test_a_path_in_the_url_is_looked_up_and_never_opened(app, monkeypatch, path):
+    monkeypatch.setattr("dashboard.services.read_image", lambda *_, **__: pytest.fail("opened"))
+    test = app("inspect", model="a-six", data="sheets", image=path)
+    assert "holds no image of this name" in test.error[0].value
+    assert "etc/" not in words(test) and not test.exception
+
+
+def test_an_image_of_the_training_data_is_marked_as_such(app, monkeypatch):
+    monkeypatch.setattr("steel_core.models.checkpoint.Card.part_of", lambda *_: "train")
+    assert "training data" in words(upload(app("inspect", model="a-six"), ("a.png", png(11))))
+
+
+# Explore
+
+
+def test_explore_shows_24_a_page_and_what_the_data_set_is(app):
+    test = app("explore", data="sheets")
+    said = words(test)
+    assert "1 to 24 of 60 images" in said and "CC0" in said
+    assert len(test.get("page_link")) == 24
+    assert "Not readable" in said and "sheet\\-000003\\.png" in said
+    assert not test.error and not test.exception
+
+
+def test_explore_reads_page_class_and_part_from_the_url(app):
+    test = app("explore", data="sheets", page="3")
+    assert "49 to 60 of 60 images" in words(test)
+    test = app("explore", data="sheets", label="patches", split="train")
+    index = services.filtered(services.dataset("sheets"), "patches", "train")
+    names = [PurePosixPath(path).name for path in index.table["path"]]
+    assert 0 < len(names) < 24
+    assert [link.proto.label.replace("\\", "") for link in test.get("page_link")] == names
+
+
+def test_a_filter_starts_at_its_first_page_and_can_be_cleared(app):
+    test = app("explore", data="sheets", page="3")
+    test.selectbox(key="label").select("clear").run()
+    assert "1 to " in words(test)
+    test = app("explore", data="sheets", label="crazing", split="test")
+    if services.filtered(services.dataset("sheets"), "crazing", "test").table.empty:
+        assert "No image matches" in words(test)
+    assert not test.exception
+
+
+def test_no_matches_can_be_cleared(app, monkeypatch):
+    empty = services.filtered
+    monkeypatch.setattr("dashboard.services.filtered", lambda i, label, split: empty(i, label, "" if split else None))
+    test = app("explore", data="sheets", split="train")
+    assert "No image matches these filters" in words(test)
+    next(b for b in test.button if b.label == "Clear filters").click().run()
+    assert "of 60 images" in words(test)
+
+
+def test_each_picture_links_to_its_page_in_inspect_with_the_chosen_model(app):
+    link = app("explore", data="sheets", model="c-bare").get("page_link")[0].proto
+    assert link.page == "inspect"
+    assert "image=images%2Fsheet-000000.png" in link.query_string and "model=c-bare" in link.query_string
+
+
+# Exports
+
+
+def test_the_table_of_verdicts_defuses_formulas(home, monkeypatch):
+    model = services.Predictor.load(home / "models" / "a-six")
+    source = services.Source("=cmd|' /C calc'!A0.png", "k", home / "data" / "sheets" / "images" / "sheet-000001.png")
+    seen = services._first_look(model, source)
+    assert isinstance(seen, services.Look)
+    bad = services.Refused("-1 is no picture")
+    rows = list(csv.DictReader(io.StringIO(services.verdicts_csv([(source, seen), (source, bad)]).decode("utf-8-sig"))))
+    assert rows[0]["file"] == "sheet-000001.png" and float(rows[0]["confidence"]) == pytest.approx(
+        seen.prediction.confidence, abs=1e-6
+    )
+    assert rows[1]["file"].startswith("'=cmd") and rows[1]["error"].startswith("'-1")
+    results = json.loads(services.verdicts_json(model, [(source, seen), (source, bad)]))["results"]
+    assert results[0]["outcome"] == seen.prediction.outcome and results[1]["error"] == "-1 is no picture"
