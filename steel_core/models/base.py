@@ -37,6 +37,8 @@ class Classifier(nn.Module, ABC):
     """
 
     config: ClassVar[BackboneConfig]
+    features: nn.Sequential
+    """All that comes before the head."""
 
     @abstractmethod
     def forward(self, inputs: Tensor) -> Tensor:

@@ -185,6 +185,8 @@ def save_checkpoint(
         (scratch / CARD).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         if background is not None:
             save_arrays({"images": np.ascontiguousarray(background)}, scratch / BACKGROUND)
+        for file in scratch.iterdir():  # safetensors writes for the owner alone
+            file.chmod(0o644)
         previous = folder.with_name(f".{folder.name}-replaced")
         if folder.exists():
             folder.rename(previous)

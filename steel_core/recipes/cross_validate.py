@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from steel_core.data.splits import folds, split
 from steel_core.errors import ImageError
 from steel_core.inference import Predictor
 from steel_core.recipes.train import train, with_groups_and_splits
-from steel_core.recipes.training import Report, TrainConfig
+from steel_core.recipes.training import Progress, Report, TrainConfig
 
 
 def cross_validate(
@@ -25,7 +24,7 @@ def cross_validate(
     *,
     device: str = "auto",
     report: Report = print,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
     """Train `k` models and pool what each says about its own fold.
 

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from steel_core.errors import DataError, UsageError
 from steel_core.explain.base import EXPLAINERS
 from steel_core.inference import Predictor, evidence
 from steel_core.models.base import BACKBONES, Classifier
+from steel_core.models.batch_norm import fold_batch_norm, insert_batch_norm
 from steel_core.models.checkpoint import (
     Card,
     Checkpoint,
@@ -39,6 +39,7 @@ from steel_core.recipes.training import (
     Fit,
     FitResult,
     ImageTable,
+    Progress,
     Report,
     TrainConfig,
     class_weights,
@@ -66,7 +67,7 @@ def train(
     extra_metrics: dict[str, Any] | None = None,
     device: str = "auto",
     report: Report = print,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> Card:
     """Train on the train split, choose on the validation split, count on the test split, and save a checkpoint.
 
@@ -117,8 +118,10 @@ def train(
 
     # Fit
     run_folder = _run_folder(out, index, table, config)
-    fit, result, rate, curves = _fit_or_retry(index, table, parts, preprocessing, config, target, run_folder, report)
-    model = _rebuilt(fit, result)
+    fit, result, rate, curves = _fit_or_retry(
+        index, table, parts, preprocessing, config, target, run_folder, report, progress
+    )
+    model = _finished(fit, result)
     val_labels = table.labels[parts["val"]].numpy()
 
     # Calibrate and set thresholds on the validation split
@@ -183,7 +186,7 @@ def train(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     card = Card(**vars(card) | {"map_scale": _map_scales(card, model, background, table, parts["val"], progress)})
-    save_checkpoint(out, card, result.state, background)
+    save_checkpoint(out, card, model.state_dict(), background)
 
     # Clean up
     shutil.rmtree(run_folder, ignore_errors=True)
@@ -198,9 +201,7 @@ def train(
     return card
 
 
-def with_groups_and_splits(
-    index: DatasetIndex, seed: int, report: Report, progress: Callable[[str, int, int], None]
-) -> DatasetIndex:
+def with_groups_and_splits(index: DatasetIndex, seed: int, report: Report, progress: Progress) -> DatasetIndex:
     """The data set with groups of near-duplicates and a split by group, made where they are missing."""
     if (index.table["group"] == "").any():
         report("looking for near-duplicates, so that none of them lies on both sides of a split")
@@ -222,6 +223,7 @@ def _fit_or_retry(
     device: torch.device,
     run_folder: Path,
     report: Report,
+    progress: Progress,
 ) -> tuple[Fit, FitResult, float, list[list[tuple[float, float]]]]:
     """Fit; where that is no better than naming the majority class, once more with a third of the rate."""
     weights = class_weights(table.labels[parts["train"]], len(index.classes)).to(device)
@@ -233,7 +235,7 @@ def _fit_or_retry(
         if rate is None:
             rate, curves = find_learning_rate(fit, parts["train"], weights)
             report(f"learning rate found: {rate:.1e}")
-        result = run_fit(fit, parts["train"], parts["val"], rate, run_folder / f"state-{attempt}.pt", report)
+        result = run_fit(fit, parts["train"], parts["val"], rate, run_folder / f"state-{attempt}.pt", report, progress)
         recalls = [row["val_macro_recall"] for row in result.history]
         if result.state and max(recalls, default=0.0) > 1.5 / len(index.classes):
             break
@@ -253,12 +255,16 @@ def _new_model(config: TrainConfig, classes: int) -> Classifier:
         if not Path(config.init).is_file():
             raise UsageError(f"init: expected random, imagenet or a file of weights, got {Path(config.init).name!r}")
         load_features(model, read_state_dict(Path(config.init)))
+    if config.normalised:
+        insert_batch_norm(model.features)
     return model
 
 
-def _rebuilt(fit: Fit, result: FitResult) -> Classifier:
+def _finished(fit: Fit, result: FitResult) -> Classifier:
+    """The plain network with the weights of the best epoch."""
     fit.model.load_state_dict(result.state)
-    return fit.model.eval()
+    fold_batch_norm(fit.model.eval())
+    return fit.model
 
 
 def _figures(
@@ -310,7 +316,7 @@ def _map_scales(
     background: npt.NDArray[np.uint8],
     table: ImageTable,
     val_rows: torch.Tensor,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> dict[str, float]:
     """For each explainer, the evidence that gets the full colour, from maps of validation images."""
     predictor = Predictor(Checkpoint(card, model.cpu(), background, ""))

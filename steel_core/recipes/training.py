@@ -24,7 +24,10 @@ from steel_core.metrics import confusion, macro_recall
 from steel_core.models.base import Classifier
 
 Report = Callable[[str], None]
-"""Receives one line of progress."""
+"""Receives one line about the course."""
+
+Progress = Callable[[str, int, int], None]
+"""Receives what is being done, how much is done, and of how much."""
 
 
 _HIGHEST_RATE = 4e-3  # AdamW gains nothing above it on these networks
@@ -46,6 +49,7 @@ class TrainConfig:
         label_smoothing: share of the target spread over all classes.
         average: weights are averaged over about this many steps; the average is validated and kept.
         init: "random", "imagenet", or a file with weights of the same architecture.
+        batch_norm: normalise while training from random weights, and fold it into the weights afterwards.
         input_size: height and width; the median of the training images, at most 256 on the shorter side, if None.
         augmentation: how images are varied.
         half: compute in bfloat16 where the hardware has it; weights stay float32.
@@ -58,11 +62,12 @@ class TrainConfig:
     patience: int = 12
     batch_size: int = 32
     learning_rate: float | None = None
-    weight_decay: float = 0.05
-    dropout: float = 0.3
-    label_smoothing: float = 0.1
-    average: int = 100
+    weight_decay: float = 0.02
+    dropout: float = 0.2
+    label_smoothing: float = 0.05
+    average: int = 60
     init: str = "random"
+    batch_norm: bool = True
     input_size: tuple[int, int] | None = None
     augmentation: Augmentation = Augmentation()
     half: bool = True
@@ -76,6 +81,11 @@ class TrainConfig:
             raise UsageError(f"expected at least 1 epoch and 1 image a batch, got {self.epochs} and {self.batch_size}")
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise UsageError(f"learning rate: expected a positive number, got {self.learning_rate}")
+
+    @property
+    def normalised(self) -> bool:
+        """Whether batch normalisation is put into the network; into trained weights it would not fit."""
+        return self.batch_norm and self.init == "random"
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `json` can write."""
@@ -281,7 +291,9 @@ class FitResult:
     history: list[dict[str, float]]
 
 
-def run_fit(fit: Fit, train: Tensor, val: Tensor, rate: float, state_file: Path | None, report: Report) -> FitResult:
+def run_fit(
+    fit: Fit, train: Tensor, val: Tensor, rate: float, state_file: Path, report: Report, progress: Progress
+) -> FitResult:
     """Train with one-cycle, average the weights, validate each epoch, keep the best, stop early.
 
     The state after each epoch is written to `state_file`, and a run that finds one goes on where it stopped: random
@@ -289,7 +301,7 @@ def run_fit(fit: Fit, train: Tensor, val: Tensor, rate: float, state_file: Path 
 
     Source: one-cycle: Smith and Topin, arXiv:1708.07120.
     """
-    config, classes = fit.config, fit.model(fit.batch(train[:1])[0]).shape[1]
+    config, classes = fit.config, fit.logits(fit.model, train[:1]).shape[1]
     weights = class_weights(fit.table.labels[train], classes).to(fit.device)
     optimiser = optimiser_for(fit.model, rate, config.weight_decay)
     steps = math.ceil(len(train) / config.batch_size)
@@ -298,7 +310,7 @@ def run_fit(fit: Fit, train: Tensor, val: Tensor, rate: float, state_file: Path 
     )
     averaged = copy.deepcopy(fit.model)
     result = FitResult({}, 0, [])
-    if state_file is not None and state_file.exists():
+    if state_file.exists():
         kept = torch.load(state_file, map_location=fit.device, weights_only=True)
         fit.model.load_state_dict(kept["model"])
         averaged.load_state_dict(kept["averaged"])
@@ -308,10 +320,15 @@ def run_fit(fit: Fit, train: Tensor, val: Tensor, rate: float, state_file: Path 
         report(f"resumed after epoch {len(result.history)}")
 
     for epoch in range(len(result.history) + 1, config.epochs + 1):
+        if epoch - 1 > config.epochs // 2 and epoch - 1 - result.epoch >= config.patience:
+            report(f"no better for {config.patience} epochs: stopped early")
+            break
         seed_everything(config.seed * 10_000 + epoch)
         fit.model.train()
         total = 0.0
-        for positions in train[torch.randperm(len(train))].split(config.batch_size):
+        batches = train[torch.randperm(len(train))].split(config.batch_size)
+        for number, positions in enumerate(batches, start=(epoch - 1) * steps):
+            progress("training", number, config.epochs * steps)
             total += fit.step(optimiser, positions, weights) * len(positions)
             schedule.step()
             _follow(averaged, fit.model, 1 / min(config.average, schedule.last_epoch + 1))
@@ -337,11 +354,8 @@ def run_fit(fit: Fit, train: Tensor, val: Tensor, rate: float, state_file: Path 
             f"epoch {epoch}/{config.epochs}  train loss {row['train_loss']:.3f}  val loss {val_loss:.3f}  "
             f"val macro recall {row['val_macro_recall']:.3f}"
         )
-        if state_file is not None:
-            _write_state(state_file, fit.model, averaged, optimiser, schedule, result)
-        if epoch - result.epoch >= config.patience and epoch > config.epochs // 2:
-            report(f"no better for {config.patience} epochs: stopped early")
-            break
+        _write_state(state_file, fit.model, averaged, optimiser, schedule, result)
+    progress("training", config.epochs * steps, config.epochs * steps)
     return result
 
 
@@ -350,7 +364,8 @@ def _follow(averaged: nn.Module, model: nn.Module, share: float) -> None:
         for mine, theirs in zip(averaged.parameters(), model.parameters(), strict=True):
             mine.lerp_(theirs, share)
         for kept, current in zip(averaged.buffers(), model.buffers(), strict=True):
-            kept.copy_(current)
+            if kept.is_floating_point():
+                kept.lerp_(current, share)
 
 
 def _write_state(

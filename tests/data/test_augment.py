@@ -30,7 +30,9 @@ def test_flips_and_turns_give_the_symmetries_of_the_square(shape, expected):
 def test_brightness_and_contrast_are_of_the_stated_size():
     torch.manual_seed(0)
     image = torch.tensor([-1.0, 1.0]).view(1, 1, 1, 2).expand(2000, 1, 1, 2)
-    out = Augmentation(flip=False, turn=False, degrees=0, scale=0, shift=0, brightness=0.5, contrast=0.5, noise=0)(image)
+    out = Augmentation(flip=False, turn=False, degrees=0, scale=0, shift=0, brightness=0.5, contrast=0.5, noise=0)(
+        image
+    )
     gain = (out[..., 1] - out[..., 0]).flatten() / 2
     offset = (out[..., 1] + out[..., 0]).flatten() / 2
     assert 0.6 < float(gain.min()) < 0.65
