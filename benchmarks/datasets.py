@@ -40,7 +40,9 @@ def main() -> int:
         for ending in ("csv", "parquet"):
             write_manifest(index, root / f"list.{ending}")
             worst = max(worst, _open(f"{ending} manifest", root / f"list.{ending}"))
-    print(f"{samples} samples; slowest {worst:.2f} s, promised {SECONDS:g} s: {'kept' if worst < SECONDS else 'MISSED'}")
+    print(
+        f"{samples} samples; slowest {worst:.2f} s, promised {SECONDS:g} s: {'kept' if worst < SECONDS else 'MISSED'}"
+    )
     return 0 if worst < SECONDS else 1
 
 

@@ -260,7 +260,14 @@ def _with_bad_inputs(results: list[dict[str, Any]], predictor: Predictor) -> Ans
         shares = ", ".join(f"{name} {p:.1%}" for name, p in ranked)
         outcome = "refer to a person" if result["outcome"] == "refer" else result["outcome"]
         lines.append(f"{result['file']}: {outcome} ({shares})")
-    content = {"checkpoint": predictor.card.name, "checkpoint_hash": predictor.hash, "results": results}
+    for sentence in predictor.card.warnings:
+        _say(f"{predictor.card.name}: {sentence}")
+    content = {
+        "checkpoint": predictor.card.name,
+        "checkpoint_hash": predictor.hash,
+        "warnings": predictor.card.warnings,
+        "results": results,
+    }
     return BAD_INPUT if bad else OK, content, "\n".join(lines)
 
 
@@ -367,7 +374,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a plain list of arg
         made.add_argument("--binary", action="store_true", help="two classes: clear, and defect for all the others")
         made.add_argument("--backbone", default="squeezenet-reduced")
         made.add_argument("--head", default="softmax", choices=["softmax", "sigmoid"])
-        made.add_argument("--epochs", type=int, default=40)
+        made.add_argument("--epochs", type=int, default=25)
         made.add_argument("--batch-size", type=int, default=32)
         made.add_argument("--learning-rate", type=float, help="searched for unless given")
         made.add_argument("--init", default="random", help="random, imagenet, or a file of weights")

@@ -132,8 +132,10 @@ def test_threads_share_one_predictor(predictor):
 @pytest.mark.parametrize(
     ("height", "width", "expected", "squeezed"),
     [
-        (64, 64, (64, 64), False), (128, 128, (64, 64), False), (480, 640, (64, 85), False), (640, 480, (85, 64), False),
-        (10, 20, (64, 128), False), (64, 1000, (64, 128), True), (1, 1, (64, 64), False),
+        (64, 64, (64, 64), False), (128, 128, (64, 64), False),
+        (480, 640, (64, 85), False), (640, 480, (85, 64), False),
+        (10, 20, (64, 128), False), (64, 1000, (64, 128), True),
+        (1, 1, (64, 64), False),
     ],
 )  # fmt: skip
 def test_grid_keeps_proportions(height, width, expected, squeezed):

@@ -29,7 +29,7 @@ model = services.predictor(name)
 card = model.card
 
 st.subheader(plain(card.title))
-for note in card.notes:
+for note in card.warnings:
     st.warning(plain(note), icon=":material/warning:")
 figures(card)
 
@@ -56,7 +56,7 @@ if shown:
 if card.data:
     st.subheader("What it learnt from")
     facts = [str(card.data.get(key) or "") for key in ("title", "licence", "citation")]
-    count = card.data.get("n")
+    count = card.data.get("images")
     st.markdown(
         "  \n".join(
             line

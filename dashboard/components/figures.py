@@ -46,7 +46,21 @@ def figures(card: Any) -> None:
     st.caption(f"Measured on {of}{apart}{dated}. Ranges: 95 % confidence intervals.")
     if n and n < _SMALL:
         st.caption(f":material/info: {n} images are a small sample: read the intervals, not the figures.")
+    _repeated(card, part)
     _by_class(found)
+
+
+def _repeated(card: Any, part: str) -> None:
+    """What the same recipe reached in cross-validation, on more images than one test split holds."""
+    folds = card.metrics.get("cross_validation")
+    if part == "cross_validation" or not isinstance(folds, dict):
+        return
+    low, high = folds["intervals"]["macro_recall"]
+    st.caption(
+        f"The same training, repeated {folds['folds']} times so that each of {folds['n']:,} images is counted once "
+        f"({folds['folds']}-fold cross-validation): found, mean of classes, {percent(folds['macro_recall'])} "
+        f"(95 %: {percent(low)} to {percent(high)})."
+    )
 
 
 def _figure(title: str, meaning: str, name: str, found: dict[str, Any]) -> None:

@@ -81,7 +81,11 @@ def _show(model: services.Predictor, seen: services.Look, made: Attribution, opa
     st.markdown(plain(drawn.caption))
     facts = (f"layer {made.layer}" if made.layer else "", f"against {made.baseline}" if made.baseline else "")
     st.caption(
-        plain(" · ".join(fact for fact in (drawn.title, *facts, model.card.title, f"{made.seconds:.1f} s") if fact))
+        plain(
+            " · ".join(
+                fact for fact in (drawn.title, *facts, model.card.title, f"{max(made.seconds, 0.1):.1f} s") if fact
+            )
+        )
     )
 
 
@@ -95,7 +99,7 @@ def _legends() -> None:
                 continue
             words = "blue: against the class, grey: no evidence, red: for the class"
             if not signed:
-                words = "all of it is evidence for the class; blue: if darker, red: if brighter"
+                words = "grey: no evidence, red: for the class"
             with st.container(width=340, gap="xsmall"):
                 st.caption(f"Colours of {' and '.join(titles)}")
                 bar = np.asarray(render.legend(640, 88, dark=dark, signed=signed))

@@ -37,11 +37,6 @@ def verdict_card(model: services.Predictor, seen: services.Look) -> None:
         )
     else:
         st.markdown(f"Confidence **{percent(prediction.confidence)}**, calibrated; {needed} needed for this verdict.")
-    if services.cannot_clear(model):
-        st.markdown(
-            ":material/info: This model has no class “clear”: "
-            "it names the likeliest defect and **cannot clear a sheet**."
-        )
     if seen.part == "train":
         st.markdown(
             ":material/info: This very image was **in this model's training data**, "
@@ -49,7 +44,7 @@ def verdict_card(model: services.Predictor, seen: services.Look) -> None:
         )
     elif seen.part:
         st.markdown(f":material/info: This very image was in this model's {plain(seen.part)} images.")
-    for warning in model.card.notes:
+    for warning in model.card.warnings:
         st.markdown(f":material/warning: {plain(warning)}")
     probabilities(model, prediction)
     note = f"{seen.width} × {seen.height} pixels" + (f"; {prediction.note}" if prediction.note else "")

@@ -293,6 +293,16 @@ def open_dataset(root: Path | str, progress: Progress | None = None) -> DatasetI
     raise DataError(f"{root.name}: expected one of these layouts: {layouts}. Found {found}.")
 
 
+def find_datasets(place: Path) -> list[Path]:
+    """The data sets that a person means by one path: those in its folders, or else the one that it is itself."""
+    readers = [READERS[name]() for name in READERS]
+    if not place.is_dir():
+        return [place] if place.is_file() else []
+    folders = [folder for folder in sorted(place.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
+    inside = [folder for folder in folders if any(reader.matches(folder) for reader in readers)]
+    return inside or ([place] if any(reader.matches(place) for reader in readers) else [])
+
+
 def parse_mask_classes(cell: str) -> dict[int, str]:
     """What "1=inclusion|2=patches" says.
 

@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from steel_core.data.base import SPLITS, DatasetSpec, unknown_spec
 from steel_core.data.index import COLUMNS, DatasetIndex, parse_mask_classes
 from steel_core.errors import DataError
+from steel_core.files import write_bytes
 
 ALIASES = {"file": "path", "filename": "path", "image": "path", "label": "labels", "class": "labels"}
 """Other headers that are understood."""
@@ -47,6 +48,7 @@ def write_manifest(index: DatasetIndex, path: Path) -> None:
 
     Raises:
         DataError: another ending.
+        UsageError: the file cannot be written.
     """
     if path.suffix == ".csv":
         text = io.StringIO(newline="")
@@ -62,8 +64,8 @@ def write_manifest(index: DatasetIndex, path: Path) -> None:
         raise DataError(f"{path.name}: expected a name ending in .csv or .parquet.")
     to_root = os.path.relpath(index.root, os.path.realpath(path.parent)).replace(os.sep, "/")
     facts = asdict(index.spec) | {"classes": list(index.classes), "root": to_root}
-    _replace(path.with_suffix(".dataset.json"), json.dumps(facts, indent=2, ensure_ascii=False).encode())
-    _replace(path, data)
+    write_bytes(path.with_suffix(".dataset.json"), json.dumps(facts, indent=2, ensure_ascii=False).encode())
+    write_bytes(path, data)
 
 
 def read_manifest(path: Path, *, named: bool = False) -> DatasetIndex:
@@ -253,9 +255,3 @@ def _escape(cell: str) -> str:
 
 def _unescape(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell, 1) else cell
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)

@@ -29,6 +29,7 @@ from torchvision.models import SqueezeNet1_1_Weights
 from steel_core.data.transforms import Preprocessing
 from steel_core.errors import CheckpointError
 from steel_core.models.base import BACKBONES, Classifier
+from steel_core.types import CLEAR
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 WEIGHTS, CARD, BACKGROUND = "weights.safetensors", "card.json", "background.safetensors"
@@ -94,6 +95,13 @@ class Card:
     def threshold(self, label: str) -> float:
         """Probability of `label` below which it is referred to a person; one half unless it was fitted."""
         return self.thresholds.get(label, 0.5)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user must know before trusting a verdict: what the classes imply, then the notes."""
+        if CLEAR in self.classes:
+            return self.notes
+        return ("It has no class “clear”: it names the likeliest defect and cannot clear a sheet.", *self.notes)
 
     def part_of(self, image_sha256: str) -> str:
         """The part of the split ("train", "val", "test") that held an image with this hash, or ""."""

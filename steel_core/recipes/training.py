@@ -58,8 +58,8 @@ class TrainConfig:
 
     backbone: str = "squeezenet-reduced"
     head: str = "softmax"
-    epochs: int = 40
-    patience: int = 12
+    epochs: int = 25
+    patience: int = 10
     batch_size: int = 32
     learning_rate: float | None = None
     weight_decay: float = 0.02

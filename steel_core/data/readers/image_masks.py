@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +16,8 @@ from typing_extensions import override
 from steel_core.data.annotations import read_mask
 from steel_core.data.base import READERS, SPLITS, DatasetSpec, Progress, Reader, unknown_spec, walk
 from steel_core.data.index import DatasetIndex, format_mask_classes
-from steel_core.errors import DataError
+from steel_core.errors import DataError, UsageError
+from steel_core.files import write_bytes
 from steel_core.types import CLEAR, DEFECT
 
 NEU_SEG = DatasetSpec(
@@ -132,13 +134,8 @@ def _values(root: Path, masks: list[str], progress: Progress | None) -> tuple[di
             if progress:
                 progress(done, len(masks))
     if not problems:
-        try:
-            home.mkdir(parents=True, exist_ok=True)
-            temporary = cache.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(json.dumps({"values": [values[mask] for mask in masks]}), "utf-8")
-            temporary.replace(cache)
-        except OSError:
-            pass  # a cache that cannot be written only costs time
+        with contextlib.suppress(UsageError):  # a cache that cannot be written only costs time
+            write_bytes(cache, json.dumps({"values": [values[mask] for mask in masks]}).encode())
     return values, problems
 
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 from torchvision.models import squeezenet1_1
+from torchvision.models.squeezenet import Fire
 
 from steel_core.models.base import BACKBONES, BackboneConfig, Classifier
 
@@ -39,7 +40,9 @@ class ReducedSqueezeNet(Classifier):
         for module in self.features.modules():
             if isinstance(module, nn.ReLU):
                 module.inplace = False
-        width = self.features[-1].expand1x1.out_channels + self.features[-1].expand3x3.out_channels
+        last = self.features[-1]
+        assert isinstance(last, Fire)
+        width = last.expand1x1.out_channels + last.expand3x3.out_channels
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Conv2d(width, classes, kernel_size=1)
         nn.init.normal_(self.head.weight, std=0.01)
