@@ -250,6 +250,8 @@ def _write_maps(
 
 
 def _with_bad_inputs(results: list[dict[str, Any]], predictor: Predictor) -> Answer:
+    from steel_core.render import percent
+
     bad = sum("error" in result for result in results)
     lines = []
     for result in results:
@@ -257,7 +259,7 @@ def _with_bad_inputs(results: list[dict[str, Any]], predictor: Predictor) -> Ans
             lines.append(f"{result['file']}: {result['error']}")
             continue
         ranked = sorted(result["probs"].items(), key=lambda pair: -pair[1])[:3]
-        shares = ", ".join(f"{name} {p:.1%}" for name, p in ranked)
+        shares = ", ".join(f"{name} {percent(p)}" for name, p in ranked)
         outcome = "refer to a person" if result["outcome"] == "refer" else result["outcome"]
         lines.append(f"{result['file']}: {outcome} ({shares})")
     for sentence in predictor.card.warnings:
@@ -323,8 +325,9 @@ class _Bars:
         self._bars: dict[str, tqdm[Any]] = {}
 
     def __call__(self, what: str, done: int, of: int) -> None:
-        bar = self._bars.setdefault(what, tqdm(total=of, desc=what, file=sys.stderr, leave=False))
-        bar.total = of
+        if what not in self._bars:
+            self._bars[what] = tqdm(total=of, desc=what, file=sys.stderr, leave=False)
+        bar = self._bars[what]
         bar.update(done - bar.n)
         if done >= of:
             self._bars.pop(what).close()

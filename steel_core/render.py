@@ -199,6 +199,12 @@ def summary(values: Values, scale: float) -> Summary:
     return Summary(sentence, peak, share_for, half_area, place, place_share)
 
 
+def percent(share: float) -> str:
+    """A share in percent with one decimal. What is not all is not rounded up to all, what is not nothing not to it."""
+    shown = min(max(share, 0.001), 0.999) if 0 < share < 1 else share
+    return f"{shown:.1%}".replace("%", " %")
+
+
 def small_print(attribution: Attribution) -> str:
     """One line with everything needed to make the map again."""
     made = attribution.provenance()

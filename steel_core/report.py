@@ -15,10 +15,10 @@ CAUTION = "A map shows what influenced the model, not what caused the defect. Th
 
 def verdict_sentence(prediction: Prediction) -> str:
     """The outcome in words: the class and its probability, or why a person must decide."""
-    best = f"{prediction.pred} ({prediction.confidence:.1%})"
+    best = f"{prediction.pred} ({render.percent(prediction.confidence)})"
     if prediction.outcome == REFER:
-        return f"Refer to a person: {best} is below the {prediction.threshold:.0%} needed for a verdict"
-    return f"{prediction.outcome[0].upper()}{prediction.outcome[1:]} ({prediction.confidence:.1%})"
+        return f"Refer to a person: {best} is below the {render.percent(prediction.threshold)} needed for a verdict"
+    return f"{prediction.outcome[0].upper()}{prediction.outcome[1:]} ({render.percent(prediction.confidence)})"
 
 
 def panel(predictor: Predictor, image: SteelImage, found: Attribution, opacity: float = 0.6) -> render.Panel:
@@ -39,8 +39,9 @@ def report_png(
     header = [
         verdict_sentence(prediction),
         f"{image.name}, {image.width} x {image.height} pixels" + (f" ({prediction.note})" if prediction.note else ""),
-        "Calibrated probabilities: " + ", ".join(f"{name} {p:.1%}" for name, p in ranked),
+        "Calibrated probabilities: " + ", ".join(f"{name} {render.percent(p)}" for name, p in ranked),
         f"Model: {predictor.card.title}",
+        *predictor.card.warnings,
     ]
     footer = [render.small_print(found) for found in maps] + [CAUTION]
     return render.report_png(image, [panel(predictor, image, found, opacity) for found in maps], header, footer)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from helpers.small import ROOT, make_checkpoint
 
-from steel_core.models.base import BACKBONES
-from steel_core.models.checkpoint import Card, load_checkpoint, save_checkpoint
-from steel_core.types import SteelImage
+from steel_core.models.checkpoint import load_checkpoint
 
-ROOT = Path(__file__).parents[1]
 REAL_DATA = Path(os.environ.get("STEEL_DATA", ROOT.parent / "shared" / "data"))
 
 if "OMP_NUM_THREADS" not in os.environ:  # more threads than cores make torch wait for itself
@@ -35,29 +32,6 @@ def real_data() -> Path:
     return REAL_DATA
 
 
-def make_checkpoint(folder: Path, classes=("clear", "defect"), size=(64, 64), seed=0, **card) -> Path:
-    """An untrained checkpoint with a background, for tests of everything around the weights."""
-    torch.manual_seed(seed)
-    model = BACKBONES["squeezenet-reduced"](len(classes))
-    torch.nn.init.normal_(model.head.weight, std=0.1)
-    rng = np.random.default_rng(seed)
-    background = rng.integers(90, 160, (6, *size), dtype=np.uint8)
-    facts = {
-        "name": folder.name,
-        "title": "A test",
-        "backbone": "squeezenet-reduced",
-        "head": "softmax",
-        "classes": tuple(classes),
-        "input_size": size,
-        "mean": 0.5,
-        "std": 0.2,
-        "background": "random grey",
-        "map_scale": {"grad-cam": 0.01, "guided-grad-cam": 0.001, "shap": 0.001},
-    } | card
-    save_checkpoint(folder, Card(**facts), model.state_dict(), background)
-    return folder
-
-
 @pytest.fixture(scope="session")
 def checkpoint_folder(tmp_path_factory) -> Path:
     return make_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
@@ -66,9 +40,3 @@ def checkpoint_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def checkpoint(checkpoint_folder):
     return load_checkpoint(checkpoint_folder)
-
-
-def steel_image(height=64, width=64, seed=0, name="sheet.png") -> SteelImage:
-    rng = np.random.default_rng(seed)
-    pixels = np.clip(rng.normal(120, 40, (height, width)), 0, 255).astype(np.uint8)
-    return SteelImage(pixels, name, f"{seed:064x}")

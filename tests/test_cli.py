@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from helpers.small import ROOT
 from PIL import Image
 
 from steel_core import cli
@@ -220,6 +220,14 @@ def test_as_a_module_without_torch_for_help():
     )
     assert "predict" in done.stdout
     assert "torch" not in {line.split("|")[-1].strip() for line in done.stderr.splitlines() if "|" in line}
+
+
+def test_one_bar_for_each_kind_of_work(capsys):
+    bars = cli._Bars()
+    for done in range(11):
+        bars("reading", done, 10)
+    assert not bars._bars
+    assert capsys.readouterr().err.count("10/10") <= 1
 
 
 def test_interrupted_is_not_a_trace(capsys, monkeypatch, tmp_path):

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from conftest import make_checkpoint, steel_image
+from helpers.small import make_checkpoint, steel_image
 from scipy.special import softmax
 
 from steel_core.data.transforms import Preprocessing

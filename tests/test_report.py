@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import make_checkpoint, steel_image
+from helpers.small import make_checkpoint, steel_image
 from PIL import Image
 
 from steel_core import render, report
@@ -25,9 +25,9 @@ def prediction(predictor):
 
 def test_the_verdict_is_a_word_and_a_probability(prediction):
     sure = replace(prediction, pred="clear", outcome="clear", probs={"clear": 0.934, "defect": 0.066})
-    assert report.verdict_sentence(sure) == "Clear (93.4%)"
+    assert report.verdict_sentence(sure) == "Clear (93.4 %)"
     unsure = replace(sure, outcome="refer", threshold=0.95)
-    assert report.verdict_sentence(unsure).startswith("Refer to a person: clear (93.4%) is below the 95%")
+    assert report.verdict_sentence(unsure).startswith("Refer to a person: clear (93.4 %) is below the 95.0 %")
 
 
 def test_a_map_is_drawn_on_the_scale_of_the_checkpoint(predictor):

@@ -5,8 +5,9 @@ import streamlit as st
 from dashboard import services
 from dashboard.components.figures import figures
 from dashboard.components.gallery import inspect_link
-from dashboard.components.text import percent, plain
+from dashboard.components.text import plain
 from dashboard.components.verdict import marked
+from steel_core.render import percent
 
 st.title("A second pair of eyes on every sheet")
 st.markdown(

@@ -8,7 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.text import percent, plain
+from dashboard.components.text import plain
+from steel_core.render import percent
 
 _PARTS = {"test": "test images, never used for training", "cross_validation": "cross-validation", "val": "validation"}
 _FIGURES = {

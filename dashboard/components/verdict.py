@@ -7,7 +7,8 @@ import html
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.text import capital, percent, plain
+from dashboard.components.text import capital, plain
+from steel_core.render import percent
 from steel_core.types import CLEAR, REFER, Prediction
 
 

@@ -99,6 +99,7 @@ def train(
     target = choose_device(device)
     if len(index.classes) < 2:
         raise DataError(f"expected images of at least 2 classes, got {', '.join(index.classes) or 'none'}")
+    _new_model(config, len(index.classes))  # a setting that cannot be met is refused before any work
     index = with_groups_and_splits(index, config.seed, report, progress)
     input_size = config.input_size or common_size(index, range(min(_SIZE_SAMPLE, len(index))))
     table = read_images(index, input_size, lambda done, of: progress("reading images", done, of))
@@ -336,9 +337,7 @@ def _run_folder(out: Path, index: DatasetIndex, table: ImageTable, config: Train
     """Where an unfinished run keeps its state: one folder for each combination of data, split and settings."""
     splits = index.table["split"].to_list()
     content = json.dumps([config.to_json(), _data_hash(table), splits, index.classes], default=str)
-    folder = out.parent / f".{out.name}-run" / hashlib.sha256(content.encode()).hexdigest()[:12]
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return out.parent / f".{out.name}-run" / hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def _data_hash(table: ImageTable) -> str:

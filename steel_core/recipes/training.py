@@ -385,6 +385,7 @@ def _write_state(
         "best_epoch": result.epoch,
         "history": result.history,
     }
+    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".part")
     torch.save(content, scratch)
     scratch.replace(path)

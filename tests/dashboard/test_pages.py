@@ -19,7 +19,9 @@ def upload(test, *files):
 # Overview
 
 
-def test_overview_shows_the_figures_with_interval_target_number_and_date(app):
+def test_overview_shows_the_figures_with_interval_target_number_and_date(app, monkeypatch):
+    targets = {"accuracy": 0.95, "macro_recall": 0.95, "auc": 0.98, "ece": 0.05}
+    monkeypatch.setattr("dashboard.services.TARGETS", targets)
     test = app(model="a-six")
     said = words(test)
     assert [metric.value for metric in test.metric] == ["96.0 %", "97.0 %", "20.0 %"]  # no AUC was measured: no tile

@@ -6,7 +6,7 @@ from urllib.error import URLError
 
 import pytest
 import torch
-from conftest import make_checkpoint
+from helpers.small import make_checkpoint
 from safetensors.torch import load_file, save_file
 
 from steel_core.errors import CheckpointError

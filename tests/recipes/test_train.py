@@ -111,7 +111,7 @@ def test_evaluate_sees_defect_types_as_one_class(trained, sheets):
 
 
 def test_evaluate_refuses_foreign_classes(trained, tmp_path):
-    from conftest import make_checkpoint
+    from helpers.small import make_checkpoint
 
     other = make_checkpoint(tmp_path / "other", classes=("rust", "paint"))
     with pytest.raises(DataError, match="unknown to this checkpoint"):
