@@ -51,6 +51,9 @@ from steel_core.recipes.training import (
 )
 from steel_core.types import CLEAR, SteelImage
 
+SHARES = (0.8, 0.1, 0.1)
+"""Parts of a data set without splits that serve to train, to validate and to test."""
+
 BACKGROUND_IMAGES = 20
 _SIZE_SAMPLE = 200
 _SCALE_IMAGES = 12
@@ -211,7 +214,7 @@ def with_groups_and_splits(index: DatasetIndex, seed: int, report: Report, progr
         )
         index = index.with_groups(groups)
     if not (index.table["split"] == "val").any():
-        index = split(index, seed=seed)
+        index = split(index, SHARES, seed)
     return index
 
 
