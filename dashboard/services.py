@@ -23,6 +23,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from steel_core import render, report
 from steel_core.data.describe import describe
 from steel_core.data.index import DatasetIndex, find_datasets, open_dataset
+from steel_core.data.manifest import escape_formula
 from steel_core.data.pixels import FORMATS, MAX_BYTES, MAX_PIXELS, read_image
 from steel_core.errors import DataError, ImageError, SteelError
 from steel_core.explain.base import EXPLAINERS, ExplainerInfo
@@ -271,8 +272,13 @@ def _first_look(model: Predictor, source: Source) -> Look | Refused:
 
 
 def small(seen: Look) -> bytes:
-    """JPEG of an image's preview at the size of a table's row."""
-    picture = Image.open(io.BytesIO(seen.preview))
+    """JPEG of an image's preview at the size of a table's row, made once."""
+    return _small(seen.prediction.image_sha256, seen)
+
+
+@st.cache_data(max_entries=1000, scope="session", show_spinner=False)
+def _small(image_sha256: str, _seen: Look) -> bytes:  # noqa: ARG001
+    picture = Image.open(io.BytesIO(_seen.preview))
     picture.thumbnail((96, 96))
     return _jpeg(np.asarray(picture))
 
@@ -378,7 +384,8 @@ def verdicts_json(model: Predictor, looks: Sequence[tuple[Source, Look | Refused
         {"file": source.name, "error": seen.sentence} if isinstance(seen, Refused) else seen.prediction.to_json()
         for source, seen in looks
     ]
-    return _json({"checkpoint": model.hash, "checkpoint_name": model.card.name, "results": results})
+    said = {"checkpoint": model.hash, "checkpoint_name": model.card.name, "warnings": list(model.card.warnings)}
+    return _json(said | {"results": results})
 
 
 def verdicts_csv(looks: Sequence[tuple[Source, Look | Refused]]) -> bytes:
@@ -391,7 +398,7 @@ def verdicts_csv(looks: Sequence[tuple[Source, Look | Refused]]) -> bytes:
         told = seen.prediction.to_json()
         probs = {f"p({name})": round(p, 6) for name, p in told.pop("probs").items()}
         rows.append(told | {"confidence": round(seen.prediction.confidence, 6)} | probs | {"error": ""})
-    table = pd.DataFrame(rows).map(lambda cell: f"'{cell}" if str(cell).startswith(tuple("=+-@\t\r")) else cell)
+    table = pd.DataFrame(rows).map(lambda cell: escape_formula(cell) if isinstance(cell, str) else cell)
     return table.to_csv(index=False).encode("utf-8-sig")  # the mark lets spreadsheets read accents
 
 

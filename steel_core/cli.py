@@ -21,6 +21,7 @@ from tqdm import tqdm
 from steel_core.errors import ImageError, SteelError, UsageError
 
 if TYPE_CHECKING:
+    from steel_core.data.index import DatasetIndex
     from steel_core.inference import Predictor
     from steel_core.types import Attribution, Prediction, SteelImage
 
@@ -45,6 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps({"error": str(error)}, ensure_ascii=False))
         print(f"steel_core: {error}", file=sys.stderr)
         return WRONG_CALL
+    except OSError as error:  # a folder that is a file, a full disk: the base name tells enough
+        sentence = f"{Path(error.filename or '').name}: {error.strerror or error}"
+        if as_json:
+            print(json.dumps({"error": sentence}, ensure_ascii=False))
+        print(f"steel_core: {sentence}", file=sys.stderr)
+        return WRONG_CALL
     except KeyboardInterrupt:
         print("steel_core: interrupted", file=sys.stderr)
         return 130
@@ -62,7 +69,8 @@ def _predict(args: argparse.Namespace) -> Answer:
     predictor = Predictor.load(args.checkpoint, args.device)
     results = []
     for name, image, error in _images(args.images, "predicting"):
-        results.append(predictor.predict([image])[0].to_json() if image else {"file": name, "error": error})
+        answer = predictor.predict([image])[0].to_json() if image else {"error": error}
+        results.append(answer | {"file": name})
     return _with_bad_inputs(results, predictor)
 
 
@@ -88,15 +96,14 @@ def _explain(args: argparse.Namespace) -> Answer:
         prediction = predictor.predict([image])[0]
         maps = [predictor.explain(image, m, args.target or prediction.pred, seed=args.seed) for m in methods]
         stem = _unused(Path(name).stem, taken)
-        results.append(_write_maps(args.out, stem, predictor, image, prediction, maps))
+        results.append(_write_maps(args.out, stem, predictor, image, prediction, maps) | {"file": name})
     return _with_bad_inputs(results, predictor)
 
 
 def _train(args: argparse.Namespace) -> Answer:
-    from steel_core.data.index import open_dataset
     from steel_core.recipes.train import train
 
-    index = open_dataset(args.data)
+    index = _open(args.data)
     card = train(
         index.binary() if args.binary else index,
         args.out,
@@ -104,6 +111,7 @@ def _train(args: argparse.Namespace) -> Answer:
         title=args.title,
         notes=tuple(args.note),
         extra_metrics={"cross_validation": _figures_file(args.cross_validation)} if args.cross_validation else None,
+        drawn_background=args.drawn_background,
         device=args.device,
         report=_say,
         progress=_Bars(),
@@ -113,10 +121,9 @@ def _train(args: argparse.Namespace) -> Answer:
 
 
 def _cross_validate(args: argparse.Namespace) -> Answer:
-    from steel_core.data.index import open_dataset
     from steel_core.recipes.cross_validate import cross_validate
 
-    index = open_dataset(args.data)
+    index = _open(args.data)
     figures = cross_validate(
         index.binary() if args.binary else index,
         args.work,
@@ -130,15 +137,14 @@ def _cross_validate(args: argparse.Namespace) -> Answer:
 
 
 def _evaluate(args: argparse.Namespace) -> Answer:
-    from steel_core.data.index import open_dataset
     from steel_core.inference import Predictor
     from steel_core.recipes.evaluate import evaluate
 
     predictor = Predictor.load(args.checkpoint, args.device)
     bars = _Bars()
-    found = evaluate(predictor, open_dataset(args.data), args.part, lambda done, of: bars("evaluating", done, of))
-    for sentence in found.left_out[:20]:
-        _say(f"left out: {sentence}")
+    found = evaluate(predictor, _open(args.data), args.part, lambda done, of: bars("evaluating", done, of))
+    _say_some([f"left out: {sentence}" for sentence in found.left_out])
+    _say_some([f"{predictor.card.name}: {sentence}" for sentence in predictor.card.warnings])
     content = found.to_json()
     status = BAD_INPUT if found.unreadable else OK
     return status, content, _table({found.part: content})
@@ -146,10 +152,13 @@ def _evaluate(args: argparse.Namespace) -> Answer:
 
 def _describe(args: argparse.Namespace) -> Answer:
     from steel_core.data.describe import describe
-    from steel_core.data.index import open_dataset
 
-    index = open_dataset(args.dir)
+    index = _open(args.dir)
+    bars = _Bars()
+    wrong_boxes = index.check_boxes(lambda done, of: bars("reading boxes", done, of))
+    _say_some(wrong_boxes)
     content = describe(index)
+    content["problems"] += wrong_boxes
     lines = [f"{content['title']}: {content['n']} images", f"licence: {content['licence']}"]
     for heading in ("labels", "splits"):
         lines += [heading, *(f"  {name or '(none)'}: {count}" for name, count in content[heading].items())]
@@ -174,10 +183,11 @@ def _make(args: argparse.Namespace) -> Answer:
 
 
 def _export(args: argparse.Namespace) -> Answer:
-    from steel_core.data.index import open_dataset
     from steel_core.data.manifest import write_manifest
 
-    index = open_dataset(args.dir)
+    if args.manifest.exists():
+        raise UsageError(f"{args.manifest.name} is there already; name a new file")
+    index = _open(args.dir)
     write_manifest(index, args.manifest)
     return OK, {"n": len(index), "manifest": str(args.manifest)}, f"{len(index)} rows in {args.manifest}"
 
@@ -200,24 +210,38 @@ def _import(args: argparse.Namespace) -> Answer:
     return OK, {"checkpoint": card.name}, str(args.out)
 
 
+def _open(path: Path) -> DatasetIndex:
+    """A data set, with what is wrong with it on standard error."""
+    from steel_core.data.index import open_dataset
+
+    bars = _Bars()
+    index = open_dataset(path, lambda done, of: bars("reading masks", done, of))
+    _say_some(index.problems)
+    return index
+
+
 def _images(paths: Sequence[Path], what: str) -> Iterator[tuple[str, SteelImage | None, str]]:
-    """Base name, image, and what was wrong with it; folders stand for the images in them."""
+    """Path as it was given, image, and what was wrong with it; folders stand for the images in them."""
     from steel_core.data.pixels import SUFFIXES, read_image
 
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            files += sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            inside = sorted(file for file in path.iterdir() if file.is_file())
+            images = [file for file in inside if file.suffix.lower() in SUFFIXES]
+            if len(images) < len(inside):
+                _say(f"{path.name}: {len(inside) - len(images)} files with other endings were passed over")
+            files += images
         else:
             files.append(path)
     if not files:
         raise UsageError(f"expected images; the folder holds none ending in {', '.join(sorted(SUFFIXES))}")
-    for path in tqdm(files, desc=what, file=sys.stderr, leave=False, disable=len(files) < 2):
+    for path in tqdm(files, desc=what, file=sys.stderr, leave=False, disable=None):
         try:
-            yield path.name, read_image(path), ""
+            yield str(path), read_image(path), ""
         except ImageError as error:
             _say(str(error))
-            yield path.name, None, str(error)
+            yield str(path), None, str(error)
 
 
 def _write_maps(
@@ -261,7 +285,8 @@ def _with_bad_inputs(results: list[dict[str, Any]], predictor: Predictor) -> Ans
         ranked = sorted(result["probs"].items(), key=lambda pair: -pair[1])[:3]
         shares = ", ".join(f"{name} {percent(p)}" for name, p in ranked)
         outcome = "refer to a person" if result["outcome"] == "refer" else result["outcome"]
-        lines.append(f"{result['file']}: {outcome} ({shares})")
+        note = f"; {result['note']}" if result["note"] else ""
+        lines.append(f"{result['file']}: {outcome} ({shares}){note}")
     for sentence in predictor.card.warnings:
         _say(f"{predictor.card.name}: {sentence}")
     content = {
@@ -318,6 +343,13 @@ def _say(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
+def _say_some(lines: Sequence[str], most: int = 20) -> None:
+    for line in lines[:most]:
+        _say(line)
+    if len(lines) > most:
+        _say(f"... and {len(lines) - most} more")
+
+
 class _Bars:
     """Progress bars on standard error, one for each kind of work, made when it first reports."""
 
@@ -326,7 +358,7 @@ class _Bars:
 
     def __call__(self, what: str, done: int, of: int) -> None:
         if what not in self._bars:
-            self._bars[what] = tqdm(total=of, desc=what, file=sys.stderr, leave=False)
+            self._bars[what] = tqdm(total=of, desc=what, file=sys.stderr, leave=False, disable=None)
         bar = self._bars[what]
         bar.update(done - bar.n)
         if done >= of:
@@ -337,7 +369,9 @@ def _figures_file(path: Path) -> dict[str, Any]:
     """The object that `cross-validate --json` printed."""
     try:
         figures = json.loads(path.read_text(encoding="utf-8"))
-        return {**figures, "n": int(figures["n"]), "macro_recall": float(figures["macro_recall"])}
+        low, high = figures["intervals"]["macro_recall"]
+        whole = {"n": int(figures["n"]), "folds": int(figures["folds"]), "macro_recall": float(figures["macro_recall"])}
+        return {**figures, **whole, "intervals": {**figures["intervals"], "macro_recall": [float(low), float(high)]}}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{path.name}: expected the JSON that cross-validate --json printed") from error
 
@@ -377,7 +411,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a plain list of arg
         made.add_argument("--binary", action="store_true", help="two classes: clear, and defect for all the others")
         made.add_argument("--backbone", default="squeezenet-reduced")
         made.add_argument("--head", default="softmax", choices=["softmax", "sigmoid"])
-        made.add_argument("--epochs", type=int, default=25)
+        made.add_argument("--epochs", type=int, default=0, help="chosen by the number of images unless given")
         made.add_argument("--batch-size", type=int, default=32)
         made.add_argument("--learning-rate", type=float, help="searched for unless given")
         made.add_argument("--init", default="random", help="random, imagenet, or a file of weights")
@@ -399,6 +433,11 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a plain list of arg
     made.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     made.add_argument("--title", default="", help="for people")
     made.add_argument("--note", action="append", default=[], help="a sentence for the card; may be given again")
+    made.add_argument(
+        "--drawn-background",
+        action="store_true",
+        help="SHAP compares with drawn sheets, not training images: for a checkpoint passed on without its images",
+    )
     made.add_argument("--cross-validation", type=Path, help="what cross-validate --json printed; goes into the card")
 
     made = with_training(

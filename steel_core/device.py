@@ -13,7 +13,7 @@ import torch
 from steel_core.errors import UsageError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-_KEEP_BYTES = 1 << 30
+_KEEP_BYTES = 1 << 25  # the largest that glibc accepts as threshold; larger blocks go back to the kernel
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -25,9 +25,13 @@ def choose_device(wanted: str = "auto") -> torch.device:
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
         return torch.device(next(name for name in ("cuda", "mps", "cpu") if present[name]))
-    if not present.get(wanted.partition(":")[0], False):
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        device = None
+    if device is None or not present.get(device.type, False):
         raise UsageError(f"device {wanted!r}: expected auto or one of {', '.join(k for k, v in present.items() if v)}")
-    return torch.device(wanted)
+    return device
 
 
 def batch_size(device: torch.device) -> int:

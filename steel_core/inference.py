@@ -22,6 +22,10 @@ from steel_core.models.base import Classifier
 from steel_core.models.checkpoint import Checkpoint, load_checkpoint
 from steel_core.types import REFER, Attribution, Prediction, SteelImage
 
+_SMALLEST = 16  # pixels a side
+_BLANK = 1 / 255  # one grey level of 8 bits
+_CLIPPED = 0.95  # share of the picture
+
 Progress = Callable[[int, int], None]
 """Called with how many are done and how many there are."""
 
@@ -64,8 +68,8 @@ class Predictor:
         logits = self.logits([grid for grid, _ in seen], progress)
         probs = probabilities(logits.astype(np.float64), self.card.head, self.card.temperature)
         return [
-            self._prediction(image, row, p, note)
-            for image, row, p, (_, note) in zip(images, logits, probs, seen, strict=True)
+            self._prediction(image, row, p, note, nothing_to_see(image, grid))
+            for image, row, p, (grid, note) in zip(images, logits, probs, seen, strict=True)
         ]
 
     def logits(
@@ -140,20 +144,20 @@ class Predictor:
         return (render.evidence_scale([shown]) if shown.any() else 1.0), False
 
     def _prediction(
-        self, image: SteelImage, logits: npt.NDArray[np.float32], probs: npt.NDArray[np.float64], note: str
+        self, image: SteelImage, logits: npt.NDArray[np.float32], probs: npt.NDArray[np.float64], note: str, blank: str
     ) -> Prediction:
         best = int(probs.argmax())
         pred, threshold = self.classes[best], self.card.threshold(self.classes[best])
         return Prediction(
             name=image.name,
             pred=pred,
-            outcome=pred if probs[best] >= threshold else REFER,
+            outcome=pred if probs[best] >= threshold and not blank else REFER,
             probs=dict(zip(self.classes, map(float, probs), strict=True)),
             logits=logits,
             threshold=threshold,
             image_sha256=image.sha256,
             checkpoint=self.hash,
-            note="; ".join(part for part in (image.note, note) if part),
+            note="; ".join(part for part in (image.note, note, blank) if part),
         )
 
     def _inputs(self, grids: Sequence[npt.NDArray[np.float32]]) -> Tensor:
@@ -167,6 +171,22 @@ class Predictor:
         if grids.shape[2:] != shape:
             grids = F.interpolate(grids, size=shape, mode="bilinear", align_corners=False)
         return self._preprocessing.normalise(grids)
+
+
+def nothing_to_see(image: SteelImage, grid: npt.NDArray[np.float32]) -> str:
+    """Why no model can judge a picture, whatever its probabilities say: too small, blank, black or overexposed; or "".
+
+    Args:
+        image: as it was decoded.
+        grid: (H, W) grey in 0 to 1 at the size the network sees.
+    """
+    if min(image.height, image.width) < _SMALLEST:
+        return f"only {image.width} x {image.height} pixels: too small to judge"
+    if float(grid.std()) < _BLANK:
+        return "every pixel is nearly alike: nothing to judge"
+    if float(((grid <= _BLANK) | (grid >= 1 - _BLANK)).mean()) > _CLIPPED:
+        return "almost all of it is pure black or pure white: nothing to judge"
+    return ""
 
 
 def evidence(found: Attribution) -> npt.NDArray[np.float32]:

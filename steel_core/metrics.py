@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, softmax
-from scipy.stats import binomtest
+from scipy.stats import norm
 
 from steel_core.errors import DataError
 
@@ -33,10 +33,11 @@ class EvaluationReport:
     """Figures of one checkpoint on one set of images, each with its 95 % interval.
 
     `accuracy` and `recall` have Wilson intervals, `macro_recall` the MOVER interval built from them (Zou and Donner,
-    Statistics in Medicine 27, 2008); both count groups of near-duplicates, not images, as independent observations.
-    `macro_f1`, `auc` and `ece` have percentile intervals of a bootstrap over groups. `auc` is the mean over the classes
-    of one class against the rest; `ece` is the expected calibration error of the winning class in 15 equal bins (Guo
-    et al., ICML 2017).
+    Statistics in Medicine 27, 2008). Their number of observations is Kish's effective one, as if near-duplicates of one
+    group were all right or all wrong together: the careful end. `macro_f1`, `auc` and `ece` have basic intervals of a
+    bootstrap over groups; where no resample differs, which says nothing, the Wilson interval of the figure as a share
+    of the effective observations. `auc` is the mean over the classes of one class against the rest; `ece` is the
+    expected calibration error of the winning class in 15 equal bins (Guo et al., ICML 2017).
     """
 
     classes: tuple[str, ...]
@@ -84,10 +85,11 @@ def refer_thresholds(probs: Floats, labels: Ints, precision: float = 0.99, quant
 
     It is the larger of two values, both taken on a validation split: the smallest probability above which predictions
     of the class are right with at least `precision`; and the `quantile` of the probabilities of its right predictions,
-    so that an image less typical than nearly all that were seen is looked at. Never below one half, never above 0.99.
+    so that an image less typical than nearly all that were seen is looked at. Never below one half, never above 0.99;
+    0.99 for a class that was never predicted rightly, about which nothing is known.
     """
     pred, confidence = probs.argmax(axis=1), probs.max(axis=1)
-    thresholds = np.full(probs.shape[1], 0.5)
+    thresholds = np.full(probs.shape[1], 0.99)
     for k in range(probs.shape[1]):
         mine = pred == k
         order = np.argsort(-confidence[mine], kind="stable")
@@ -103,17 +105,28 @@ def refer_thresholds(probs: Floats, labels: Ints, precision: float = 0.99, quant
     return thresholds
 
 
-def wilson(successes: float, n: int, trials: int | None = None) -> Interval:
-    """95 % Wilson score interval of a proportion `successes / n`, from `trials` independent observations (default n).
+def wilson(share: float, n: float) -> Interval:
+    """95 % Wilson score interval of a proportion, from `n` independent observations, which need not be a whole number.
 
     Source: Wilson, Journal of the American Statistical Association 22, 1927.
     """
-    if n == 0:
+    if n <= 0:
         return 0.0, 1.0
-    trials = n if trials is None else trials
-    found = binomtest(round(successes / n * trials), trials).proportion_ci(method="wilson")
-    share = successes / n
-    return min(float(found.low), share), max(float(found.high), share)
+    z = float(norm.ppf(0.975))
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * float(np.sqrt(max(share * (1 - share), 0.0) / n + z**2 / (4 * n**2)))
+    return max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share))
+
+
+def effective_observations(groups: npt.NDArray[Any]) -> float:
+    """Kish's effective number of observations where those of one group tell the same.
+
+    Source: Kish, Survey Sampling, 1965.
+    """
+    if not len(groups):
+        return 0.0
+    sizes = np.unique(groups, return_counts=True)[1].astype(np.float64)
+    return float(sizes.sum() ** 2 / np.square(sizes).sum())
 
 
 def confusion(labels: Ints, pred: Ints, classes: int, weights: Floats | None = None) -> Floats:
@@ -133,9 +146,10 @@ def macro_recall(counts: Floats) -> Floats:
 
 
 def macro_f1(counts: Floats) -> Floats:
-    """Mean F1 (R,) over the classes that occur, as actual or as predicted, in the confusion matrices (R, K, K)."""
-    both = counts.sum(axis=2) + counts.sum(axis=1)
-    return np.asarray(np.nanmean(2 * np.diagonal(counts, axis1=1, axis2=2) / np.where(both, both, np.nan), axis=1))
+    """Mean F1 (R,) over the classes that occur in the confusion matrices (R, K, K)."""
+    support, predicted = counts.sum(axis=2), counts.sum(axis=1)
+    both = np.where(support, support + predicted, np.nan)
+    return np.asarray(np.nanmean(2 * np.diagonal(counts, axis1=1, axis2=2) / both, axis=1))
 
 
 def auc(scores: Floats, positive: npt.NDArray[np.bool_], weights: Floats | None = None) -> Floats:
@@ -199,21 +213,25 @@ def evaluate(
     pred = probs.argmax(axis=1)
     counts = confusion(labels, pred, k)
     support, hits = counts[0].sum(axis=1).astype(int), np.diagonal(counts[0])
-    trials = [len(np.unique(names[labels == c])) for c in range(k)]
+    trials = effective_observations(names)
     recalls = [hits[c] / support[c] if support[c] else None for c in range(k)]
-    recall_bounds = [wilson(hits[c], int(support[c]), trials[c]) if support[c] else None for c in range(k)]
+    recall_bounds = [
+        None if share is None else wilson(share, effective_observations(names[labels == c]))
+        for c, share in enumerate(recalls)
+    ]
 
     weights = group_weights(list(names), seed=seed)
     resampled = confusion(labels, pred, k, weights)
-    area = float(macro_auc(probs, labels)[0])
+    area, gap = float(macro_auc(probs, labels)[0]), float(ece(probs, labels)[0])
+    harmonic = float(macro_f1(counts)[0])
     mean_recall = float(macro_recall(counts)[0])
     right = int((pred == labels).sum())
     intervals: dict[str, Any] = {
-        "accuracy": wilson(right, n, len(np.unique(names))),
+        "accuracy": wilson(right / n, trials),
         "macro_recall": _mover(recalls, recall_bounds),
-        "macro_f1": _percentiles(macro_f1(resampled)),
-        "auc": None if np.isnan(area) else _percentiles(macro_auc(probs, labels, weights)),
-        "ece": _percentiles(ece(probs, labels, weights)),
+        "macro_f1": _basic(harmonic, macro_f1(resampled), trials),
+        "auc": None if np.isnan(area) else _basic(area, macro_auc(probs, labels, weights), trials),
+        "ece": _basic(gap, ece(probs, labels, weights), trials),
         "recall": dict(zip(classes, recall_bounds, strict=True)),
     }
     return EvaluationReport(
@@ -222,9 +240,9 @@ def evaluate(
         groups=len(np.unique(names)),
         accuracy=right / n,
         macro_recall=mean_recall,
-        macro_f1=float(macro_f1(counts)[0]),
+        macro_f1=harmonic,
         auc=None if np.isnan(area) else area,
-        ece=float(ece(probs, labels)[0]),
+        ece=gap,
         recall=dict(zip(classes, [None if r is None else float(r) for r in recalls], strict=True)),
         support=dict(zip(classes, support.tolist(), strict=True)),
         confusion=counts[0].astype(int).tolist(),
@@ -241,6 +259,9 @@ def _mover(shares: Sequence[float | None], bounds: Sequence[Interval | None]) ->
     return max(0.0, mean - down), min(1.0, mean + up)
 
 
-def _percentiles(values: Floats) -> Interval:
-    low, high = np.nanquantile(values, [0.025, 0.975])
-    return float(low), float(high)
+def _basic(value: float, resampled: Floats, trials: float) -> Interval:
+    """Basic bootstrap interval of a figure between 0 and 1; it holds the figure, though its resamples may be biased."""
+    low, high = np.nanquantile(resampled, [0.025, 0.975])
+    if high - low < 1e-9:
+        return wilson(value, trials)
+    return max(0.0, min(2 * value - float(high), value)), min(1.0, max(2 * value - float(low), value))

@@ -192,9 +192,11 @@ def summary(values: Values, scale: float) -> Summary:
     cumulative = np.cumsum(np.sort(positive, axis=None)[::-1])
     half_area = (int(np.searchsorted(cumulative, total / 2)) + 1) / positive.size
     place, place_share = _fullest_ninth(positive)
-    where = f"the {place} holds {place_share:.0%}" if place_share >= 0.25 else "it is spread all over"
+    where = (
+        f"the {place} holds {place_share:.0%}".replace("%", " %") if place_share >= 0.25 else "it is spread all over"
+    )
     strength = "the evidence" if peak >= _WEAK else "the faint evidence"
-    area = f"{half_area:.0%}" if half_area >= 0.005 else "less than 1%"
+    area = f"{half_area:.0%}".replace("%", " %") if half_area >= 0.005 else "less than 1 %"
     sentence = f"Half of {strength} for this class fills {area} of the image; {where}."
     return Summary(sentence, peak, share_for, half_area, place, place_share)
 

@@ -16,6 +16,8 @@ CAUTION = "A map shows what influenced the model, not what caused the defect. Th
 def verdict_sentence(prediction: Prediction) -> str:
     """The outcome in words: the class and its probability, or why a person must decide."""
     best = f"{prediction.pred} ({render.percent(prediction.confidence)})"
+    if prediction.outcome == REFER and prediction.confidence >= prediction.threshold:
+        return "Refer to a person: the picture cannot be judged"
     if prediction.outcome == REFER:
         return f"Refer to a person: {best} is below the {render.percent(prediction.threshold)} needed for a verdict"
     return f"{prediction.outcome[0].upper()}{prediction.outcome[1:]} ({render.percent(prediction.confidence)})"
@@ -58,4 +60,5 @@ def result_json(predictor: Predictor, prediction: Prediction, maps: Sequence[Att
             "scale_fixed_on_validation": fixed,
             "evidence": {name: getattr(told, name) for name in told.__slots__},
         }
-    return prediction.to_json() | {"checkpoint_name": predictor.card.name, "maps": described}
+    said = {"checkpoint_name": predictor.card.name, "warnings": list(predictor.card.warnings)}
+    return prediction.to_json() | said | {"maps": described}

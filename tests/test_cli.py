@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_predict_json(capsys, checkpoint_folder, images):
     )
     content = one_json(out)
     assert status == 0
-    assert [r["file"] for r in content["results"]] == ["one.png", "two.jpg"]
+    assert [r["file"] for r in content["results"]] == [str(images / "one.png"), str(images / "two.jpg")]
     for result in content["results"]:
         assert set(result) >= {"file", "pred", "outcome", "probs"}
         assert sum(result["probs"].values()) == pytest.approx(1)
@@ -60,11 +61,12 @@ def test_a_bad_image_beside_good_ones(capsys, checkpoint_folder, images, tmp_pat
     )
     content = one_json(out)
     assert status == 1
-    by_name = {r["file"]: r for r in content["results"]}
+    by_name = {Path(r["file"]).name: r for r in content["results"]}
     assert set(by_name["bad.png"]) == {"file", "error"}
     assert set(by_name["missing.png"]) == {"file", "error"}
     assert "pred" in by_name["one.png"]
-    assert str(tmp_path) not in out + err
+    assert all(str(tmp_path) not in r.get("error", "") for r in content["results"])
+    assert str(tmp_path) not in err
     assert "Traceback" not in err
 
 
@@ -83,7 +85,7 @@ def test_predict_for_people(capsys, checkpoint_folder, images):
         (["explain", "x.png", "--out", "o", "--methods", ""], "expected names"),
         (["data", "describe", "no-such-folder"], "no such folder"),
         (["data", "make", "strip-mill", "o", "--size", "large"], "HEIGHTxWIDTH"),
-        (["evaluate", "--data", "no-such-folder"], "no such|expected one of"),
+        (["evaluate", "--checkpoint", "strip-mill", "--data", "no-such-folder"], "no such folder"),
         (["predict"], "required"),
         (["fly"], "invalid choice"),
     ],
@@ -128,6 +130,16 @@ def test_explain_writes_maps_with_provenance(capsys, checkpoint_folder, images, 
             assert page.width == 1600
     assert json.loads((out_folder / "one.json").read_text())["file"] == "one.png"
     assert not list(out_folder.glob(".*"))
+
+
+def test_a_folder_that_is_a_file_is_a_sentence(capsys, checkpoint_folder, images):
+    taken = images / "one.png"
+    status, out, err = run(
+        capsys, "explain", taken, "--checkpoint", checkpoint_folder, "--out", taken, "--methods", "grad-cam", "--json"
+    )
+    assert status == 2
+    assert "one.png" in one_json(out)["error"]
+    assert "Traceback" not in err
 
 
 def test_explain_another_class(capsys, checkpoint_folder, images, tmp_path):
@@ -183,8 +195,8 @@ def test_make_describe_export_train_evaluate(capsys, tmp_path):
     assert set(figures["recall"]) == {"clear", "defect"} == set(figures["intervals"]["recall"])
     assert figures["n"] == described["splits"]["test"]
 
-    status, out, _ = run(capsys, *make)
-    assert status == 2, "an existing folder is not overwritten"
+    for again in (make, ["data", "export", sheets, manifest]):
+        assert run(capsys, *again)[0] == 2, "what exists is not overwritten"
 
 
 def test_a_bare_state_dict_becomes_a_checkpoint(capsys, checkpoint, images, tmp_path):

@@ -56,6 +56,23 @@ def test_below_the_threshold_is_referred(tmp_path):
     assert Predictor.load(lax, "cpu").predict([steel_image()])[0].outcome == found.pred
 
 
+@pytest.mark.parametrize(
+    ("pixels", "why"),
+    [
+        (np.full((64, 64), 255, np.uint8), "nearly alike"),
+        (np.full((64, 64), 118, np.uint8), "nearly alike"),
+        (np.where(np.arange(64 * 64).reshape(64, 64) % 30 == 0, 200, 255).astype(np.uint8), "pure white"),
+        (np.arange(9, dtype=np.uint8).reshape(3, 3) * 20, "only 3 x 3 pixels"),
+    ],
+)
+def test_a_picture_that_shows_nothing_is_referred_however_sure_the_model_is(tmp_path, pixels, why):
+    lax = Predictor.load(make_checkpoint(tmp_path / "lax", thresholds={"clear": 0.0, "defect": 0.0}), "cpu")
+    found = lax.predict([SteelImage(pixels, "blank.png", "0" * 64)])[0]
+    assert found.outcome == "refer"
+    assert why in found.note
+    assert lax.predict([steel_image()])[0].outcome != "refer"
+
+
 def test_temperature_softens(tmp_path, predictor):
     soft = Predictor.load(make_checkpoint(tmp_path / "soft", temperature=5.0), "cpu").predict([steel_image()])[0]
     assert 0.5 < soft.confidence < predictor.predict([steel_image()])[0].confidence

@@ -55,7 +55,7 @@ def test_ece_by_hand():
 
 
 def test_wilson_by_formula():
-    low, high = metrics.wilson(8, 10)
+    low, high = metrics.wilson(0.8, 10)
     z, p, n = 1.959963984540054, 0.8, 10
     middle, half = (
         (p + z * z / (2 * n)) / (1 + z * z / n),
@@ -87,7 +87,7 @@ def test_macro_recall_interval_covers_the_truth():
     truth, n, runs, covered = np.array([0.9, 0.8, 0.95]), 60, 400, 0
     for _ in range(runs):
         hits = rng.binomial(n, truth)
-        low, high = metrics._mover(list(hits / n), [metrics.wilson(h, n) for h in hits])
+        low, high = metrics._mover(list(hits / n), [metrics.wilson(h / n, n) for h in hits])
         covered += low <= truth.mean() <= high
     assert 0.92 <= covered / runs <= 0.99
 
@@ -131,3 +131,46 @@ def test_thresholds_let_pass_where_all_is_right():
 def test_no_sample_is_a_sentence():
     with pytest.raises(DataError, match="at least one"):
         metrics.evaluate(np.zeros((0, 2)), np.zeros(0, int), ["a", "b"])
+
+
+def test_a_class_that_was_never_right_is_nearly_always_referred():
+    probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
+    thresholds = metrics.refer_thresholds(probs, np.array([1, 1, 1]))
+    assert thresholds.tolist() == [0.99, 0.99]
+
+
+@pytest.mark.parametrize(("sizes", "expected"), [([1] * 7, 7), ([7], 1), ([3, 3], 2), ([9, 1], 100 / 82)])
+def test_effective_observations_by_hand(sizes, expected):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    assert metrics.effective_observations(groups) == pytest.approx(expected)
+
+
+def test_wilson_grows_evenly_with_the_share_and_shrinks_with_n():
+    lows = [metrics.wilson(share, 2.5)[0] for share in np.linspace(0, 1, 21)]
+    assert lows == sorted(lows)
+    assert metrics.wilson(0.9, 100)[0] > metrics.wilson(0.9, 20.5)[0]
+
+
+def test_every_interval_holds_its_figure_and_none_is_a_point():
+    rng = np.random.default_rng(11)
+    for n in (10, 60, 200):
+        labels = np.arange(n) % 3
+        sure = np.eye(3)[labels] * 0.97 + 0.01
+        random = softmax(rng.normal(size=(n, 3)) + 3 * np.eye(3)[labels], axis=1)
+        for probs in (sure, random):
+            report = metrics.evaluate(probs, labels, list("abc"))
+            for name in ("accuracy", "macro_recall", "macro_f1", "auc", "ece"):
+                low, high = report.intervals[name]
+                assert 0 <= low <= getattr(report, name) <= high <= 1
+                assert high - low > 0.001
+
+
+def test_accuracy_interval_covers_the_truth_where_unequal_groups_err_together():
+    rng = np.random.default_rng(5)
+    sizes = np.array([40, 25, 12, 6] + [2] * 25 + [1] * 40)
+    groups, truth, covered, runs = np.repeat(np.arange(len(sizes)), sizes), 0.85, 0, 500
+    for _ in range(runs):
+        share = np.repeat(rng.random(len(sizes)) < truth, sizes).mean()
+        low, high = metrics.wilson(share, metrics.effective_observations(groups))
+        covered += low <= truth <= high
+    assert 0.90 <= covered / runs <= 0.99

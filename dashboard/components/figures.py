@@ -13,7 +13,7 @@ from steel_core.render import percent
 
 _PARTS = {"test": "test images, never used for training", "cross_validation": "cross-validation", "val": "validation"}
 _FIGURES = {
-    "accuracy": ("Right verdicts", "Share of the images whose class was named right (accuracy)."),
+    "accuracy": ("Named right", "Share of the images whose likeliest class is the right one (accuracy)."),
     "macro_recall": (
         "Found, mean of classes",
         "Share of a class that was found, as the mean over the classes (macro recall).",
@@ -58,7 +58,7 @@ def _repeated(card: Any, part: str) -> None:
         return
     low, high = folds["intervals"]["macro_recall"]
     st.caption(
-        f"The same training, repeated {folds['folds']} times so that each of {folds['n']:,} images is counted once "
+        f"The same recipe, repeated {folds['folds']} times so that each of {folds['n']:,} images is counted once "
         f"({folds['folds']}-fold cross-validation): found, mean of classes, {percent(folds['macro_recall'])} "
         f"(95 %: {percent(low)} to {percent(high)})."
     )

@@ -21,13 +21,25 @@ def intake() -> list[services.Source]:
             f"Drop images of steel surfaces here ({services.LIMITS})",
             accept_multiple_files=True,
             key="files",
-            on_change=_forget_link,
+            on_change=_forget,
         )
     photo = None
     if st.toggle("Use the camera", key="camera on", help="The browser asks for permission only when this is on."):
-        photo = st.camera_input("Take a picture of the sheet", key="camera", on_change=_forget_link)
+        photo = st.camera_input("Take a picture of the sheet", key="camera", on_change=_forget)
     given = [services.uploaded(file) for file in (*(files or []), *([photo] if photo else []))]
-    return given or _linked()
+    if given:
+        st.session_state["kept"] = given
+    return given or _linked() or _kept()
+
+
+def _kept() -> list[services.Source]:
+    """What was given before another page was visited; the upload area itself forgets it."""
+    kept: list[services.Source] = st.session_state.get("kept", [])
+    if kept:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"Still here: {len(kept)} of your images." if len(kept) > 1 else "Still here: your image.")
+            st.button("Remove", on_click=lambda: st.session_state.pop("kept", None), icon=":material/close:")
+    return kept
 
 
 def _linked() -> list[services.Source]:
@@ -42,5 +54,7 @@ def _linked() -> list[services.Source]:
     return [source]
 
 
-def _forget_link() -> None:
+def _forget() -> None:
+    """New files take the place of a link and of earlier files."""
     st.query_params.pop("image", None)
+    st.session_state.pop("kept", None)

@@ -28,8 +28,8 @@ def look_at_all(model: services.Predictor, sources: Sequence[services.Source]) -
     return looks
 
 
-def refusals(looks: Looks, shown: int = 10) -> None:
-    """One sentence for each file that was not read."""
+def refusals(looks: Looks, shown: int = 3) -> None:
+    """One sentence for each of the first files that were not read; the table of verdicts lists all of them."""
     bad = [seen.sentence for _, seen in looks if isinstance(seen, services.Refused)]
     for sentence in bad[:shown]:
         st.error(plain(sentence), icon=":material/broken_image:")

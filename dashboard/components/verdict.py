@@ -31,7 +31,9 @@ def verdict_card(model: services.Predictor, seen: services.Look) -> None:
     st.caption("Verdict")
     st.markdown(f"## {marked(prediction)}")
     best, needed = plain(prediction.pred), f"{prediction.threshold:.0%}".replace("%", " %")
-    if prediction.outcome == REFER:
+    if prediction.outcome == REFER and prediction.confidence >= prediction.threshold:
+        st.markdown("The picture cannot be judged. A person decides.")
+    elif prediction.outcome == REFER:
         st.markdown(
             f"Most likely **{best}** at **{percent(prediction.confidence)}**, "
             f"below the {needed} needed for a verdict. A person decides."

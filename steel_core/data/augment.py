@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the device: flips, small affine moves, brightness and contrast, sensor noise.
+"""Augmentation of whole batches on the device: flips, small affine moves, brightness, contrast, noise.
 
 torchvision's transforms draw one set of parameters for a batch; these draw one for each image, at the cost of a single
 resampling pass for all of them.
@@ -54,11 +54,11 @@ class Augmentation:
         cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
         flips = torch.randint(0, 2, (2, n), device=device) * 2 - 1 if self.flip else torch.ones(2, n, device=device)
         aspect = height / width  # the grid's coordinates run from -1 to 1 on both sides, whatever their lengths
-        rows = (
+        affine = (
             torch.stack([cos * flips[0], -sin * aspect * flips[1], draw(2 * self.shift)], dim=1),
             torch.stack([sin / aspect * flips[0], cos * flips[1], draw(2 * self.shift)], dim=1),
         )
-        grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
+        grid = F.affine_grid(torch.stack(affine, dim=1), list(images.shape), align_corners=False)
         moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
         gain = draw(self.contrast).exp().view(n, 1, 1, 1)

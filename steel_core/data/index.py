@@ -151,6 +151,10 @@ class DatasetIndex:
             raise DataError(f"group {straddling[0]!r} would lie in more than one split; keep it together.")
         return dataclasses.replace(self, table=table)
 
+    def without_splits(self) -> DatasetIndex:
+        """The same samples with no split."""
+        return dataclasses.replace(self, table=self.table.assign(split=""))
+
     def with_groups(self, groups: Sequence[str] | npt.ArrayLike) -> DatasetIndex:
         """The same samples with the group of each replaced; "" for a sample that is a group of its own.
 
@@ -160,6 +164,10 @@ class DatasetIndex:
         if len(np.asarray(groups)) != len(self):
             raise UsageError(f"expected one group name for each of {len(self)} samples.")
         return dataclasses.replace(self, table=self.table.assign(group=pd.Series(np.asarray(groups), dtype=str)))
+
+    def leaking_groups(self) -> list[str]:
+        """Groups whose samples lie in more than one split."""
+        return _straddling(self.table)
 
     def labels_encoded(self) -> npt.NDArray[np.int64]:
         """(N,) number of each sample's first label in `classes`; -1 where unlabelled. N samples."""

@@ -53,8 +53,8 @@ def write_manifest(index: DatasetIndex, path: Path) -> None:
     if path.suffix == ".csv":
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        writer.writerow(map(_escape, index.table.columns))
-        writer.writerows([map(_escape, row) for row in index.table.itertuples(index=False, name=None)])
+        writer.writerow(map(escape_formula, index.table.columns))
+        writer.writerows([map(escape_formula, row) for row in index.table.itertuples(index=False, name=None)])
         data = text.getvalue().encode()
     elif path.suffix == ".parquet":
         sink = io.BytesIO()
@@ -249,7 +249,8 @@ def _is_parquet(path: Path) -> bool:
     return path.suffix.lower() in {".parquet", ".pq"}
 
 
-def _escape(cell: str) -> str:
+def escape_formula(cell: str) -> str:
+    """The cell with an apostrophe before it, where a spreadsheet would run it as a formula (OWASP, CSV Injection)."""
     return "'" + cell if _FORMULA.match(cell) else cell
 
 

@@ -10,8 +10,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -27,7 +27,7 @@ from torch import Tensor
 from torchvision.models import SqueezeNet1_1_Weights
 
 from steel_core.data.transforms import Preprocessing
-from steel_core.errors import CheckpointError
+from steel_core.errors import CheckpointError, UsageError
 from steel_core.models.base import BACKBONES, Classifier
 from steel_core.types import CLEAR
 
@@ -137,7 +137,8 @@ def list_checkpoints() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in checkpoint_folders():
         for card in sorted(folder.glob(f"*/{CARD}")):
-            found.setdefault(card.parent.name, card.parent)
+            if not card.parent.name.startswith("."):  # half-written or about to be removed
+                found.setdefault(card.parent.name, card.parent)
     return found
 
 
@@ -157,6 +158,9 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"checkpoint {folder.name}: expected a backbone out of {', '.join(BACKBONES)}, got {card.backbone!r}"
         )
+    smallest = BACKBONES[card.backbone].config.min_size
+    if min(card.input_size) < smallest:
+        raise CheckpointError(f"checkpoint {folder.name}: its input is smaller than the {smallest} pixels needed")
     model = BACKBONES[card.backbone](len(card.classes))
     _fill(model, weights, f"checkpoint {folder.name}")
     digest = _sha256(folder / WEIGHTS)
@@ -168,8 +172,20 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
             background = load_arrays(folder / BACKGROUND)["images"]
         except (SafetensorError, KeyError, OSError) as error:
             raise CheckpointError(f"checkpoint {folder.name}: its SHAP background cannot be read") from error
+        if background.ndim != 3 or background.dtype != np.uint8 or not background.size:
+            raise CheckpointError(f"checkpoint {folder.name}: its SHAP background is not a stack of grey images")
     whole = hashlib.sha256((digest + _sha256(folder / CARD)).encode()).hexdigest()
     return Checkpoint(card, model.eval(), background, whole)
+
+
+def check_destination(folder: Path) -> None:
+    """Make sure that nothing but a checkpoint would be replaced.
+
+    Raises:
+        UsageError: the folder is a file, or holds something and is no checkpoint.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / CARD).is_file()):
+        raise UsageError(f"{folder.name}: it holds other files; expected a new or empty folder, or a checkpoint")
 
 
 def save_checkpoint(
@@ -182,7 +198,11 @@ def save_checkpoint(
         card: its card; `weights_sha256` is filled in.
         state: the network's state dictionary.
         background: (B, H, W) uint8 reference images for SHAP.
+
+    Raises:
+        UsageError: the folder holds something else.
     """
+    check_destination(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -195,10 +215,15 @@ def save_checkpoint(
             save_arrays({"images": np.ascontiguousarray(background)}, scratch / BACKGROUND)
         for file in scratch.iterdir():  # safetensors writes for the owner alone
             file.chmod(0o644)
-        previous = folder.with_name(f".{folder.name}-replaced")
+        previous = scratch.with_name(f"{scratch.name}-replaced")
         if folder.exists():
             folder.rename(previous)
-        scratch.rename(folder)
+        try:
+            scratch.rename(folder)
+        except OSError:
+            if previous.exists():
+                previous.rename(folder)
+            raise
         shutil.rmtree(previous, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -283,30 +308,63 @@ def _locate(name_or_path: str | Path) -> Path:
 def _read_card(folder: Path) -> Card:
     try:
         content = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"checkpoint {folder.name}: its card is not readable JSON") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"checkpoint {folder.name}: expected a card of format {FORMAT}")
-    known = {f.name for f in fields(Card)}
-    try:
-        card = Card(**{k: v for k, v in content.items() if k in known})
-        card = Card(
-            **{
-                **vars(card),
-                "classes": tuple(map(str, card.classes)),
-                "input_size": (int(card.input_size[0]), int(card.input_size[1])),
-                "notes": tuple(map(str, card.notes)),
-            }
-        )
-        numbers = [card.mean, card.std, card.temperature, *card.thresholds.values(), *card.map_scale.values()]
-        sound = all(np.isfinite(float(value)) for value in numbers) and card.std > 0 and card.temperature > 0
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
-        raise CheckpointError(
-            f"checkpoint {folder.name}: its card lacks an entry or holds one of the wrong type"
-        ) from error
-    if not sound or min(card.input_size) < 1 or card.head not in HEADS or len(set(card.classes)) != len(card.classes):
-        raise CheckpointError(f"checkpoint {folder.name}: its card holds an impossible number, head or class list")
-    return card
+    for name, (expected, holds) in _RULES.items():
+        if name in _REQUIRED and name not in content:
+            raise CheckpointError(f"checkpoint {folder.name}: its card lacks {name!r}")
+        if name in content and not holds(content[name]):
+            raise CheckpointError(f"checkpoint {folder.name}: in its card, {name!r} is not {expected}")
+    known = {name: content[name] for name in _RULES if name in content}
+    return Card(**known | {name: tuple(known.get(name, ())) for name in ("classes", "input_size", "notes")})
+
+
+def _number(low: float, high: float) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _numbers(low: float, high: float) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(_number(low, high), value.values()))
+
+
+_TEXT = ("a text", lambda value: isinstance(value, str))
+_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "name": _TEXT,
+    "title": _TEXT,
+    "backbone": _TEXT,
+    "head": (f"one of {', '.join(HEADS)}", lambda value: value in HEADS),
+    "classes": ("a list of different names", lambda v: _texts(v) and len(v) > 0 and len(set(v)) == len(v)),
+    "input_size": (
+        "a height and a width in pixels",
+        lambda v: isinstance(v, list) and len(v) == 2 and all(isinstance(x, int) and 0 < x <= 8192 for x in v),
+    ),
+    "mean": ("a number from 0 to 1", _number(0, 1)),
+    "std": ("a number above 0, up to 1", _number(1e-9, 1)),
+    "temperature": ("a number above 0", _number(1e-3, 1e3)),
+    "thresholds": ("a number from 0 to 1 for each class", _numbers(0, 1)),
+    "data": ("an object", lambda value: isinstance(value, dict)),
+    "split": (
+        "an object with lists of hashes",
+        lambda v: isinstance(v, dict)
+        and isinstance(v.get("files", {}), dict)
+        and all(map(_texts, v.get("files", {}).values())),
+    ),
+    "metrics": ("an object of objects", lambda v: isinstance(v, dict) and all(isinstance(f, dict) for f in v.values())),
+    "training": ("an object", lambda value: isinstance(value, dict)),
+    "map_scale": ("a number above 0 for each method", _numbers(1e-30, 1e30)),
+    "background": _TEXT,
+    "notes": ("a list of sentences", _texts),
+    "code_version": _TEXT,
+    "created": _TEXT,
+    "weights_sha256": _TEXT,
+}  # fmt: skip
+_REQUIRED = {"name", "title", "backbone", "head", "classes", "input_size", "mean", "std", "weights_sha256"}
 
 
 def _read_weights(folder: Path, card: Card) -> dict[str, Tensor]:
@@ -317,7 +375,12 @@ def _read_weights(folder: Path, card: Card) -> dict[str, Tensor]:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"checkpoint {folder.name}: its weights are missing or damaged") from error
-    classes: Sequence[str] = json.loads(metadata.get("classes", "[]"))
+    try:
+        classes = json.loads(metadata.get("classes", "[]"))
+    except ValueError:
+        classes = None
+    if not _texts(classes):
+        raise CheckpointError(f"checkpoint {folder.name}: its weights are damaged: their list of classes is unreadable")
     if classes and tuple(classes) != card.classes:
         raise CheckpointError(
             f"checkpoint {folder.name}: the weights were trained for {len(classes)} classes in the order "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,11 @@ def cross_validate(
     """Train `k` models and pool what each says about its own fold.
 
     In each round a tenth of the other folds, by group, serves to stop early and to fit the temperature; the fold itself
-    serves for nothing but counting. Rounds that `work` already holds are not trained again.
+    serves for nothing but counting. Rounds of the same data and settings that `work` already holds are not trained
+    again.
 
     Args:
-        index: the data set.
+        index: the data set; splits that came with it are set aside.
         work: folder for the rounds' checkpoints.
         config: settings, the same in each round.
         k: number of folds.
@@ -44,7 +47,9 @@ def cross_validate(
         The figures of `metrics.EvaluationReport.to_json`, with `folds`, `ece_before_temperature`, `recall_by_fold`, and
         `errors`: file, actual, predicted and probability of each image that was wrong.
     """
-    index = with_groups_and_splits(index, config.seed, report, progress)
+    index, _ = with_groups_and_splits(index.without_splits(), config.seed, report, progress)
+    content = json.dumps([config.to_json(), index.content_hash(), k], default=str)
+    rounds = work / hashlib.sha256(content.encode()).hexdigest()[:12]
     probs, raw, labels, groups, names, by_fold = [], [], [], [], [], []
     for number, (rest, fold) in enumerate(folds(index, k, config.seed)):
         report(f"fold {number + 1} of {k}")
@@ -52,7 +57,7 @@ def cross_validate(
         splits[rest] = (
             split(index.select(rows=rest), shares=(0.9, 0.1, 0.0), seed=config.seed).table["split"].to_numpy()
         )
-        out = work / f"fold-{number + 1}"
+        out = rounds / f"fold-{number + 1}"
         if not (out / "card.json").exists():
             train(index.with_splits(splits), out, config, device=device, report=report, progress=progress)
         predictor = Predictor.load(out, device)

@@ -29,6 +29,7 @@ class Evaluation:
         predictions: one for each of them.
         left_out: sentences about images that were not counted.
         unreadable: how many of those could not be read.
+        grouped: whether near-duplicates are known, and count as one observation in the intervals.
     """
 
     report: metrics.EvaluationReport
@@ -37,10 +38,16 @@ class Evaluation:
     predictions: tuple[Prediction, ...]
     left_out: tuple[str, ...]
     unreadable: int
+    grouped: bool
 
     def to_json(self) -> dict[str, Any]:
         """The figures, which images they count, and what was left out."""
-        return {**self.report.to_json(), "part": self.part, "left_out": list(self.left_out)}
+        return {
+            **self.report.to_json(),
+            "part": self.part,
+            "near_duplicates": "count as one" if self.grouped else "not looked for: intervals may be too narrow",
+            "left_out": list(self.left_out),
+        }
 
 
 def evaluate(
@@ -88,7 +95,7 @@ def evaluate(
                 continue
             chunk.append(image)
             labels.append(predictor.classes.index(sample.label))
-            groups.append(sample.group or sample.path.as_posix())
+            groups.append(sample.group)
             rows.append(i)
         predictions += predictor.predict(chunk)
         if progress:
@@ -98,8 +105,9 @@ def evaluate(
     if not rows:
         raise DataError(f"no labelled image is left to evaluate ({'; '.join(left_out[:3]) or f'part {part} is empty'})")
     probs = np.array([list(prediction.probs.values()) for prediction in predictions])
-    report = metrics.evaluate(probs, np.array(labels), predictor.classes, groups)
-    return Evaluation(report, part, np.array(rows), tuple(predictions), tuple(left_out), unreadable)
+    names = [group or f"row {row}" for group, row in zip(groups, rows, strict=True)]
+    report = metrics.evaluate(probs, np.array(labels), predictor.classes, names)
+    return Evaluation(report, part, np.array(rows), tuple(predictions), tuple(left_out), unreadable, any(groups))
 
 
 def match_classes(index: DatasetIndex, classes: tuple[str, ...]) -> DatasetIndex:

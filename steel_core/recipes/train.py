@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from steel_core.models.batch_norm import fold_batch_norm, insert_batch_norm
 from steel_core.models.checkpoint import (
     Card,
     Checkpoint,
+    check_destination,
     imagenet_state_dict,
     load_features,
     read_state_dict,
@@ -59,7 +61,7 @@ _SIZE_SAMPLE = 200
 _SCALE_IMAGES = 12
 
 
-def train(
+def train(  # noqa: PLR0915 - a recipe reads from top to bottom
     index: DatasetIndex,
     out: Path,
     config: TrainConfig = TrainConfig(),
@@ -68,6 +70,7 @@ def train(
     title: str = "",
     notes: tuple[str, ...] = (),
     extra_metrics: dict[str, Any] | None = None,
+    drawn_background: bool = False,
     device: str = "auto",
     report: Report = print,
     progress: Progress = lambda *_: None,
@@ -84,6 +87,8 @@ def train(
         title: for people.
         notes: sentences for the card.
         extra_metrics: further figures for the card (a cross-validation's, say).
+        drawn_background: SHAP compares with sheets drawn by the program instead of training images; for a checkpoint
+            that is passed on while the images may not be.
         device: "auto", "cpu", "cuda" or "mps".
         report: receives lines about the course.
         progress: receives what is being done, how much is done, and of how much.
@@ -93,7 +98,7 @@ def train(
 
     Raises:
         DataError: the data cannot be trained on.
-        UsageError: a setting is unknown.
+        UsageError: a setting is unknown or impossible, or `out` holds something else than a checkpoint.
         CheckpointError: the initial weights cannot be had.
     """
     # Setup
@@ -102,9 +107,13 @@ def train(
     target = choose_device(device)
     if len(index.classes) < 2:
         raise DataError(f"expected images of at least 2 classes, got {', '.join(index.classes) or 'none'}")
+    check_destination(out)
     _new_model(config, len(index.classes))  # a setting that cannot be met is refused before any work
-    index = with_groups_and_splits(index, config.seed, report, progress)
-    input_size = config.input_size or common_size(index, range(min(_SIZE_SAMPLE, len(index))))
+    index, leaks = with_groups_and_splits(index, config.seed, report, progress)
+    input_size = config.input_size or common_size(index, _sample(index, config.seed).tolist())
+    smallest = BACKBONES[config.backbone].config.min_size
+    if min(input_size) < smallest:
+        raise UsageError(f"input size {input_size[0]} x {input_size[1]}: expected at least {smallest} pixels a side")
     table = read_images(index, input_size, lambda done, of: progress("reading images", done, of))
     for problem in table.problems:
         report(f"left out: {problem}")
@@ -113,6 +122,7 @@ def train(
         raise DataError(
             f"expected images to train and to validate on, got {len(parts['train'])} and {len(parts['val'])}"
         )
+    config = config.for_images(len(parts["train"]))
     preprocessing = measure(table, parts["train"], input_size)
     counts = ", ".join(f"{len(rows)} {part}" for part, rows in parts.items())
     report(
@@ -149,7 +159,8 @@ def train(
         )
 
     # Card, background and scales
-    background, background_title = _background(index, table, parts["train"], preprocessing, config.seed)
+    draw = _drawn_background if drawn_background else _training_background
+    background, background_title = draw(index, table, parts["train"], preprocessing, config.seed)
     card = Card(
         name=name or out.name,
         title=title or f"{index.spec.title}, {BACKBONES[config.backbone].config.title}",
@@ -185,11 +196,13 @@ def train(
             "device": target.type,
         },
         background=background_title,
-        notes=notes + ((warning,) if warning else ()),
+        notes=tuple(filter(None, (*notes, leaks, warning))),
         code_version=steel_core.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    card = Card(**vars(card) | {"map_scale": _map_scales(card, model, background, table, parts["val"], progress)})
+    card = Card(
+        **vars(card) | {"map_scale": _map_scales(card, model, background, table, parts["val"], target, progress)}
+    )
     save_checkpoint(out, card, model.state_dict(), background)
 
     # Clean up
@@ -205,17 +218,46 @@ def train(
     return card
 
 
-def with_groups_and_splits(index: DatasetIndex, seed: int, report: Report, progress: Progress) -> DatasetIndex:
-    """The data set with groups of near-duplicates and a split by group, made where they are missing."""
+def with_groups_and_splits(
+    index: DatasetIndex, seed: int, report: Report, progress: Progress
+) -> tuple[DatasetIndex, str]:
+    """The data set with groups of near-duplicates and splits by group, made where they are missing.
+
+    Splits that came with the data stand: a test split is never trained on. Where there is none to validate on, it is
+    taken from the train split.
+
+    Returns:
+        The data set, and a sentence where the splits that came with it leak, else "".
+    """
     if (index.table["group"] == "").any():
-        report("looking for near-duplicates, so that none of them lies on both sides of a split")
+        report("looking for near-duplicates")
         groups = near_duplicate_groups(
             index, progress=lambda done, of: progress("looking for near-duplicates", done, of)
         )
         index = index.with_groups(groups)
+    if not (index.table["split"] != "").any():
+        return split(index, SHARES, seed), ""
+    leaking = index.leaking_groups()
+    warning = ""
+    if leaking:
+        warning = (
+            f"{len(leaking)} groups of near-duplicates lie in more than one of the splits that came with the data: "
+            "the figures are better than they would be on new images."
+        )
+        report(f"WARNING: {warning}")
     if not (index.table["split"] == "val").any():
-        index = split(index, SHARES, seed)
-    return index
+        report("the data has no validation split; a tenth of its train split serves as one")
+        rows = np.flatnonzero(index.table["split"] == "train")
+        splits = index.table["split"].to_numpy(dtype=object, copy=True)
+        splits[rows] = split(index.select(rows=rows), (0.9, 0.1, 0.0), seed).table["split"].to_numpy()
+        index = replace(index, table=index.table.assign(split=splits))
+    return index, warning
+
+
+def _sample(index: DatasetIndex, seed: int) -> npt.NDArray[np.int64]:
+    """Rows of some training images."""
+    rows = np.flatnonzero(index.table["split"] == "train")
+    return np.random.default_rng(seed).permutation(rows)[:_SIZE_SAMPLE]
 
 
 def _fit_or_retry(
@@ -229,25 +271,31 @@ def _fit_or_retry(
     report: Report,
     progress: Progress,
 ) -> tuple[Fit, FitResult, float, list[list[tuple[float, float]]]]:
-    """Fit; where that is no better than naming the majority class, once more with a third of the rate."""
+    """Fit; where that is no better than naming the majority class, once more with a third of the rate. The better."""
     weights = class_weights(table.labels[parts["train"]], len(index.classes)).to(device)
+    present = len(torch.unique(table.labels[parts["val"]]))
     rate = config.learning_rate
     curves: list[list[tuple[float, float]]] = []
+    tries: list[tuple[float, Fit, FitResult, float]] = []
     for attempt in range(2):
         seed_everything(config.seed + attempt)
         fit = Fit(_new_model(config, len(index.classes)), table, preprocessing, config, device)
         if rate is None:
             rate, curves = find_learning_rate(fit, parts["train"], weights)
             report(f"learning rate found: {rate:.1e}")
-        result = run_fit(fit, parts["train"], parts["val"], rate, run_folder / f"state-{attempt}.pt", report, progress)
-        recalls = [row["val_macro_recall"] for row in result.history]
-        if result.state and max(recalls, default=0.0) > 1.5 / len(index.classes):
-            break
+        state = run_folder / f"state-{attempt}.pt"
+        result = run_fit(fit, parts["train"], parts["val"], rate, state, report, progress)
+        if result.state:
+            recall = result.history[result.epoch - 1]["val_macro_recall"]
+            tries.append((recall, fit, result, rate))
+            if metrics.wilson(recall, len(parts["val"]))[0] > 1 / present:
+                break
         if attempt == 0:
             rate /= 3
             report(f"no better than the majority class; trying again with learning rate {rate:.1e}")
-    if not result.state or rate is None:
+    if not tries:
         raise DataError("training found no weights with a finite loss, twice; are the images all alike?")
+    _, fit, result, rate = max(tries, key=lambda attempt: attempt[0])
     return fit, result, rate, curves
 
 
@@ -289,29 +337,32 @@ def _no_better_than_majority(figures: dict[str, Any], index: DatasetIndex) -> st
     )
 
 
-def _background(
-    index: DatasetIndex, table: ImageTable, train_rows: torch.Tensor, preprocessing: Preprocessing, seed: int
+def _training_background(
+    index: DatasetIndex, table: ImageTable, train_rows: torch.Tensor, _: Preprocessing, seed: int
 ) -> tuple[npt.NDArray[np.uint8], str]:
-    """Reference images (B, H, W) for SHAP, and what they are.
-
-    Training images, of class "clear" where there is one, else evenly over the classes. Where a licence forbids to pass
-    the images on, clear sheets drawn by the strip-mill, with the brightness and contrast of the training images.
-    """
-    count = BACKGROUND_IMAGES
-    if not index.spec.redistributable:
-        mill = StripMill(size=preprocessing.input_size, seed=seed)
-        sheets = np.stack([mill.render(i, label=CLEAR).pixels for i in range(count)]).astype(np.float32) / 255
-        alike = (sheets - sheets.mean()) / sheets.std() * preprocessing.std + preprocessing.mean
-        title = f"{count} clear sheets drawn by the program, as bright and rich in contrast as the training images"
-        return (alike.clip(0, 1) * 255).round().astype(np.uint8), title
+    """Reference images (B, H, W) for SHAP: of class "clear" where there is one, else evenly over the classes."""
     labels = table.labels[train_rows].numpy()
     rng = np.random.default_rng(seed)
     wanted = [index.classes.index(CLEAR)] if CLEAR in index.classes else list(range(len(index.classes)))
     pools = [rng.permutation(np.flatnonzero(labels == k)) for k in wanted]
+    count = BACKGROUND_IMAGES
     chosen = [pool[turn] for turn in range(count) for pool in pools if turn < len(pool)][:count]
     images = table.grids[train_rows[torch.from_numpy(np.array(chosen))], 0].float().numpy()
     title = f"{len(chosen)} {'clear ' if CLEAR in index.classes else ''}images of the training split"
     return (images * 255).round().astype(np.uint8), title
+
+
+def _drawn_background(
+    _: DatasetIndex, __: ImageTable, ___: torch.Tensor, preprocessing: Preprocessing, seed: int
+) -> tuple[npt.NDArray[np.uint8], str]:
+    """Reference images (B, H, W) for SHAP: clear sheets of the strip mill, as bright and contrasty as training."""
+    mill = StripMill(size=preprocessing.input_size, seed=seed)
+    sheets = np.stack([mill.render(i, CLEAR).pixels for i in range(BACKGROUND_IMAGES)]).astype(np.float32) / 255
+    alike = (sheets - sheets.mean()) / sheets.std() * preprocessing.std + preprocessing.mean
+    title = (
+        f"{BACKGROUND_IMAGES} clear sheets drawn by the program, as bright and rich in contrast as the training images"
+    )
+    return (alike.clip(0, 1) * 255).round().astype(np.uint8), title
 
 
 def _map_scales(
@@ -320,10 +371,11 @@ def _map_scales(
     background: npt.NDArray[np.uint8],
     table: ImageTable,
     val_rows: torch.Tensor,
+    device: torch.device,
     progress: Progress,
 ) -> dict[str, float]:
     """For each explainer, the evidence that gets the full colour, from maps of validation images."""
-    predictor = Predictor(Checkpoint(card, model.cpu(), background, ""))
+    predictor = Predictor(Checkpoint(card, model, background, ""), str(device))
     chosen = val_rows[:: max(1, len(val_rows) // _SCALE_IMAGES)][:_SCALE_IMAGES]
     grids = [table.grids[i, 0].float().numpy() for i in chosen.tolist()]
     images = [SteelImage((grid * 65535).astype(np.uint16), "", "") for grid in grids]

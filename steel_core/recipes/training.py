@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ Progress = Callable[[str, int, int], None]
 """Receives what is being done, how much is done, and of how much."""
 
 
+_EPOCHS, _STEPS = 25, 800
 _HIGHEST_RATE = 4e-3  # AdamW gains nothing above it on these networks
 
 
@@ -40,7 +41,8 @@ class TrainConfig:
     Attributes:
         backbone: name in the registry of backbones.
         head: "softmax" (one class an image) or "sigmoid" (a probability for each class alone).
-        epochs: passes over the training images at the most.
+        epochs: passes over the training images at the most; if 0, 25, or more where the images are few, so that there
+            are at least 800 steps.
         patience: epochs without a better validation loss before it stops; counted after the first half.
         batch_size: images a step.
         learning_rate: highest rate of the one-cycle schedule; searched for if None.
@@ -50,7 +52,8 @@ class TrainConfig:
         average: weights are averaged over about this many steps; the average is validated and kept.
         init: "random", "imagenet", or a file with weights of the same architecture.
         batch_norm: normalise while training from random weights, and fold it into the weights afterwards.
-        input_size: height and width; the median of the training images, at most 256 on the shorter side, if None.
+        input_size: height and width; the median of a sample of training images, at most 256 on the shorter side, if
+            None.
         augmentation: how images are varied.
         half: compute in bfloat16 where the hardware has it; weights stay float32.
         seed: of everything drawn at random.
@@ -58,7 +61,7 @@ class TrainConfig:
 
     backbone: str = "squeezenet-reduced"
     head: str = "softmax"
-    epochs: int = 25
+    epochs: int = 0
     patience: int = 10
     batch_size: int = 32
     learning_rate: float | None = None
@@ -77,10 +80,17 @@ class TrainConfig:
         """Refuse what cannot be meant."""
         if self.head not in ("softmax", "sigmoid"):
             raise UsageError(f"head: expected softmax or sigmoid, got {self.head!r}")
-        if self.epochs < 1 or self.batch_size < 1:
-            raise UsageError(f"expected at least 1 epoch and 1 image a batch, got {self.epochs} and {self.batch_size}")
+        if self.epochs < 0 or self.batch_size < 1:
+            raise UsageError(f"expected 0 or more epochs and 1 image a batch, got {self.epochs} and {self.batch_size}")
+        if self.seed < 0:
+            raise UsageError(f"seed: expected 0 or more, got {self.seed}")
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise UsageError(f"learning rate: expected a positive number, got {self.learning_rate}")
+
+    def for_images(self, n: int) -> TrainConfig:
+        """The same settings with the number of epochs that suits `n` training images, unless it was given."""
+        steps = math.ceil(n / self.batch_size)
+        return self if self.epochs else replace(self, epochs=max(_EPOCHS, math.ceil(_STEPS / steps)))
 
     @property
     def normalised(self) -> bool:
@@ -126,7 +136,11 @@ def read_images(index: DatasetIndex, input_size: tuple[int, int], progress: Call
         raise DataError(f"expected one label for each image; {several} of {len(index)} have none or several")
     shape = Preprocessing(input_size, 0.0, 1.0)
     numbers = {name: k for k, name in enumerate(index.classes)}
-    grids, labels, rows, hashes, problems = [], [], [], [], []
+    grids = torch.empty((len(index), 1, *input_size), dtype=torch.float16)
+    labels: list[int] = []
+    rows: list[int] = []
+    hashes: list[str] = []
+    problems: list[str] = []
     for i in range(len(index)):
         progress(i, len(index))
         try:
@@ -135,15 +149,14 @@ def read_images(index: DatasetIndex, input_size: tuple[int, int], progress: Call
             problems.append(str(error))
             continue
         grid, _ = shape.to_grid(image)
-        grids.append(_centre(grid, input_size).astype(np.float16))
+        grids[len(rows), 0] = torch.from_numpy(_centre(grid, input_size).astype(np.float16))
         labels.append(numbers[index[i].label])
         rows.append(i)
         hashes.append(image.sha256)
     progress(len(index), len(index))
-    if not grids:
+    if not rows:
         raise DataError(f"none of the {len(index)} images could be read; the first: {(problems or ['no image'])[0]}")
-    stacked = torch.from_numpy(np.stack(grids))[:, None]
-    return ImageTable(stacked, torch.tensor(labels), np.array(rows), tuple(hashes), tuple(problems))
+    return ImageTable(grids[: len(rows)], torch.tensor(labels), np.array(rows), tuple(hashes), tuple(problems))
 
 
 def common_size(index: DatasetIndex, rows: Sequence[int], largest: int = 256) -> tuple[int, int]:
@@ -185,7 +198,7 @@ class Fit:
     device: torch.device
 
     def __post_init__(self) -> None:
-        """Move the model to the device and weigh the classes."""
+        """Move the model to the device."""
         self.model.to(self.device).to(memory_format=torch.channels_last)
 
     def loss(self, logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> Tensor:
@@ -305,8 +318,10 @@ def run_fit(
     weights = class_weights(fit.table.labels[train], classes).to(fit.device)
     optimiser = optimiser_for(fit.model, rate, config.weight_decay)
     steps = math.ceil(len(train) / config.batch_size)
+    total = steps * config.epochs
+    rising = 0.25 if total > 8 else 0.3  # a rise of exactly one step divides by zero in torch
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, rate, total_steps=steps * config.epochs, pct_start=0.25, cycle_momentum=False
+        optimiser, rate, total_steps=total, pct_start=rising, cycle_momentum=False
     )
     averaged = copy.deepcopy(fit.model)
     result = FitResult({}, 0, [])
@@ -325,11 +340,11 @@ def run_fit(
             break
         seed_everything(config.seed * 10_000 + epoch)
         fit.model.train()
-        total = 0.0
+        summed = 0.0
         batches = train[torch.randperm(len(train))].split(config.batch_size)
         for number, positions in enumerate(batches, start=(epoch - 1) * steps):
-            progress("training", number, config.epochs * steps)
-            total += fit.step(optimiser, positions, weights) * len(positions)
+            progress("training", number, total)
+            summed += fit.step(optimiser, positions, weights) * len(positions)
             schedule.step()
             _follow(averaged, fit.model, 1 / min(config.average, schedule.last_epoch + 1))
 
@@ -338,7 +353,7 @@ def run_fit(
         counts = confusion(labels.numpy(), logits.argmax(dim=1).numpy(), classes)
         row = {
             "epoch": epoch,
-            "train_loss": total / len(train),
+            "train_loss": summed / len(train),
             "val_loss": val_loss,
             "val_macro_recall": float(macro_recall(counts)[0]),
             "learning_rate": float(schedule.get_last_lr()[0]),
@@ -355,7 +370,7 @@ def run_fit(
             f"val macro recall {row['val_macro_recall']:.3f}"
         )
         _write_state(state_file, fit.model, averaged, optimiser, schedule, result)
-    progress("training", config.epochs * steps, config.epochs * steps)
+    progress("training", total, total)
     return result
 
 

@@ -141,12 +141,45 @@ def test_a_missing_tensor_is_refused(folder):
         {"thresholds": {"a": "high"}},
         {"mean": float("nan")},
         {"thresholds": None},
+        {"thresholds": {"a": "0.5"}},
+        {"thresholds": {"a": 7}},
+        {"map_scale": {"shap": -1}},
+        {"input_size": [float("inf"), 64]},
+        {"input_size": [4, 4]},
+        {"split": []},
+        {"split": {"files": {"train": "abc"}}},
+        {"metrics": {"test": 1}},
+        {"notes": "hello"},
+        {"backbone": ["vgg"]},
     ],
 )
 def test_an_impossible_card_is_refused(folder, changes):
     edit_card(folder, **changes)
     with pytest.raises(CheckpointError, match="mine"):
         load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("text", ['{"a"', "5", "[1, 2]"])
+def test_a_damaged_list_of_classes_is_refused(folder, text):
+    state = load_file(folder / "weights.safetensors")
+    save_file(state, folder / "weights.safetensors", metadata={"classes": text})
+    with pytest.raises(CheckpointError, match="list of classes"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3, 8, 8), (0, 8, 8)])
+def test_a_damaged_background_is_refused(folder, shape):
+    save_file({"images": torch.zeros(shape, dtype=torch.uint8)}, folder / "background.safetensors")
+    with pytest.raises(CheckpointError, match="background"):
+        load_checkpoint(folder)
+
+
+def test_leftovers_of_a_crash_are_no_checkpoints(folder, monkeypatch):
+    folder.rename(folder.with_name(".mine-x1-replaced"))
+    monkeypatch.setenv("STEEL_MODELS", str(folder.parent))
+    assert not any("mine" in name for name in list_checkpoints())
+    make_checkpoint(folder)
+    assert "mine" in list_checkpoints()
 
 
 def test_a_card_that_is_no_json_is_refused(folder):
