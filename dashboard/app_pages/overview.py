@@ -38,6 +38,12 @@ shown = services.samples(4, model)
 if shown:
     st.subheader("What it sees")
     st.caption("Samples with their verdict and Grad-CAM map: red speaks for the verdict, blue against it.")
+    origin = services.dataset(shown[0][0]).spec
+    if card.data.get("name") != origin.name:
+        st.caption(
+            f":material/info: The samples are from other steel than this model learnt from ({plain(origin.title)}): "
+            "expect wrong verdicts, as on any surface that a model does not know."
+        )
     with st.grid(4, min_column_width=200):
         for data, path, source in shown:
             with st.container(border=True):

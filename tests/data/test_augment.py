@@ -5,9 +5,7 @@ import torch
 
 from steel_core.data.augment import Augmentation
 
-NOTHING = Augmentation(
-    flip=False, turn=False, degrees=0, scale=0, shift=0, brightness=0, contrast=0, noise=0
-)
+NOTHING = Augmentation(flip=False, turn=False, degrees=0, scale=0, shift=0, brightness=0, contrast=0, noise=0)
 
 
 def test_all_dials_at_zero_change_nothing():
@@ -32,9 +30,9 @@ def test_flips_and_turns_give_the_symmetries_of_the_square(shape, expected):
 def test_brightness_and_contrast_are_of_the_stated_size():
     torch.manual_seed(0)
     image = torch.tensor([-1.0, 1.0]).view(1, 1, 1, 2).expand(2000, 1, 1, 2)
-    out = Augmentation(
-        flip=False, turn=False, degrees=0, scale=0, shift=0, brightness=0.5, contrast=0.5, noise=0
-    )(image)
+    out = Augmentation(flip=False, turn=False, degrees=0, scale=0, shift=0, brightness=0.5, contrast=0.5, noise=0)(
+        image
+    )
     gain = (out[..., 1] - out[..., 0]).flatten() / 2
     offset = (out[..., 1] + out[..., 0]).flatten() / 2
     assert 0.6 < float(gain.min()) < 0.65
@@ -44,9 +42,9 @@ def test_brightness_and_contrast_are_of_the_stated_size():
 
 def test_noise_is_at_most_the_stated_one():
     torch.manual_seed(0)
-    out = Augmentation(
-        flip=False, turn=False, degrees=0, scale=0, shift=0, brightness=0, contrast=0, noise=0.15
-    )(torch.zeros(300, 1, 30, 30))
+    out = Augmentation(flip=False, turn=False, degrees=0, scale=0, shift=0, brightness=0, contrast=0, noise=0.15)(
+        torch.zeros(300, 1, 30, 30)
+    )
     spread = out.std(dim=(1, 2, 3))
     assert float(spread.max()) < 0.17
     assert float(spread.min()) < 0.02
