@@ -52,5 +52,5 @@ def _tile(path: str, source: services.Source, caption: str, data: str) -> None:
 
 
 def inspect_link(path: str, data: str) -> dict[str, str]:
-    """The query of an image's page in Inspect. Streamlit adds the bound choices of model and data set itself."""
-    return {"image": path} | ({} if data == st.session_state.get("data") else {"data": data})
+    """The query of an image's page in Inspect, with the model that is chosen now: whole, so that it can be copied."""
+    return {"model": str(st.session_state.get("model") or ""), "data": data, "image": path}
