@@ -257,3 +257,18 @@ def test_the_table_of_verdicts_defuses_formulas(home, monkeypatch):
     assert rows[1]["file"].startswith("'=cmd") and rows[1]["error"].startswith("'-1")
     results = json.loads(services.verdicts_json(model, [(source, seen), (source, bad)]))["results"]
     assert results[0]["outcome"] == seen.prediction.outcome and results[1]["error"] == "-1 is no picture"
+
+
+def test_uploads_are_still_there_after_a_visit_to_another_page(app):
+    test = upload(app("inspect"), ("a.png", png()))
+    test.switch_page("app_pages/explore.py").run()
+    test.switch_page("app_pages/inspect.py").run()
+    assert "Still here: your image" in words(test) and "a\\.png" in words(test)
+    next(button for button in test.button if button.label == "Remove").click().run()
+    assert "Still here" not in words(test)
+    assert "Or try a sample" in words(test)
+
+
+def test_a_blank_picture_is_referred_and_says_why(app):
+    said = words(upload(app("inspect", model="b-clear"), ("white.png", png(white=True))))
+    assert "Refer to a person" in said and "nearly alike" in said

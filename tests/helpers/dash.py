@@ -80,10 +80,11 @@ def furnish(home):
     (data / "images" / "sheet-000003.png").write_bytes(b"no picture at all")
 
 
-def png(seed=0, size=(64, 64)):
-    """The bytes of a PNG of noise."""
+def png(seed=0, size=(64, 64), white=False):
+    """The bytes of a PNG of noise, or of nothing but white."""
     file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)).save(file, "PNG")
+    noise = np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
+    Image.fromarray(np.full_like(noise, 255) if white else noise).save(file, "PNG")
     return file.getvalue()
 
 
