@@ -60,7 +60,7 @@ def _repeated(card: Any, part: str) -> None:
     st.caption(
         f"The same recipe, repeated {folds['folds']} times so that each of {folds['n']:,} images is counted once "
         f"({folds['folds']}-fold cross-validation): found, mean of classes, {percent(folds['macro_recall'])} "
-        f"(95 %: {percent(low)} to {percent(high)})."
+        f"(95 %: {percent(low)} to {percent(high)}). {plain(str(folds.get('caveat') or ''))}"
     )
 
 
