@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from steel_core import render
+from steel_core.data.base import Progress
 from steel_core.device import batch_size, choose_device, tune_memory
 from steel_core.errors import UsageError
 from steel_core.explain.base import EXPLAINERS
@@ -25,9 +26,6 @@ from steel_core.types import REFER, Attribution, Prediction, SteelImage
 _SMALLEST = 16  # pixels a side
 _BLANK = 1 / 255  # one grey level of 8 bits
 _CLIPPED = 0.95  # share of the picture
-
-Progress = Callable[[int, int], None]
-"""Called with how many are done and how many there are."""
 
 
 class Predictor:

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from steel_core import metrics
+from steel_core.data.base import Progress
 from steel_core.data.index import DatasetIndex
 from steel_core.errors import DataError, ImageError, UsageError
-from steel_core.inference import Predictor, Progress
+from steel_core.inference import Predictor
 from steel_core.types import CLEAR, DEFECT, Prediction, SteelImage
 
 PARTS = ("held-out", "train", "val", "test", "all")
