@@ -20,6 +20,7 @@ from steel_core.errors import UsageError
 from steel_core.explain.base import EXPLAINERS
 from steel_core.metrics import probabilities
 from steel_core.models.base import Classifier
+from steel_core.models.batch_norm import folded_for_inference
 from steel_core.models.checkpoint import Checkpoint, load_checkpoint
 from steel_core.types import REFER, Attribution, Prediction, SteelImage
 
@@ -44,7 +45,8 @@ class Predictor:
         self.device = choose_device(device)
         self.card = checkpoint.card
         self.hash = checkpoint.hash
-        self.model: Classifier = checkpoint.model.to(self.device).to(memory_format=torch.channels_last)
+        model: Classifier = folded_for_inference(checkpoint.model)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         self._background = checkpoint.background

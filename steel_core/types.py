@@ -160,6 +160,8 @@ class Attribution:
             negative against it. Never normalised: `render.py` alone turns it into a picture.
         method: name in the registry of explainers.
         target: class that is explained.
+        against: class it is contrasted with: what is explained is the difference of the two logits; "" if none.
+        noise: the map's own standard error as a share of its norm (both L2); None for a method without sampling.
         layer: layer the method reads, or "" if it reads none.
         baseline: what the method compares with, or "" if nothing.
         parameters: the method's settings.
@@ -179,12 +181,16 @@ class Attribution:
     image_sha256: str
     checkpoint: str
     seconds: float = 0.0
+    against: str = ""
+    noise: float | None = None
 
     def provenance(self) -> dict[str, Any]:
         """All but the values, as a dictionary that `json` can write."""
         return {
             "method": self.method,
             "target": self.target,
+            "against": self.against,
+            "noise": None if self.noise is None else round(self.noise, 4),
             "layer": self.layer,
             "baseline": self.baseline,
             "parameters": self.parameters,

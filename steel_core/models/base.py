@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
+from steel_core.errors import CheckpointError
 from steel_core.registry import Registry
 
 
@@ -18,9 +20,12 @@ class BackboneConfig:
     Attributes:
         title: name for people.
         source: paper and year.
-        cam_layer: dotted name of the last convolutional stage, which Grad-CAM reads.
+        cam_layer: dotted name of the last convolutional stage, which Grad-CAM reads unless told otherwise.
         min_size: smallest height and width in pixels that the network accepts.
-        linear_head: whether the logits are a global average of a 1x1 convolution of `cam_layer`'s output.
+        linear_head: whether the logits are a linear function of the global average of what `features` gives.
+        batch_norm: whether the architecture holds batch normalisation of its own.
+        hook_free: whether `features` and `classify`, called one after the other, are the whole network, so that the
+            engine of `steel_core.explain` may serve it; other networks are explained by captum and shap.
     """
 
     title: str
@@ -28,29 +33,52 @@ class BackboneConfig:
     cam_layer: str
     min_size: int
     linear_head: bool
+    batch_norm: bool = False
+    hook_free: bool = True
 
 
 class Classifier(nn.Module, ABC):
-    """A network from normalised images to logits.
+    """A network from normalised images to logits: `features`, then `classify`.
 
     Every activation is a module of its own, used once and not in place, so that guided backpropagation can be taken.
     """
 
     config: ClassVar[BackboneConfig]
     features: nn.Sequential
-    """All that comes before the head."""
+    """All that comes before the head, stage by stage."""
 
     @abstractmethod
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (N, K) of what `features` gives (N, F, h, w).
+
+        N images, F feature channels, h rows and w columns of the last grid, K classes.
+        """
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits (N, K) of normalised images (N, 3, H, W).
 
         N images, H rows, W columns, K classes.
         """
+        return self.classify(self.features(inputs))
 
     @property
     def cam_layer(self) -> nn.Module:
         """The module whose output Grad-CAM weighs."""
         return self.get_submodule(self.config.cam_layer)
+
+    @classmethod
+    def pretrained(cls) -> dict[str, Tensor]:
+        """ImageNet weights under the names of this class; the head's may be missing.
+
+        Raises:
+            CheckpointError: none are known, or they cannot be had from here.
+        """
+        raise CheckpointError(f"{cls.config.title}: no ImageNet weights are known; start from random ones or a file")
+
+    @classmethod
+    def translated(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state dictionary of the original implementation under the names of this class; others are left as is."""
+        return dict(state)
 
 
 BACKBONES: Registry[type[Classifier]] = Registry("backbone", "steel_core.models.backbones")

@@ -1,7 +1,8 @@
-"""Batch normalisation for training only: put behind every convolution, folded into its weights afterwards.
+"""Batch normalisation: put behind every convolution for training only, and folded into the weights for prediction.
 
 A network without normalisation learns slowly from random weights. Normalised while it trains and folded at the end, it
-is the plain architecture again: same tensors, same cost, same explanations.
+is the plain architecture again: same tensors, same cost, same explanations. A network that has normalisation of its own
+keeps it in its checkpoint and is folded when it is loaded to predict.
 
 Source: Ioffe and Szegedy, Batch Normalization, ICML 2015; folding: Jacob et al., CVPR 2018, section 3.2.
 """
@@ -9,9 +10,12 @@ Source: Ioffe and Szegedy, Batch Normalization, ICML 2015; folding: Jacob et al.
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class NormalisedConv(nn.Sequential):
@@ -44,3 +48,19 @@ def fold_batch_norm(module: nn.Module) -> None:
             setattr(module, name, child.folded())
         else:
             fold_batch_norm(child)
+
+
+def folded_for_inference(model: M) -> M:
+    """A copy of `model` in evaluation mode whose own batch normalisations are part of the convolutions before them.
+
+    Args:
+        model: its convolutions and their normalisations follow one another in an `nn.Sequential`; others are left.
+    """
+    copied = copy.deepcopy(model).eval()
+    for part in copied.modules():
+        if isinstance(part, nn.Sequential):
+            for i in range(1, len(part)):
+                before, norm = part[i - 1], part[i]
+                if isinstance(before, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    part[i - 1], part[i] = fuse_conv_bn_eval(before, norm), nn.Identity()
+    return copied

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +23,11 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torchvision.models import SqueezeNet1_1_Weights
 
 from steel_core.data.transforms import Preprocessing
 from steel_core.errors import CheckpointError, UsageError
 from steel_core.models.base import BACKBONES, Classifier
+from steel_core.models.pretrained import read_state_dict
 from steel_core.types import CLEAR
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -229,46 +228,6 @@ def save_checkpoint(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """A bare state dictionary from a .safetensors file, or from a .pt or .pth file read with `weights_only=True`.
-
-    Names of torchvision's SqueezeNet are translated: its classifier's convolution is this library's head.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or holds anything but tensors.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"weights {path.name}: there is no such file") from None
-    except Exception as error:  # torch.load raises a dozen types on a bad file; all mean the same here
-        raise CheckpointError(
-            f"weights {path.name}: expected a state dictionary of tensors only; the file is damaged or holds code"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"weights {path.name}: expected a dictionary of names and tensors")
-    return {name.replace("classifier.1.", "head."): value for name, value in state.items()}
-
-
-def imagenet_state_dict() -> dict[str, Tensor]:
-    """The ImageNet weights of torchvision's SqueezeNet 1.1 (fetched once, then cached by torch).
-
-    Raises:
-        CheckpointError: they cannot be fetched from here.
-    """
-    try:
-        state = SqueezeNet1_1_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (URLError, OSError) as error:
-        raise CheckpointError(
-            "the ImageNet weights could not be fetched: this machine does not reach download.pytorch.org. "
-            "Fetch squeezenet1_1-b8a52dc0.pth elsewhere and give it as a file, or start from random weights"
-        ) from error
-    return dict(state)
-
-
 def import_state_dict(path: Path, folder: Path, card: Card) -> None:
     """Make a checkpoint of a bare state dictionary of the card's architecture.
 
@@ -276,7 +235,7 @@ def import_state_dict(path: Path, folder: Path, card: Card) -> None:
         CheckpointError: names, shapes or values do not fit.
     """
     model = BACKBONES[card.backbone](len(card.classes))
-    _fill(model, read_state_dict(path), f"weights {path.name}")
+    _fill(model, model.translated(read_state_dict(path)), f"weights {path.name}")
     save_checkpoint(folder, card, model.state_dict())
 
 
@@ -286,7 +245,7 @@ def load_features(model: Classifier, state: dict[str, Tensor]) -> int:
     Raises:
         CheckpointError: none fits.
     """
-    own = model.state_dict()
+    own, state = model.state_dict(), model.translated(state)
     fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape and not k.startswith("head.")}
     if not fits:
         raise CheckpointError("expected weights of the same architecture; none of their names and shapes fit")

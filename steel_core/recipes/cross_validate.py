@@ -59,7 +59,15 @@ def cross_validate(
         )
         out = rounds / f"fold-{number + 1}"
         if not (out / "card.json").exists():
-            train(index.with_splits(splits), out, config, device=device, report=report, progress=progress)
+            train(
+                index.with_splits(splits),
+                out,
+                config,
+                scale_maps=False,
+                device=device,
+                report=report,
+                progress=progress,
+            )
         predictor = Predictor.load(out, device)
         images, kept = [], []
         for i in fold:

@@ -32,12 +32,12 @@ from steel_core.models.checkpoint import (
     Card,
     Checkpoint,
     check_destination,
-    imagenet_state_dict,
     load_features,
-    read_state_dict,
     save_checkpoint,
 )
+from steel_core.models.pretrained import read_state_dict
 from steel_core.recipes.training import (
+    TUNING_RATE,
     Fit,
     FitResult,
     ImageTable,
@@ -71,6 +71,7 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
     notes: tuple[str, ...] = (),
     extra_metrics: dict[str, Any] | None = None,
     drawn_background: bool = False,
+    scale_maps: bool = True,
     device: str = "auto",
     report: Report = print,
     progress: Progress = lambda *_: None,
@@ -89,6 +90,7 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         extra_metrics: further figures for the card (a cross-validation's, say).
         drawn_background: SHAP compares with sheets drawn by the program instead of training images; for a checkpoint
             that is passed on while the images may not be.
+        scale_maps: whether to measure the scale of each explainer's maps; not needed by a model that only counts.
         device: "auto", "cpu", "cuda" or "mps".
         report: receives lines about the course.
         progress: receives what is being done, how much is done, and of how much.
@@ -200,9 +202,9 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         code_version=steel_core.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    card = Card(
-        **vars(card) | {"map_scale": _map_scales(card, model, background, table, parts["val"], target, progress)}
-    )
+    if scale_maps:
+        scales = _map_scales(card, model, background, table, parts["val"], target, progress)
+        card = replace(card, map_scale=scales)
     save_checkpoint(out, card, model.state_dict(), background)
 
     # Clean up
@@ -274,7 +276,7 @@ def _fit_or_retry(
     """Fit; where that is no better than naming the majority class, once more with a third of the rate. The better."""
     weights = class_weights(table.labels[parts["train"]], len(index.classes)).to(device)
     present = len(torch.unique(table.labels[parts["val"]]))
-    rate = config.learning_rate
+    rate = config.learning_rate or (TUNING_RATE if config.pretrained else None)
     curves: list[list[tuple[float, float]]] = []
     tries: list[tuple[float, Fit, FitResult, float]] = []
     for attempt in range(2):
@@ -302,12 +304,12 @@ def _fit_or_retry(
 def _new_model(config: TrainConfig, classes: int) -> Classifier:
     model = BACKBONES[config.backbone](classes, dropout=config.dropout)
     if config.init == "imagenet":
-        load_features(model, imagenet_state_dict())
+        load_features(model, model.pretrained())
     elif config.init != "random":
         if not Path(config.init).is_file():
             raise UsageError(f"init: expected random, imagenet or a file of weights, got {Path(config.init).name!r}")
         load_features(model, read_state_dict(Path(config.init)))
-    if config.normalised:
+    if config.normalised and not model.config.batch_norm:
         insert_batch_norm(model.features)
     return model
 

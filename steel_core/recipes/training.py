@@ -31,7 +31,10 @@ Progress = Callable[[str, int, int], None]
 
 
 _EPOCHS, _STEPS = 25, 800
+_TUNING_EPOCHS, _TUNING_STEPS = 10, 320  # from trained weights
 _HIGHEST_RATE = 4e-3  # AdamW gains nothing above it on these networks
+TUNING_RATE = 1e-3  # trained weights are kept by a rate that is low, not by one that is as high as the loss allows
+_HEAD_FACTOR = 4.0  # a new head on trained features learns faster than they do
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +45,11 @@ class TrainConfig:
         backbone: name in the registry of backbones.
         head: "softmax" (one class an image) or "sigmoid" (a probability for each class alone).
         epochs: passes over the training images at the most; if 0, 25, or more where the images are few, so that there
-            are at least 800 steps.
+            are at least 800 steps; from trained weights 10, and at least 320 steps.
         patience: epochs without a better validation loss before it stops; counted after the first half.
         batch_size: images a step.
-        learning_rate: highest rate of the one-cycle schedule; searched for if None.
+        learning_rate: highest rate of the one-cycle schedule; if None, searched for, or 1e-3 from trained weights. There
+            the new head learns at four times the rate.
         weight_decay: of AdamW.
         dropout: before the head.
         label_smoothing: share of the target spread over all classes.
@@ -89,13 +93,19 @@ class TrainConfig:
 
     def for_images(self, n: int) -> TrainConfig:
         """The same settings with the number of epochs that suits `n` training images, unless it was given."""
-        steps = math.ceil(n / self.batch_size)
-        return self if self.epochs else replace(self, epochs=max(_EPOCHS, math.ceil(_STEPS / steps)))
+        epochs, steps = (_TUNING_EPOCHS, _TUNING_STEPS) if self.pretrained else (_EPOCHS, _STEPS)
+        of = math.ceil(n / self.batch_size)
+        return self if self.epochs else replace(self, epochs=max(epochs, math.ceil(steps / of)))
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether training starts from weights that were trained before."""
+        return self.init != "random"
 
     @property
     def normalised(self) -> bool:
         """Whether batch normalisation is put into the network; into trained weights it would not fit."""
-        return self.batch_norm and self.init == "random"
+        return self.batch_norm and not self.pretrained
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `json` can write."""
@@ -248,12 +258,21 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def optimiser_for(model: nn.Module, rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter, ICLR 2019) with weight decay on weights and none on biases."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=rate)
+def optimiser_for(model: Classifier, rate: float, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter, ICLR 2019) with weight decay on weights and none on biases.
+
+    From trained weights the head learns faster than the features (discriminative rates: Howard and Ruder, ACL 2018).
+    """
+    features_own = {id(p) for p in model.features.parameters()}
+    groups: list[dict[str, Any]] = []
+    for features in (True, False):
+        factor = _HEAD_FACTOR if config.pretrained and not features else 1.0
+        mine = [p for p in model.parameters() if (id(p) in features_own) == features]
+        groups += [
+            {"params": [p for p in mine if p.ndim > 1], "lr": rate * factor, "weight_decay": config.weight_decay},
+            {"params": [p for p in mine if p.ndim <= 1], "lr": rate * factor, "weight_decay": 0.0},
+        ]
+    return torch.optim.AdamW(groups)
 
 
 def find_learning_rate(
@@ -274,7 +293,7 @@ def find_learning_rate(
     for run in range(2):
         seed_everything(fit.config.seed + run)
         trial = Fit(copy.deepcopy(fit.model).train(), fit.table, fit.preprocessing, fit.config, fit.device)
-        optimiser = optimiser_for(trial.model, lowest, fit.config.weight_decay)
+        optimiser = optimiser_for(trial.model, lowest, fit.config)
         curve: list[tuple[float, float]] = []
         for step, positions in zip(range(steps), _endless(rows, fit.config.batch_size), strict=False):
             rate = lowest * (highest / lowest) ** (step / (steps - 1))
@@ -316,12 +335,13 @@ def run_fit(
     """
     config, classes = fit.config, fit.logits(fit.model, train[:1]).shape[1]
     weights = class_weights(fit.table.labels[train], classes).to(fit.device)
-    optimiser = optimiser_for(fit.model, rate, config.weight_decay)
+    optimiser = optimiser_for(fit.model, rate, config)
     steps = math.ceil(len(train) / config.batch_size)
     total = steps * config.epochs
     rising = 0.25 if total > 8 else 0.3  # a rise of exactly one step divides by zero in torch
+    rates = [group["lr"] for group in optimiser.param_groups]
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, rate, total_steps=total, pct_start=rising, cycle_momentum=False
+        optimiser, rates, total_steps=total, pct_start=rising, cycle_momentum=False
     )
     averaged = copy.deepcopy(fit.model)
     result = FitResult({}, 0, [])

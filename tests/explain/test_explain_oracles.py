@@ -81,7 +81,7 @@ def test_grad_cam_of_a_linear_head_is_the_classes_share_of_the_logit():
 
 def guided_gradient_by_hand(net, image, target):
     """Guided backpropagation through a `TinyNet`: masked where an activation's input or gradient is negative."""
-    first, _, second, _ = net.body
+    first, _, second, _ = net.features
     with torch.no_grad():
         before1 = first(image)
         before2 = second(before1.clamp(min=0))

@@ -6,37 +6,38 @@ from torch import nn
 
 from steel_core.models.base import BackboneConfig, Classifier
 
-CONFIG = BackboneConfig(title="tiny", source="made up", cam_layer="body", min_size=4, linear_head=False)
+CONFIG = BackboneConfig(title="tiny", source="made up", cam_layer="features", min_size=4, linear_head=False)
 
 
 class TinyNet(Classifier):
     """Two convolutions with ReLU, then a fully connected layer that weighs each position by itself.
 
-    The body turns (N, 3, 7, 9) into (N, 3, 3, 4).
+    `features` turns (N, 3, 7, 9) into (N, 3, 3, 4).
     """
 
     config = CONFIG
 
     def __init__(self, classes: int = 3) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3, stride=2), nn.ReLU())
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3, stride=2), nn.ReLU())
         self.head = nn.Linear(3 * 3 * 4, classes)
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.head(self.body(inputs).flatten(1))
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        return self.head(features.flatten(1))
 
 
 class LinearNet(Classifier):
     """A weight for each pixel and class, nothing else."""
 
-    config = BackboneConfig(title="linear", source="made up", cam_layer="head", min_size=1, linear_head=False)
+    config = BackboneConfig(title="linear", source="made up", cam_layer="features", min_size=1, linear_head=False)
 
     def __init__(self, pixels: int, classes: int = 3) -> None:
         super().__init__()
+        self.features = nn.Sequential()
         self.head = nn.Linear(pixels, classes)
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.head(inputs.flatten(1))
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        return self.head(features.flatten(1))
 
 
 def tiny(seed: int = 0) -> TinyNet:

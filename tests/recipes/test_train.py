@@ -334,3 +334,27 @@ def test_the_state_is_never_half_written(sheets, tmp_path, monkeypatch):
     lines = []
     train(sheets, tmp_path / "model", SMALL, report=lines.append)
     assert "resumed after epoch 1" in lines
+
+
+def test_from_trained_weights_the_head_learns_faster_and_fewer_epochs_are_enough():
+    model = BACKBONES["efficientnet-lite-reduced"](3)
+    for init, factor in (("random", 1.0), ("weights.safetensors", 4.0)):
+        groups = training.optimiser_for(model, 1e-3, TrainConfig(init=init)).param_groups
+        rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+        assert {rates[id(p)] for p in model.features.parameters()} == {1e-3}
+        assert {rates[id(p)] for p in model.head.parameters()} == {1e-3 * factor}
+        assert len(rates) == len(list(model.parameters()))
+    assert TrainConfig(init="imagenet").for_images(1000).epochs < TrainConfig().for_images(1000).epochs
+
+
+def test_training_goes_on_from_a_file_of_weights(sheets, tmp_path):
+    """After no epoch to speak of, the features are still those of the file."""
+    torch.manual_seed(3)
+    given = BACKBONES["squeezenet-reduced"](2)
+    torch.save(given.state_dict(), tmp_path / "given.pt")
+    config = replace(SMALL, init=str(tmp_path / "given.pt"), epochs=1, learning_rate=1e-9)
+    train(sheets, tmp_path / "out", config, report=quiet, scale_maps=False)
+    found = load_checkpoint(tmp_path / "out")
+    assert found.card.map_scale == {}
+    for name, value in found.model.features.state_dict().items():
+        torch.testing.assert_close(value, given.features.state_dict()[name], rtol=1e-4, atol=1e-6)

@@ -6,13 +6,16 @@ The reduction is the one of the Severstal interpretability study: 0.23 million w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
-from torchvision.models import squeezenet1_1
+from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 from torchvision.models.squeezenet import Fire
+from typing_extensions import override
 
 from steel_core.models.base import BACKBONES, BackboneConfig, Classifier
+from steel_core.models.pretrained import fetched
 
 _STAGES = 10  # features[:10] ends with the fifth of eight fire modules
 
@@ -49,6 +52,16 @@ class ReducedSqueezeNet(Classifier):
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Logits (N, K) of normalised images (N, 3, H, W)."""
-        return self.head(self.dropout(self.features(inputs))).mean(dim=(2, 3))
+    @override
+    def classify(self, features: Tensor) -> Tensor:
+        return self.head(self.dropout(features)).mean(dim=(2, 3))
+
+    @override
+    @classmethod
+    def pretrained(cls) -> dict[str, Tensor]:
+        return cls.translated(fetched(SqueezeNet1_1_Weights.IMAGENET1K_V1))
+
+    @override
+    @classmethod
+    def translated(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name.replace("classifier.1.", "head."): value for name, value in state.items()}

