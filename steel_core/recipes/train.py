@@ -6,8 +6,10 @@ import contextlib
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from steel_core.data.transforms import Preprocessing
 from steel_core.device import choose_device, seed_everything, tune_memory
 from steel_core.errors import DataError, UsageError
 from steel_core.explain.base import EXPLAINERS
+from steel_core.files import write_bytes
 from steel_core.inference import Predictor, evidence
 from steel_core.models.base import BACKBONES, Classifier
 from steel_core.models.batch_norm import fold_batch_norm, insert_batch_norm
@@ -38,6 +41,7 @@ from steel_core.models.checkpoint import (
 from steel_core.models.pretrained import read_state_dict
 from steel_core.recipes.training import (
     TUNING_RATE,
+    Curves,
     Fit,
     FitResult,
     ImageTable,
@@ -272,18 +276,20 @@ def _fit_or_retry(
     run_folder: Path,
     report: Report,
     progress: Progress,
-) -> tuple[Fit, FitResult, float, list[list[tuple[float, float]]]]:
+) -> tuple[Fit, FitResult, float, Curves]:
     """Fit; where that is no better than naming the majority class, once more with a third of the rate. The better."""
     weights = class_weights(table.labels[parts["train"]], len(index.classes)).to(device)
     present = len(torch.unique(table.labels[parts["val"]]))
     rate = config.learning_rate or (TUNING_RATE if config.pretrained else None)
-    curves: list[list[tuple[float, float]]] = []
+    curves: Curves = []
     tries: list[tuple[float, Fit, FitResult, float]] = []
     for attempt in range(2):
         seed_everything(config.seed + attempt)
         fit = Fit(_new_model(config, len(index.classes)), table, preprocessing, config, device)
         if rate is None:
-            rate, curves = find_learning_rate(fit, parts["train"], weights)
+            rate, curves = _found_rate(
+                run_folder / "learning-rate.json", partial(find_learning_rate, fit, parts["train"], weights)
+            )
             report(f"learning rate found: {rate:.1e}")
         state = run_folder / f"state-{attempt}.pt"
         result = run_fit(fit, parts["train"], parts["val"], rate, state, report, progress)
@@ -299,6 +305,14 @@ def _fit_or_retry(
         raise DataError("training found no weights with a finite loss, twice; are the images all alike?")
     _, fit, result, rate = max(tries, key=lambda attempt: attempt[0])
     return fit, result, rate, curves
+
+
+def _found_rate(kept: Path, search: Callable[[], tuple[float, Curves]]) -> tuple[float, Curves]:
+    """What the search found, kept for a run that goes on later: on a GPU a second search may find another rate."""
+    if not kept.exists():
+        write_bytes(kept, json.dumps(search()).encode())
+    rate, curves = json.loads(kept.read_bytes())
+    return rate, [[(r, loss) for r, loss in curve] for curve in curves]
 
 
 def _new_model(config: TrainConfig, classes: int) -> Classifier:

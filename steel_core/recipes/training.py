@@ -26,6 +26,9 @@ from steel_core.models.base import Classifier
 Report = Callable[[str], None]
 """Receives one line about the course."""
 
+Curves = list[list[tuple[float, float]]]
+"""Learning rate and loss of each step, of each run of the search."""
+
 Progress = Callable[[str, int, int], None]
 """Receives what is being done, how much is done, and of how much."""
 
@@ -48,8 +51,8 @@ class TrainConfig:
             are at least 800 steps; from trained weights 10, and at least 320 steps.
         patience: epochs without a better validation loss before it stops; counted after the first half.
         batch_size: images a step.
-        learning_rate: highest rate of the one-cycle schedule; if None, searched for, or 1e-3 from trained weights. There
-            the new head learns at four times the rate.
+        learning_rate: highest rate of the one-cycle schedule; if None, searched for, or 1e-3 from trained weights.
+            There the new head learns at four times the rate.
         weight_decay: of AdamW.
         dropout: before the head.
         label_smoothing: share of the target spread over all classes.
@@ -277,7 +280,7 @@ def optimiser_for(model: Classifier, rate: float, config: TrainConfig) -> torch.
 
 def find_learning_rate(
     fit: Fit, rows: Tensor, weights: Tensor, lowest: float = 3e-4, highest: float = 3e-2, steps: int = 36
-) -> tuple[float, list[list[tuple[float, float]]]]:
+) -> tuple[float, Curves]:
     """The highest learning rate for one-cycle training, from runs in which it grows until the loss breaks away.
 
     Each run takes a copy of the model and a rate that grows geometrically; it ends where the loss is a quarter above
@@ -289,7 +292,7 @@ def find_learning_rate(
     Returns:
         The rate, and the runs' curves as pairs of rate and loss.
     """
-    curves = []
+    curves: Curves = []
     for run in range(2):
         seed_everything(fit.config.seed + run)
         trial = Fit(copy.deepcopy(fit.model).train(), fit.table, fit.preprocessing, fit.config, fit.device)

@@ -150,6 +150,21 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(sheets, trained, tmp_pa
     assert whole.card.training["history"] == resumed.card.training["history"]
 
 
+def test_a_resumed_run_keeps_the_learning_rate_it_found(sheets, tmp_path, monkeypatch):
+    def stop(line):
+        if line.startswith("epoch 2/"):
+            raise KeyboardInterrupt
+
+    config = replace(SMALL, learning_rate=None, epochs=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(sheets, tmp_path / "model", config, report=stop, scale_maps=False)
+    monkeypatch.setattr("steel_core.recipes.train.find_learning_rate", lambda *_: pytest.fail("searched again"))
+    lines = []
+    card = train(sheets, tmp_path / "model", config, report=lines.append, scale_maps=False)
+    assert f"learning rate found: {card.training['settings']['learning_rate']:.1e}" in lines
+    assert len(card.training["learning_rate_search"]) == 2
+
+
 def test_other_settings_do_not_resume_a_foreign_run(sheets, tmp_path):
     def stop(line):
         if line.startswith("epoch 2/"):
