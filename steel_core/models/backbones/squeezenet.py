@@ -1,7 +1,8 @@
-"""SqueezeNet 1.1 without its last three fire modules, with a 1x1 convolution and a global average as head.
+"""SqueezeNet 1.1, whole and reduced, with a 1x1 convolution and a global average as head.
 
-The reduction is the one of the Severstal interpretability study: 0.23 million weights, a 12 x 12 grid of evidence for a
-200 x 200 image. The head has no ReLU behind its convolution, so a logit can be negative and Grad-CAM can be signed.
+The reduction is the one of the Severstal interpretability study: without the last three fire modules, 0.23 million
+weights, a 12 x 12 grid of evidence for a 200 x 200 image. The head has no ReLU behind its convolution, so a logit can
+be negative and Grad-CAM can be signed.
 """
 
 from __future__ import annotations
@@ -17,12 +18,10 @@ from typing_extensions import override
 from steel_core.models.base import BACKBONES, BackboneConfig, Classifier
 from steel_core.models.pretrained import fetched
 
-_STAGES = 10  # features[:10] ends with the fifth of eight fire modules
 
-
-@BACKBONES.register("squeezenet-reduced")
-class ReducedSqueezeNet(Classifier):
-    """Reduced SqueezeNet 1.1 (Iandola et al., arXiv:1602.07360, 2016).
+@BACKBONES.register("squeezenet")
+class SqueezeNet(Classifier):
+    """SqueezeNet 1.1 (Iandola et al., arXiv:1602.07360, 2016).
 
     Args:
         classes: number of classes K.
@@ -30,16 +29,18 @@ class ReducedSqueezeNet(Classifier):
     """
 
     config: ClassVar[BackboneConfig] = BackboneConfig(
-        title="SqueezeNet 1.1, reduced",
-        source="Iandola et al., SqueezeNet, arXiv:1602.07360, 2016; without the last three fire modules",
+        title="SqueezeNet 1.1",
+        source="Iandola et al., SqueezeNet, arXiv:1602.07360, 2016",
         cam_layer="features",
         min_size=17,
         linear_head=True,
     )
+    stages: ClassVar[int | None] = None
+    """How many of torchvision's stages are kept; all if None."""
 
     def __init__(self, classes: int, dropout: float = 0.2) -> None:
         super().__init__()
-        self.features = squeezenet1_1(weights=None).features[:_STAGES]
+        self.features = squeezenet1_1(weights=None).features[: self.stages]
         for module in self.features.modules():
             if isinstance(module, nn.ReLU):
                 module.inplace = False
@@ -65,3 +66,22 @@ class ReducedSqueezeNet(Classifier):
     @classmethod
     def translated(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name.replace("classifier.1.", "head."): value for name, value in state.items()}
+
+
+@BACKBONES.register("squeezenet-reduced")
+class ReducedSqueezeNet(SqueezeNet):
+    """SqueezeNet 1.1 up to its fifth fire module of eight.
+
+    Args:
+        classes: number of classes K.
+        dropout: share of the last features dropped while training.
+    """
+
+    config: ClassVar[BackboneConfig] = BackboneConfig(
+        title="SqueezeNet 1.1, reduced",
+        source="Iandola et al., SqueezeNet, arXiv:1602.07360, 2016; without the last three fire modules",
+        cam_layer="features",
+        min_size=17,
+        linear_head=True,
+    )
+    stages: ClassVar[int | None] = 10

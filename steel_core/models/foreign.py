@@ -1,0 +1,55 @@
+"""Any PyTorch classifier as a `Classifier`, so that every explainer works on it."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor, nn
+from typing_extensions import override
+
+from steel_core.errors import UsageError
+from steel_core.models.base import BackboneConfig, Classifier
+
+
+class _Foreign(Classifier):
+    """A network of others, taken whole: nothing comes before `classify`."""
+
+    def __init__(self, module: nn.Module, config: BackboneConfig) -> None:
+        super().__init__()
+        self.features = nn.Sequential()
+        self.module = module
+        self.config = config  # type: ignore[misc]  # of this one network, not of a class
+
+    @override
+    def classify(self, features: Tensor) -> Tensor:
+        return self.module(features)
+
+
+def foreign(module: nn.Module, cam_layer: str, *, title: str = "", source: str = "", min_size: int = 1) -> Classifier:
+    """A copy of `module` that every explainer takes, in evaluation mode; captum and shap serve where the engine cannot.
+
+    Args:
+        module: any network from images (N, C, H, W) to logits (N, K).
+        cam_layer: dotted name, within `module`, of its last convolutional stage.
+        title: name for people; that of its class if empty.
+        source: paper and year.
+        min_size: smallest height and width in pixels that it accepts.
+
+    Raises:
+        UsageError: it has no module of that name.
+    """
+    if cam_layer not in dict(module.named_modules()):
+        raise UsageError(f"cam_layer {cam_layer!r}: expected the name of a module of {type(module).__name__}")
+    own = copy.deepcopy(module)
+    for part in own.modules():
+        if getattr(part, "inplace", False):  # captum needs what an activation was given
+            part.inplace = False  # type: ignore[assignment]
+    config = BackboneConfig(
+        title=title or type(module).__name__,
+        source=source,
+        cam_layer=f"module.{cam_layer}",
+        min_size=min_size,
+        linear_head=False,
+        hook_free=False,
+    )
+    return _Foreign(own, config).eval()
