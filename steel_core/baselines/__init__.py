@@ -1,0 +1,1 @@
+"""What a network must beat: majority class, pixels, and the classical chain."""
