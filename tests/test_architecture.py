@@ -12,13 +12,13 @@ ROOT = Path(__file__).parents[1]
 # Each layer may import from itself and from the layers before it.
 LAYERS = [
     {"errors", "types", "registry", "device", "files"},
-    {"data"},
+    {"data", "familiarity"},
     {"models"},
-    {"perturb", "explain", "metrics", "render"},
-    {"inference"},
+    {"perturb", "explain", "metrics", "render", "baselines"},
+    {"inference", "embedding"},
     {"audit", "recipes", "store"},
-    {"report"},
-    {"service", "batch", "cli", "__main__"},
+    {"report", "plots", "evaluation_report"},
+    {"service", "batch", "audit_cli", "cli", "__main__"},
 ]
 FORBIDDEN = {"streamlit", "altair", "fastapi", "sqlalchemy", "dashboard"}
 

@@ -75,6 +75,12 @@ class Reader(ABC):
 
 READERS: Registry[type[Reader]] = Registry("reader", "steel_core.data.readers")
 
+
+def cache_folder() -> Path:
+    """Where things are remembered that can be computed again: `$STEEL_CACHE`, or `~/.cache/steel-lens`."""
+    return Path(os.environ.get("STEEL_CACHE") or Path.home() / ".cache" / "steel-lens")
+
+
 # Control characters, backslashes (a separator on Windows) and bytes that are not valid UTF-8.
 _UNKEEPABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 

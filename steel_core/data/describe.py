@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from steel_core.data import regions
 from steel_core.data.index import DatasetIndex
 
 
@@ -14,6 +15,8 @@ def describe(index: DatasetIndex) -> dict[str, Any]:
     """
     table = index.table
     labels = table["labels"].str.split("|").explode().value_counts()
+    cells = table[regions.COLUMN] if regions.COLUMN in table else table["mask"].where(table["mask"] == "", "")
+    has_box, has_mask = (cells.str.contains(key, regex=True) for key in ('"box": ', '"(?:runs|polygons)": '))
     return {
         "name": index.spec.name,
         "title": index.spec.title,
@@ -25,8 +28,8 @@ def describe(index: DatasetIndex) -> dict[str, Any]:
         "splits": {str(name): int(count) for name, count in table["split"].value_counts().sort_index().items()},
         "groups": int(table["group"].replace("", None).nunique()),
         "sources": {str(name): int(count) for name, count in table["source"].value_counts().sort_index().items()},
-        "with_boxes": int((table["boxes"] != "").sum()),
-        "with_masks": int((table["mask"] != "").sum()),
+        "with_boxes": int(((table["boxes"] != "") | has_box).sum()),
+        "with_masks": int(((table["mask"] != "") | has_mask).sum()),
         "hash": index.hash,
         "problems": list(index.problems),
     }

@@ -8,17 +8,20 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from steel_core.data import regions
 from steel_core.data.annotations import read_boxes, read_mask
 from steel_core.data.base import READERS, SPLITS, DatasetSpec, Progress
-from steel_core.data.pixels import read_image
-from steel_core.errors import DataError, UsageError
+from steel_core.data.pixels import image_size, read_image
+from steel_core.errors import DataError, ImageError, UsageError
 from steel_core.types import CLEAR, DEFECT, Box, Sample, SteelImage
 
 COLUMNS = ("path", "labels", "split", "group", "source", "boxes", "mask", "mask_classes")
@@ -28,7 +31,12 @@ path: image, relative to the root, with "/" between its parts. labels: class nam
 first where the layout tells, "" if unlabelled. split: train, val, test or "". group: samples of one group never lie in
 two splits. source: where the image came from. boxes, mask: annotation files, relative to the root. mask_classes: what
 the mask's values mean, as in "1=inclusion|2=patches".
+
+A further column "regions" holds boxes, polygons and run-length masks that stand in a table and not in files of their
+own; see `steel_core.data.regions`.
 """
+
+_JOINED = 100_000  # cells that are hashed at a time
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +82,13 @@ class DatasetIndex:
             DataError: a label is not among `classes`.
         """
         columns = [*COLUMNS, *(name for name in table.columns if name not in COLUMNS)]
-        table = table.reindex(columns=columns, fill_value="").fillna("").astype(str).reset_index(drop=True)
+        table = table.reset_index(drop=True).reindex(columns=columns, fill_value="")
+        text = pd.Series(
+            [""], dtype=str
+        ).dtype  # a column that is text already is not copied: it may have a million rows
+        for name in columns:
+            if table[name].dtype != text or table[name].hasnans:
+                table[name] = table[name].fillna("").astype(str)
         seen = {label for cell in table["labels"].unique() for label in cell.split("|")} - {""}
         if classes is None:
             classes = sorted(seen)
@@ -121,21 +135,20 @@ class DatasetIndex:
         if split is not None:
             table = table[table["split"] == split]
         if label is not None:
-            joined = "|" + table["labels"] + "|"
-            table = table[joined.str.contains(f"|{label}|", regex=False)]
+            cells = [cell for cell in table["labels"].unique() if label in cell.split("|")]
+            table = table[table["labels"].isin(cells)]
         return dataclasses.replace(self, table=table.reset_index(drop=True))
 
     def binary(self) -> DatasetIndex:
         """The same samples labelled "clear" or "defect"; unlabelled ones stay so."""
         labels = self.table["labels"]
-        return dataclasses.replace(
-            self,
-            classes=(CLEAR, DEFECT),
-            table=self.table.assign(
-                labels=labels.where(labels.isin(["", CLEAR]), DEFECT),
-                mask_classes=self.table["mask_classes"].str.replace(r"=[^|]*", f"={DEFECT}", regex=True),
-            ),
+        table = self.table.assign(
+            labels=labels.where(labels.isin(["", CLEAR]), DEFECT),
+            mask_classes=self.table["mask_classes"].str.replace(r"=[^|]*", f"={DEFECT}", regex=True),
         )
+        if regions.COLUMN in table:
+            table[regions.COLUMN] = regions.relabel(table[regions.COLUMN], DEFECT)
+        return dataclasses.replace(self, classes=(CLEAR, DEFECT), table=table)
 
     def with_splits(self, splits: Sequence[str] | npt.ArrayLike) -> DatasetIndex:
         """The same samples with the split of each replaced.
@@ -182,6 +195,14 @@ class DatasetIndex:
         """
         return read_image(self[i].path)
 
+    def size(self, i: int) -> tuple[int, int]:
+        """Height and width of the picture of sample `i` in pixels, from its header.
+
+        Raises:
+            ImageError: it is refused.
+        """
+        return image_size(self[i].path)
+
     def boxes(self, i: int) -> list[Box]:
         """The sound boxes of sample `i`; what is wrong with the others is logged, and told by `check_boxes`."""
         boxes, problems = self._read_boxes(i)
@@ -201,13 +222,41 @@ class DatasetIndex:
     def mask(self, i: int) -> npt.NDArray[np.uint8] | None:
         """(H, W) class number of each pixel of sample `i`, 0 where nothing is; None if it has no mask.
 
-        The numbers are those of `Sample.mask_classes`. H rows, W columns.
+        The numbers are those of `Sample.mask_classes`. Where the masks of two classes overlap, which only `masks`
+        tells in full, the smaller lies on top. H rows, W columns.
 
         Raises:
-            DataError: the mask cannot be read.
+            DataError: the mask cannot be read, or a region of it is wrong.
+            ImageError: the mask is in the table, and its picture is refused.
         """
-        path = self[i].mask
-        return read_mask(path) if path else None
+        sample = self[i]
+        if sample.mask:
+            return read_mask(sample.mask)
+        layers = self._layers(i)
+        if layers is None:
+            return None
+        numbers = {label: value for value, label in sample.mask_classes.items()}
+        painted = np.zeros(self.size(i), dtype=np.uint8)
+        for label, layer in sorted(layers.items(), key=lambda item: -int(item[1].sum())):
+            painted[layer] = numbers[label]
+        return painted
+
+    def masks(self, i: int) -> dict[str, npt.NDArray[np.bool_]]:
+        """The exact mask (H, W) of each class that sample `i` has one of; they may overlap. H rows, W columns.
+
+        Raises:
+            DataError: the mask cannot be read, or a region of it is wrong.
+            ImageError: the masks are in the table, and their picture is refused.
+        """
+        sample = self[i]
+        if not sample.mask:
+            return self._layers(i) or {}
+        numbers = read_mask(sample.mask)
+        named: dict[str, npt.NDArray[np.bool_]] = {}
+        for value in np.unique(numbers[numbers > 0]).tolist():
+            label = sample.mask_classes.get(value, f"class {value}")
+            named[label] = (numbers == value) | named.get(label, np.bool_(False))
+        return named
 
     @cached_property
     def hash(self) -> str:
@@ -217,7 +266,11 @@ class DatasetIndex:
         """
         digest = hashlib.sha256("\0".join(self.classes).encode())
         for name in self.table.columns:
-            digest.update(f"\1{name}\0".encode() + "\0".join(self.table[name]).encode())
+            digest.update(f"\1{name}\0".encode())
+            for start in range(0, len(self), _JOINED):
+                cells = pa.array(self.table[name].iloc[start : start + _JOINED], pa.string())
+                whole = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(cells)], pa.int32()), cells), "\0")
+                digest.update((b"\0" if start else b"") + whole[0].as_py().encode())
         return digest.hexdigest()
 
     def file_hashes(self, progress: Progress | None = None) -> list[str]:
@@ -248,6 +301,10 @@ class DatasetIndex:
     def _sample(
         self, path: str, labels: str, split: str, group: str, source: str, boxes: str, mask: str, mask_classes: str
     ) -> Sample:
+        if not is_inside(str(self.root), path):
+            raise DataError(
+                f"{path.rpartition('/')[2]}: a path or a link that leads out of the folder of the data set."
+            )
         return Sample(
             path=self.root / path,
             labels=tuple(labels.split("|")) if labels else (),
@@ -259,10 +316,28 @@ class DatasetIndex:
             mask_classes=parse_mask_classes(mask_classes),
         )
 
+    def _regions(self, i: int) -> str:
+        """The cell with the annotations of sample `i` that stand in the table."""
+        return str(self.table[regions.COLUMN].iloc[i]) if regions.COLUMN in self.table else ""
+
+    def _layers(self, i: int) -> dict[str, npt.NDArray[np.bool_]] | None:
+        """The masks that stand in the table; empty for a clear sheet among masks, None where there can be none."""
+        cell, sample = self._regions(i), self[i]
+        if not sample.mask_classes or not (cell or sample.labels == (CLEAR,)):
+            return None
+        layers, problems = regions.masks_of(cell, self.size(i)) if cell else ({}, [])
+        if problems:  # a mask with a hole would call defects clear
+            raise DataError(problems[0])
+        return layers
+
     def _read_boxes(self, i: int) -> tuple[list[Box], list[str]]:
         path = self[i].boxes
         if path is None:
-            return [], []
+            try:
+                cell = self._regions(i)
+                return regions.boxes_of(cell, self.size(i)) if cell else ([], [])
+            except (DataError, ImageError) as error:
+                return [], [str(error)]
         if self.classes != (CLEAR, DEFECT):
             return read_boxes(path, self.classes)
         boxes, problems = read_boxes(path)
@@ -309,6 +384,21 @@ def find_datasets(place: Path) -> list[Path]:
     folders = [folder for folder in sorted(place.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
     inside = [folder for folder in folders if any(reader.matches(folder) for reader in readers)]
     return inside or ([place] if any(reader.matches(place) for reader in readers) else [])
+
+
+def is_inside(root: str, path: str) -> bool:
+    """Whether a relative path stays in the real folder `root`, its links followed."""
+    folder, _, _ = path.rpartition("/")
+    if not _folder_inside(root, folder) or path.startswith(("/", "\\")) or path.endswith("/.."):
+        return False
+    full = f"{root}/{path}"
+    return not os.path.islink(full) or os.path.realpath(full).startswith(f"{root.rstrip(os.sep)}{os.sep}")  # noqa: PTH114
+
+
+@lru_cache(maxsize=100_000)
+def _folder_inside(root: str, folder: str) -> bool:
+    real = os.path.realpath(f"{root}/{folder}")
+    return real == root or real.startswith(f"{root.rstrip(os.sep)}{os.sep}")
 
 
 def parse_mask_classes(cell: str) -> dict[int, str]:

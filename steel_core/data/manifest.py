@@ -24,6 +24,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from steel_core.data.base import SPLITS, DatasetSpec, unknown_spec
@@ -33,6 +34,9 @@ from steel_core.files import write_bytes
 
 ALIASES = {"file": "path", "filename": "path", "image": "path", "label": "labels", "class": "labels"}
 """Other headers that are understood."""
+
+LARGE = 100_000
+"""A Parquet manifest of more rows is opened without a look at each file."""
 
 _FORMULA = re.compile(r"['=+\-@\t\r\n＝＋－＠]")
 _LEADING_OUT = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\0")
@@ -84,6 +88,8 @@ def read_manifest(path: Path, *, named: bool = False) -> DatasetIndex:
     """
     spec, classes, to_root = _read_facts(path)
     root = Path(os.path.realpath(path.parent / to_root if named else path.parent))
+    if _is_parquet(path) and (table := _read_large(path)) is not None:
+        return DatasetIndex.build(root, spec, table, classes)
     header, rows, lines, word = _read_parquet(path) if _is_parquet(path) else _read_csv(path)
     names = [ALIASES.get(name.strip().casefold(), name.strip()) for name in header]
     names = [name.casefold() if name.casefold() in COLUMNS else name for name in names]
@@ -222,6 +228,27 @@ def _read_parquet(path: Path) -> tuple[list[str], list[list[str]], list[int], st
     columns = [["" if cell is None else str(cell) for cell in column.to_pylist()] for column in table.columns]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return table.column_names, rows, list(range(1, len(rows) + 1)), "row"
+
+
+def _read_large(path: Path) -> pd.DataFrame | None:
+    """The table of a Parquet file of more than `LARGE` rows; None if it is smaller, or no index with text alone.
+
+    Its files are not looked at, as a million take a minute: a missing one is told when it is read, and a path that
+    leads out of the root is refused when its sample is taken.
+    """
+    try:
+        file = pq.ParquetFile(path)
+        if file.metadata.num_rows <= LARGE or not {"path", "labels", "split"} <= set(file.schema_arrow.names):
+            return None
+        if not all(pa.types.is_string(field.type) for field in file.schema_arrow):
+            return None
+        table = file.read()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path.name}: expected a Parquet file; it cannot be read.") from error
+    words = set(pc.unique(table["split"]).to_pylist()) - {*SPLITS.values(), ""}
+    if words:
+        raise DataError(f"{path.name}: split {sorted(map(str, words))[0]!r}: expected train, val, test or nothing.")
+    return table.to_pandas()
 
 
 def _read_facts(path: Path) -> tuple[DatasetSpec, list[str] | None, str]:

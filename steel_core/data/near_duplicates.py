@@ -8,13 +8,20 @@ normalised cross-correlation (J. P. Lewis, Fast Normalized Cross-Correlation, 19
    summed-area tables;
 2. fine: the pairs that pass are compared within some pixels of the shift found, at full resolution.
 
+Of more than `EVERY_PAIR` pictures, and of pictures of different sizes, not every pair is taken: an index of landmarks
+(`steel_core.data.landmarks`) names the pairs and shifts that are worth the fine look.
+
 Both work on local detail: each pixel less the mean around it, divided by the spread around it. So light and
 exposure do not count, and a bright streak counts no more than the grain beside it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -25,9 +32,10 @@ from scipy import fft
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from steel_core.data import landmarks
 from steel_core.data.base import Progress
 from steel_core.data.index import DatasetIndex
-from steel_core.errors import ImageError
+from steel_core.errors import DataError, ImageError
 
 MIN_OVERLAP = 0.3
 """Crops that share a smaller part of their area are not looked for."""
@@ -41,6 +49,9 @@ LINK = 0.5
 In NEU-CLS 95 % of the pairs above it lie over 0.8, no two classes are linked, and from 0.4 to 0.5, looked at by
 eye, pairs of the same steel and of another are mixed.
 """
+
+EVERY_PAIR = 2_000
+"""Up to so many pictures of one size every pair is compared; of more, those that the index of landmarks names."""
 
 Plane = npt.NDArray[np.float32]
 
@@ -57,45 +68,76 @@ _LEVELS = 32  # of detail, per unit of spread, in 8 bits
 def near_duplicate_pairs(index: DatasetIndex, progress: Progress | None = None) -> pd.DataFrame:
     """Every two samples that show the same piece of steel.
 
-    Pictures of different sizes are not compared; neither are rotated or mirrored copies found. Pictures without any
-    detail (a blank plate) are linked to nothing. The time grows with the square of the number of pictures.
+    Rotated or mirrored copies are not found, nor pictures at another scale. Pictures without any detail (a blank plate)
+    are linked to nothing. All pictures are reduced by one factor, so that the usual one has about 200 x 200 pixels.
 
     Args:
         index: samples to compare. A picture that is refused is logged and linked to nothing.
-        progress: told how many pictures were compared with the others.
+        progress: told how many pictures were prepared and compared.
 
     Returns:
         One row a pair: `first` and `second`, row numbers with first < second; `score`, the fine correlation, of at
         least `LINK`; `dy` and `dx`, by how many pixels of the second picture's grid its content lies further down and
         right in the first (reduced pixels, where pictures are larger than 200 x 200).
     """
+    readable, details = _read(index, progress)
     shapes: dict[tuple[int, ...], list[int]] = {}
-    details: dict[int, tuple[Plane, npt.NDArray[np.uint8]]] = {}
-    done = 0
-    for i in range(len(index)):
-        try:
-            grey = index.image(i).grey()
-        except ImageError as error:
-            logging.getLogger(__name__).warning("left out of the search for near-duplicates: %s", error)
-            done += 1
-            continue
-        details[i] = _details(grey * np.float32(255))
-        shapes.setdefault(grey.shape, []).append(i)
+    for k, (_, fine) in enumerate(details):
+        shapes.setdefault(fine.shape, []).append(k)
+    pyramids = [_pyramid(fine) for _, fine in details]
+    found: dict[tuple[int, int], tuple[float, int, int]] = {}
 
-    found: list[tuple[int, int, float, int, int]] = []
-    for rows in shapes.values():
-        coarse = _Coarse(np.stack([details[i][0] for i in rows]))
-        fine = [_pyramid(details[i][1]) for i in rows]
-        cell = fine[0][0].shape[0] / coarse.height
-        for a in range(len(rows)):
-            for b, dy, dx in coarse.candidates(a):
-                score, y, x = _compare(fine[a], fine[b], dy * cell, dx * cell)
-                if score >= LINK:
-                    found.append((rows[a], rows[b], score, y, x))
-            done += 1
+    def compare(a: int, b: int, dy: float, dx: float) -> None:
+        score, y, x = _compare(pyramids[a], pyramids[b], dy, dx)
+        if score >= max(LINK, found.get((a, b), (0.0,))[0]):
+            found[a, b] = score, y, x
+
+    done = len(index)
+    for members in shapes.values():
+        if len(members) <= EVERY_PAIR:
+            coarse = _Coarse(np.stack([details[k][0] for k in members]))
+            cell = details[members[0]][1].shape[0] / coarse.height
+            for a in range(len(members)):
+                for b, dy, dx in coarse.candidates(a):
+                    compare(members[a], members[b], dy * cell, dx * cell)
+        done += len(members)
+        if progress:
+            progress(done, 2 * len(index))
+    if len(shapes) > 1 or any(len(members) > EVERY_PAIR for members in shapes.values()):
+        for a, b, dy, dx in landmarks.candidates([fine for _, fine in details]).tolist():
+            compare(a, b, dy, dx)
+    if progress:
+        progress(2 * len(index), 2 * len(index))
+    rows = [(readable[a], readable[b], *found[a, b]) for a, b in sorted(found)]
+    return pd.DataFrame(rows, columns=["first", "second", "score", "dy", "dx"])
+
+
+def _read(
+    index: DatasetIndex, progress: Progress | None
+) -> tuple[list[int], list[tuple[Plane, npt.NDArray[np.uint8]]]]:
+    """Rows of the pictures that could be read, and their coarse and fine detail, all at one scale."""
+    sizes = []
+    for i in range(0, len(index), max(1, len(index) // 200)):
+        with contextlib.suppress(ImageError, DataError):
+            sizes.append(math.prod(index.size(i)))
+    reduce = _SIDE / math.sqrt(float(np.median(sizes))) if sizes else 1.0
+
+    def prepare(i: int) -> tuple[Plane, npt.NDArray[np.uint8]] | None:
+        try:
+            return _details(index.image(i).grey() * np.float32(255), reduce)
+        except (ImageError, DataError) as error:
+            logging.getLogger(__name__).warning("left out of the search for near-duplicates: %s", error)
+            return None
+
+    readable, details = [], []
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for i, found in enumerate(pool.map(prepare, range(len(index)))):
+            if found is not None:
+                readable.append(i)
+                details.append(found)
             if progress:
-                progress(done, len(index))
-    return pd.DataFrame(found, columns=["first", "second", "score", "dy", "dx"])
+                progress(i + 1, 2 * len(index))
+    return readable, details
 
 
 def near_duplicate_groups(
@@ -181,9 +223,8 @@ def _overlap_sums(planes: npt.NDArray[np.float32], shifts: list[npt.NDArray[np.i
     )
 
 
-def _details(grey: Plane) -> tuple[Plane, npt.NDArray[np.uint8]]:
-    """Coarse and fine local detail of a picture of 0 to 255."""
-    reduce = _SIDE / np.sqrt(grey.size)
+def _details(grey: Plane, reduce: float) -> tuple[Plane, npt.NDArray[np.uint8]]:
+    """Coarse and fine local detail of a picture of 0 to 255, reduced by a factor if that is below 1."""
     if reduce < 1:
         grey = np.asarray(cv2.resize(grey, None, fx=reduce, fy=reduce, interpolation=cv2.INTER_AREA), np.float32)
     grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), 1), np.float32)  # takes the edge off pixel noise
@@ -223,18 +264,18 @@ def _grain_correlation(a: Plane, b: Plane) -> float:
 
 
 def _overlap(a: npt.NDArray[Any], b: npt.NDArray[Any], dy: int, dx: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """The parts of two equal planes that lie on each other where a[p + shift] meets b[p]."""
-    height, width = a.shape
-    return (
-        a[max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)],
-        b[max(-dy, 0) : height - max(dy, 0), max(-dx, 0) : width - max(dx, 0)],
-    )
+    """The parts of two planes that lie on each other where a[p + shift] meets b[p]."""
+    top, left = max(dy, 0), max(dx, 0)
+    bottom, right = max(min(a.shape[0], b.shape[0] + dy), top), max(min(a.shape[1], b.shape[1] + dx), left)
+    return a[top:bottom, left:right], b[top - dy : bottom - dy, left - dx : right - dx]
 
 
 def _search(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], dy: int, dx: int, reach: int) -> tuple[float, int, int]:
     """Best correlation of a[p + shift] and b[p] over the overlap, with the shift within `reach` of (dy, dx)."""
     view, other = _overlap(a, b, dy, dx)
     inner = other[reach:-reach, reach:-reach]
+    if view.size < 0.8 * MIN_OVERLAP * min(a.size, b.size):  # the coarse look rounds to cells
+        return 0.0, dy, dx
     if inner.size == 0 or inner.std() < _FLAT * _LEVELS or view.std() < _FLAT * _LEVELS:
         return 0.0, dy, dx
     _, score, _, (x, y) = cv2.minMaxLoc(cv2.matchTemplate(view, inner, cv2.TM_CCOEFF_NORMED))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import stat
+import warnings
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -28,6 +29,8 @@ MAX_BYTES = 200_000_000
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 """The formats that are read, by their names for people."""
+
+_ORIENTATION = 274  # EXIF 2.32
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".bmp", ".dib", ".tif", ".tiff"})
 """Lower-case file name endings by which a folder is searched. A file's content decides how it is read."""
@@ -97,6 +100,25 @@ def read_image(
     except ImageError as error:
         raise ImageError(f"{shown}: {error}") from error
     return SteelImage(pixels, shown, hashlib.sha256(data).hexdigest(), "; ".join(raw.notes))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width in pixels, upright, from the header alone; that the rest is sound only `read_image` proves.
+
+    Raises:
+        ImageError: the file is missing, or its header is not one of a picture that is read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a size that is refused below, and of odd tags
+            with Image.open(path, formats=FORMATS) as image:
+                width, height = image.size
+                turned = image.getexif().get(_ORIENTATION, 1) in range(5, 9)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{base_name(str(path))}: expected a picture ({', '.join(FORMATS)})") from error
+    if height * width > MAX_PIXELS:
+        raise ImageError(f"{base_name(str(path))}: expected at most {MAX_PIXELS // 10**6} megapixels")
+    return (width, height) if turned else (height, width)
 
 
 def base_name(name: str) -> str:

@@ -95,15 +95,42 @@ def test_a_chain_is_one_group_and_known_groups_stay_together(tmp_path):
     assert near_duplicate_groups(index).tolist() == ["000.png"] * 3 + ["003.png", "004.png", "003.png"]
 
 
-def test_other_sizes_and_damaged_files_are_passed_over(tmp_path):
+def test_other_sizes_are_compared_and_damaged_files_passed_over(tmp_path):
     picture = strip(np.random.default_rng(6))
     index = write(tmp_path, [picture[:96, :96], picture[:120, :96], picture[:96, :96], picture[:96, :96]])
     (tmp_path / "003.png").write_bytes(b"no picture")
     told = []
     pairs = near_duplicate_pairs(index, lambda done, total: told.append((done, total)))
-    assert set(zip(pairs["first"], pairs["second"], strict=True)) == {(0, 2)}
-    assert told[-1] == (4, 4)
-    assert len(set(near_duplicate_groups(index, pairs=pairs))) == 3
+    assert set(zip(pairs["first"], pairs["second"], strict=True)) == {(0, 1), (0, 2), (1, 2)}
+    assert told[-1] == (8, 8)
+    assert len(set(near_duplicate_groups(index, pairs=pairs))) == 2
+
+
+def test_a_crop_of_a_long_strip_is_found_with_its_place(tmp_path):
+    rng = np.random.default_rng(8)
+    long = strip(rng, 96, 400)
+    index = write(tmp_path, [long, long[:, 250:346] * 0.8, strip(rng, 96, 96), strip(rng, 96, 400)])
+    pairs = near_duplicate_pairs(index)
+    assert pairs[["first", "second"]].to_numpy().tolist() == [[0, 1]]
+    factor = np.sqrt(96 * 400) / 200
+    assert pairs["dy"][0] == 0
+    assert abs(pairs["dx"][0] - (250 / factor if factor > 1 else 250)) <= 1
+
+
+def test_the_index_of_landmarks_finds_what_comparing_every_pair_finds(tmp_path, monkeypatch):
+    rng = np.random.default_rng(9)
+    pictures = []
+    for _ in range(25):
+        big = strip(rng)
+        dy, dx = rng.integers(-30, 31, size=2)
+        pictures += [big[y : y + SIDE, x : x + SIDE] for y, x in ((80, 80), (80 + dy, 80 + dx))]
+    index = write(tmp_path, pictures)
+    planted = {(2 * k, 2 * k + 1) for k in range(25)}
+    assert links(index) == planted
+    monkeypatch.setattr("steel_core.data.near_duplicates.EVERY_PAIR", 10)
+    found = links(index)
+    assert found <= planted
+    assert len(found) >= 24
 
 
 def test_coarse_correlation_equals_pearson_over_the_overlap():

@@ -32,7 +32,7 @@ class ClassFoldersReader(Reader):
 
     @override
     def matches(self, root: Path) -> bool:
-        return root.is_dir() and any(_place(path) for path in walk(root, depth=3)[0])
+        return root.is_dir() and any(place(path) for path in walk(root, depth=3)[0])
 
     @override
     def read(self, root: Path, progress: Progress | None = None) -> DatasetIndex:
@@ -40,8 +40,8 @@ class ClassFoldersReader(Reader):
         rows = []
         strays: dict[str, int] = {}
         for path in paths:
-            if place := _place(path):
-                split, label = place
+            if told := place(path):
+                split, label = told
                 rows.append({"path": path, "labels": label, "split": split, "source": root.name})
             else:
                 folder = path.rpartition("/")[0] or root.name
@@ -53,7 +53,7 @@ class ClassFoldersReader(Reader):
         return DatasetIndex.build(root, unknown_spec(root.name), pd.DataFrame(rows), problems=problems)
 
 
-def _place(path: str) -> tuple[str, str] | None:
+def place(path: str) -> tuple[str, str] | None:
     """Split and label that the folders of an image tell; None where they tell no class."""
     match = _FOLDERS.fullmatch(path)
     if not match or (plain := match["label"].replace("_", " ").replace("-", " ").lower()) in _NO_CLASS:

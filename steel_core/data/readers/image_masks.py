@@ -14,7 +14,7 @@ import pandas as pd
 from typing_extensions import override
 
 from steel_core.data.annotations import read_mask
-from steel_core.data.base import READERS, SPLITS, DatasetSpec, Progress, Reader, unknown_spec, walk
+from steel_core.data.base import READERS, SPLITS, DatasetSpec, Progress, Reader, cache_folder, unknown_spec, walk
 from steel_core.data.index import DatasetIndex, format_mask_classes
 from steel_core.errors import DataError, UsageError
 from steel_core.files import write_bytes
@@ -107,8 +107,7 @@ def _values(root: Path, masks: list[str], progress: Progress | None) -> tuple[di
     """The non-zero values in each mask, the most frequent first, and a sentence for each mask that was refused."""
     stats = [(root / "masks" / mask).stat() for mask in masks]
     state = json.dumps([str(root), [[m, s.st_mtime_ns, s.st_size] for m, s in zip(masks, stats, strict=True)]])
-    home = Path(os.environ.get("STEEL_CACHE") or Path.home() / ".cache" / "steel-lens")
-    cache = home / f"masks-{hashlib.sha256(state.encode()).hexdigest()[:32]}.json"
+    cache = cache_folder() / f"masks-{hashlib.sha256(state.encode()).hexdigest()[:32]}.json"
     try:
         known = json.loads(cache.read_text("utf-8"))
         return dict(zip(masks, known["values"], strict=True)), []

@@ -1,0 +1,166 @@
+"""Zip archives from strangers: unpacked beside their place and renamed when whole, or refused with one sentence.
+
+An archive is refused as a whole for what no honest program writes: names that climb, are absolute or hold a drive
+letter; links; two entries of one name or of the same bytes; passwords; more than it may unpack to. Entries that no
+reader of data sets uses, other archives among them, are left out and told.
+Source of the list: OWASP ASVS 5.2; D. Fifield, A better zip bomb, WOOT 2019.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import stat
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from steel_core.data.base import Progress, cache_folder
+from steel_core.data.pixels import MAX_BYTES, SUFFIXES
+from steel_core.errors import DataError
+
+MAX_ENTRIES = 200_000
+MAX_TOTAL = 8_000_000_000
+"""Bytes that an archive may unpack to."""
+MAX_RATIO = 200
+"""Times its own size that an archive may unpack to, beyond the first 100 MB; pictures reach 10, tables 50."""
+
+_FREE = 100_000_000
+_KEPT = SUFFIXES | {".csv", ".json", ".parquet", ".pq", ".txt", ".xml", ".yaml", ".yml"}
+_CLIMBS = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
+_UNKEEPABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|[^/]{200}")
+_UTF8, _ENCRYPTED = 0x800, 0x1
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file begins like a zip archive."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+    except OSError:
+        return False
+
+
+def unpack(path: Path, progress: Progress | None = None) -> tuple[Path, list[str]]:
+    """Unpacks a zip archive into the user's cache, once for each content.
+
+    Args:
+        path: the archive.
+        progress: told how many entries are done.
+
+    Returns:
+        The folder, named like the archive, and one sentence for each kind of entry that was left out.
+
+    Raises:
+        DataError: the archive is refused; nothing of it is left on the disk.
+    """
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
+        with zipfile.ZipFile(path) as archive:
+            wanted, told = _plan(archive, path)
+            home = cache_folder() / "archives" / digest
+            folder = home / (_UNKEEPABLE.sub("", path.stem).strip(". ") or "archive")
+            if not folder.is_dir():
+                _write(archive, wanted, home, folder, progress)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise DataError(f"{path.name}: a damaged zip archive, or one of an unknown kind; pack it again.") from error
+    except OSError as error:
+        raise DataError(f"{path.name}: cannot be unpacked ({error.strerror or 'damaged'}).") from error
+    return folder, told
+
+
+def _plan(archive: zipfile.ZipFile, path: Path) -> tuple[dict[str, zipfile.ZipInfo], list[str]]:
+    """The entries to write by their names, and what is left out."""
+    entries = archive.infolist()
+    if len(entries) > MAX_ENTRIES:
+        raise DataError(f"{path.name}: expected at most {MAX_ENTRIES:,} files, found {len(entries):,}.")
+    wanted: dict[str, zipfile.ZipInfo] = {}
+    seen: set[str] = set()
+    starts: set[int] = set()
+    other: list[str] = []
+    foreign: list[str] = []
+    total = 0
+    for entry in entries:
+        shown, name = _checked_name(entry, path)
+        if name.endswith("/"):
+            continue
+        if name.casefold() in seen or entry.header_offset in starts:
+            raise DataError(f"{path.name}: {shown!r} is in it twice; the archive is refused.")
+        seen.add(name.casefold())
+        starts.add(entry.header_offset)
+        parts = PurePosixPath(name).parts
+        suffix = PurePosixPath(name).suffix.lower()
+        if any(part.startswith(".") or part == "__MACOSX" for part in parts):
+            continue
+        if suffix not in _KEPT or _UNKEEPABLE.search(name):
+            other.append(shown)
+            continue
+        if suffix in SUFFIXES and entry.file_size > MAX_BYTES:
+            raise DataError(f"{path.name}: {shown!r} unpacks to {entry.file_size / 1e6:,.0f} MB; expected less.")
+        if not name.isascii() and not entry.flag_bits & _UTF8:
+            foreign.append(shown)
+        total += entry.file_size
+        wanted["/".join(parts)] = entry
+    limit = min(MAX_TOTAL, max(_FREE, MAX_RATIO * path.stat().st_size))
+    if total > limit:
+        raise DataError(
+            f"{path.name}: it would unpack to {total / 1e6:,.0f} MB; expected at most {limit / 1e6:,.0f} MB "
+            f"for an archive of {path.stat().st_size / 1e6:,.1f} MB."
+        )
+    if not wanted:
+        raise DataError(f"{path.name}: expected images; it holds none.")
+    told = []
+    if other:
+        told.append(f"{path.name}: {len(other):,} files of other kinds (the first: {other[0]}); left out.")
+    if foreign:
+        told.append(f"{path.name}: {len(foreign):,} names are not marked as UTF-8 (the first: {foreign[0]}).")
+    return wanted, told
+
+
+def _checked_name(entry: zipfile.ZipInfo, path: Path) -> tuple[str, str]:
+    """The base name for messages and the name with "/" between its parts, of an entry that may be written."""
+    name = _name(entry)
+    shown = PurePosixPath(name.replace("\\", "/")).name[:60]
+    if _CLIMBS.search(name) or _CLIMBS.search(entry.orig_filename):
+        raise DataError(f"{path.name}: {shown!r} would be written outside its folder; the archive is refused.")
+    mode = entry.external_attr >> 16
+    if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise DataError(f"{path.name}: {shown!r} is a link or a device; the archive is refused.")
+    if entry.flag_bits & _ENCRYPTED:
+        raise DataError(f"{path.name}: {shown!r} has a password; pack the files without one.")
+    return shown, name.replace("\\", "/")
+
+
+def _name(entry: zipfile.ZipInfo) -> str:
+    """The name of an entry; one that is not marked as UTF-8 but is valid as such is read so."""
+    if entry.flag_bits & _UTF8:
+        return entry.filename
+    try:
+        return entry.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return entry.filename
+
+
+def _write(
+    archive: zipfile.ZipFile, wanted: dict[str, zipfile.ZipInfo], home: Path, folder: Path, progress: Progress | None
+) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=home))
+    try:
+        for done, (name, entry) in enumerate(wanted.items(), start=1):
+            target = scratch / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(entry) as source, target.open("xb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)  # zipfile gives no more than the size declared, and checks it
+            if progress:
+                progress(done, len(wanted))
+        try:
+            scratch.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # somebody else was first, which is as good
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,94 @@
+"""An index as COCO, for the tools of others. As a manifest: `steel_core.data.manifest.write_manifest`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steel_core.data.base import Progress
+from steel_core.data.index import DatasetIndex
+from steel_core.data.regions import Mask, encode_runs
+from steel_core.errors import DataError, ImageError
+from steel_core.files import write_bytes
+from steel_core.types import CLEAR
+
+
+def write_coco(index: DatasetIndex, path: Path, progress: Progress | None = None) -> list[str]:
+    """Writes images, boxes and masks as one COCO file. Categories are the classes but "clear", numbered from 1.
+
+    A class of which an image has a mask is written as one annotation with run lengths; the others with their boxes. A
+    label with neither (an image that was only sorted into a class) cannot be told in COCO, and its image is left out,
+    because COCO would mean "nothing there"; so are unlabelled images and those that are refused.
+
+    Args:
+        index: what to write.
+        path: file to write; image names are relative to its folder.
+        progress: told how many samples are done.
+
+    Returns:
+        One sentence for each image that was left out, and why.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    names = [name for name in index.classes if name != CLEAR]
+    numbers = {name: number for number, name in enumerate(names, start=1)}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    to_root = os.path.relpath(index.root, os.path.realpath(path.parent))
+    for i, sample in enumerate(index):
+        try:
+            height, width = index.size(i)
+            found = [(label, _runs(mask)) for label, mask in index.masks(i).items() if mask.any()]
+            masked = {label for label, _ in found}
+            found += [
+                (box.label, {"bbox": [box.xmin, box.ymin, box.xmax - box.xmin, box.ymax - box.ymin]})
+                for box in index.boxes(i)
+                if box.label not in masked
+            ]
+            if not sample.labels:
+                raise DataError("unlabelled")
+            if untold := set(sample.labels) - {label for label, _ in found} - {CLEAR}:
+                raise DataError(f"it is not known where {', '.join(sorted(untold))} lies")
+        except (ImageError, DataError) as error:
+            left_out.append(f"{sample.path.name}: {error}; left out.")
+            continue
+        name = os.path.normpath(f"{to_root}/{index.table['path'].iloc[i]}").replace(os.sep, "/")
+        images.append({"id": len(images) + 1, "file_name": name, "width": width, "height": height})
+        for label, shape in found:
+            _, _, w, h = shape["bbox"]
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": len(images), "category_id": numbers[label]}
+                | {"iscrowd": int("segmentation" in shape), "area": w * h}
+                | shape
+            )
+        if progress:
+            progress(i + 1, len(index))
+    content = {
+        "info": {"description": index.spec.title, "url": "", "contributor": index.spec.citation},
+        "licenses": [{"id": 1, "name": index.spec.licence, "url": ""}],
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": number, "name": name} for name, number in numbers.items()],
+    }
+    write_bytes(path, json.dumps(content, ensure_ascii=False).encode())
+    return left_out
+
+
+def _runs(mask: Mask) -> dict[str, Any]:
+    """Counts of pixels off, on, off ... down the columns, with their box."""
+    runs = encode_runs(mask)
+    edges = np.concatenate([[0], np.stack([runs[:, 0] - 1, runs.sum(axis=1) - 1], axis=1).ravel()])
+    counts = np.diff(np.concatenate([edges, [mask.size]])).tolist()
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
+    return {
+        "segmentation": {"counts": counts, "size": list(mask.shape)},
+        "bbox": [int(x) for x in box],
+        "area": int(mask.sum()),
+    }

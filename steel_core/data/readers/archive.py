@@ -1,0 +1,37 @@
+"""A zip archive that holds a data set of any other layout."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from typing_extensions import override
+
+from steel_core.data.archive import is_archive, unpack
+from steel_core.data.base import READERS, Progress, Reader
+from steel_core.data.index import DatasetIndex, open_dataset
+from steel_core.errors import DataError
+
+
+@READERS.register("archive")
+class ArchiveReader(Reader):
+    """Unpacked once into the user's cache; a single folder at the top stands for what is in it."""
+
+    priority = 60
+    layout = "a zip archive of one of these"
+
+    @override
+    def matches(self, root: Path) -> bool:
+        return root.is_file() and is_archive(root)
+
+    @override
+    def read(self, root: Path, progress: Progress | None = None) -> DatasetIndex:
+        folder, told = unpack(root, progress)
+        inside = list(folder.iterdir())
+        try:
+            index = open_dataset(folder, progress)
+        except DataError:
+            if len(inside) != 1 or not inside[0].is_dir():
+                raise
+            index = open_dataset(inside[0], progress)
+        return dataclasses.replace(index, problems=(*told, *index.problems))

@@ -1,0 +1,181 @@
+"""COCO: images, annotations and categories in one JSON file (T.-Y. Lin et al., Microsoft COCO, ECCV 2014).
+
+Read without pycocotools: its C code decodes masks eagerly and keeps no account of bad annotations; what is needed of it
+is the run-length text below.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from typing_extensions import override
+
+from steel_core.data.annotated import ImageNames, class_name, json_files, number, read_json, split_of
+from steel_core.data.base import READERS, Progress, Reader, unknown_spec
+from steel_core.data.index import DatasetIndex, format_mask_classes
+from steel_core.data.regions import COLUMN, Runs, format_regions, format_runs
+from steel_core.errors import DataError
+from steel_core.types import CLEAR
+
+_LISTS = ("images", "annotations", "categories")
+_KEYS = re.compile(rb'"(images|annotations|categories|licenses)"\s*:\s*\[')
+
+
+@READERS.register("coco")
+class CocoReader(Reader):
+    """One or more files with images, annotations and categories, such as `annotations/instances_train2017.json`.
+
+    Boxes, polygons and run-length masks (lists and compressed texts) are understood; a region with a mask keeps the
+    mask alone. An image that is listed without annotations is clear, as COCO means it; that is told with the number.
+    """
+
+    priority = 44
+    layout = "COCO, a JSON file with images, annotations and categories beside the images"
+
+    @override
+    def matches(self, root: Path) -> bool:
+        return root.is_dir() and bool(json_files(root, b"{", _KEYS))
+
+    @override
+    def read(self, root: Path, progress: Progress | None = None) -> DatasetIndex:
+        names = ImageNames(root)
+        problems = list(names.problems)
+        rows: dict[str, dict[str, Any]] = {}
+        classes: dict[str, None] = {}
+        for file in json_files(root, b"{", _KEYS):
+            try:
+                part, labels, told = _read_file(root, file, names)
+            except DataError as error:
+                problems.append(str(error))
+                continue
+            classes |= dict.fromkeys(labels)
+            problems += told
+            for path, row in part.items():
+                if path in rows:
+                    problems.append(f"{PurePosixPath(file).name}: {PurePosixPath(path).name} is already in another.")
+                else:
+                    rows[path] = row
+        cell = format_mask_classes({value: name for value, name in enumerate(classes, start=1) if value < 256})
+        for row in rows.values():
+            row["mask_classes"] = cell if row.pop("masked") else ""
+        if clear := [row["path"] for row in rows.values() if row["labels"] == CLEAR]:
+            problems.append(f"{len(clear):,} images have no annotation (the first: {clear[0]}); taken as clear.")
+        in_order = [*([CLEAR] if clear and CLEAR not in classes else []), *classes]
+        return DatasetIndex.build(root, unknown_spec(root.name), pd.DataFrame(list(rows.values())), in_order, problems)
+
+
+def _read_file(root: Path, file: str, names: ImageNames) -> tuple[dict[str, dict[str, Any]], list[str], list[str]]:
+    """Rows by path, class names in order, and problems of one file."""
+    base, near = PurePosixPath(file).name, file.rpartition("/")[0]
+    content = read_json(root / file)
+    lists = [entries for key in _LISTS if isinstance(content, dict) and isinstance(entries := content.get(key), list)]
+    if len(lists) < len(_LISTS):
+        raise DataError(f"{base}: expected lists of images, annotations and categories.")
+    images, annotations, categories = lists
+    labels = {
+        entry["id"]: class_name(entry.get("name"))
+        for entry in categories
+        if isinstance(entry, dict) and isinstance(entry.get("id"), int) and class_name(entry.get("name"))
+    }
+    paths: dict[int, str] = {}
+    regions: dict[int, list[tuple[float, dict[str, Any]]]] = {}
+    unknown: set[int] = set()
+    bad: list[str] = []
+    for place, entry in enumerate(images, start=1):
+        try:
+            if not isinstance(entry, dict) or not isinstance(entry.get("id"), int) or entry["id"] in paths:
+                raise DataError("expected an id of its own")
+            paths[entry["id"]] = names.find(str(entry.get("file_name")), near)
+            regions[entry["id"]] = []
+        except DataError as error:
+            bad.append(f"{base}, image number {place}: {error}; left out.")
+    good = 0
+    for place, entry in enumerate(annotations, start=1):
+        at = f"{base}, annotation number {place}"
+        image = entry.get("image_id") if isinstance(entry, dict) else None
+        try:
+            if not isinstance(image, int) or image not in paths:
+                raise DataError(f"there is no image of the id {image!r}")
+            unknown.add(image)  # until the annotation is understood
+            if entry.get("category_id") not in labels:
+                raise DataError(f"there is no category of the id {entry.get('category_id')!r}")
+            area, region = _region(entry)
+            regions[image].append((area, {"label": labels[entry["category_id"]], **region, "at": at}))
+            unknown.discard(image)
+            good += 1
+        except DataError as error:
+            bad.append(f"{at}: {error}; left out.")
+    if bad:
+        bad.insert(0, f"{base}: {len(bad):,} entries are bad and left out, {good:,} annotations are good and kept.")
+    rows = {}
+    for key, path in paths.items():
+        found = [region for _, region in sorted(regions[key], key=lambda pair: -pair[0])]
+        label = "|".join(dict.fromkeys(region["label"] for region in found))
+        rows[path] = {
+            "path": path,
+            "labels": label or ("" if key in unknown else CLEAR),
+            "split": split_of(file),
+            "source": root.name,
+            COLUMN: format_regions(found),
+            "masked": any("box" not in region for region in found),
+        }
+    return rows, list(labels.values()), bad
+
+
+def _region(entry: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+    """Area, for the order of the labels, and the box, polygons or runs of one annotation."""
+    mask = entry.get("segmentation")
+    if isinstance(mask, dict):
+        runs = decode_counts(mask.get("counts"))
+        if not len(runs):
+            raise DataError("its mask is empty")
+        return float(runs[:, 1].sum()), {"runs": format_runs(runs)}
+    box = entry.get("bbox")
+    if not isinstance(box, list) or len(box) != 4:
+        if not mask:
+            raise DataError("expected a bbox of x, y, width, height, or a segmentation")
+        box = [0, 0, 0, 0]
+    x, y, width, height = map(number, box)
+    if mask:
+        if not isinstance(mask, list) or not all(isinstance(part, list) and len(part) >= 6 for part in mask):
+            raise DataError("expected polygons of at least 3 corners")
+        return width * height, {"polygons": [[number(value) for value in part] for part in mask]}
+    if width <= 0 or height <= 0:
+        raise DataError(f"expected a width and height above 0, found {width:g} x {height:g}")
+    return width * height, {"box": [x, y, x + width, y + height]}
+
+
+def decode_counts(counts: Any) -> Runs:
+    """(R, 2) runs, counted from 1, of COCO's counts of pixels off, on, off ... down the columns.
+
+    Counts are a list, or a text of 5 bits a character, least significant first, each count from the third on as the
+    difference from the one two before (pycocotools, maskApi.c, rleToString).
+
+    Raises:
+        DataError: the counts are malformed.
+    """
+    if isinstance(counts, str):
+        values: list[int] = []
+        value = shift = 0
+        for character in counts:
+            bits = ord(character) - 48
+            if not 0 <= bits < 64 or shift > 40:
+                raise DataError("its run-length text is malformed")
+            value |= (bits & 31) << shift
+            shift += 5
+            if not bits & 32:
+                value -= (1 << shift) if bits & 16 else 0
+                values.append(value + (values[-2] if len(values) > 2 else 0))
+                value = shift = 0
+        if shift:
+            raise DataError("its run-length text breaks off")
+        counts = values
+    if not isinstance(counts, list) or not all(isinstance(count, int) and 0 <= count < 2**40 for count in counts):
+        raise DataError("expected run lengths of whole numbers from 0 upwards")
+    edges = np.cumsum(np.array([*counts, *([] if len(counts) % 2 == 0 else [0])], dtype=np.int64)).reshape(-1, 2)
+    runs = np.stack([edges[:, 0] + 1, edges[:, 1] - edges[:, 0]], axis=1)
+    return runs[runs[:, 1] > 0]

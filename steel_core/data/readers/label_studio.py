@@ -1,0 +1,166 @@
+"""Label Studio's JSON export: a list of tasks, each with an image and annotations in per cent of its size."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+from typing_extensions import override
+
+from steel_core.data.annotated import ImageNames, class_name, json_files, number, plain_name, read_json
+from steel_core.data.base import READERS, Progress, Reader, unknown_spec
+from steel_core.data.index import DatasetIndex, format_mask_classes
+from steel_core.data.pixels import SUFFIXES
+from steel_core.data.regions import COLUMN, format_regions
+from steel_core.errors import DataError
+from steel_core.types import CLEAR
+
+_KEYS = re.compile(rb'"(annotations|completions)"\s*:\s*\[|"data"\s*:\s*\{')
+_UPLOAD = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
+
+
+@READERS.register("label-studio")
+class LabelStudioReader(Reader):
+    """A JSON export beside the images, or in a folder above them.
+
+    Rectangles (turned ones as polygons), polygons and choices are read; brush strokes label their image, but their
+    masks are not read, and that is told. Of several annotations the last that was not cancelled counts, or one marked
+    as ground truth. An annotation without any region or choice means clear; a task without an annotation, unlabelled.
+    """
+
+    priority = 42
+    layout = "Label Studio, its JSON export beside the images"
+
+    @override
+    def matches(self, root: Path) -> bool:
+        return root.is_dir() and bool(json_files(root, b"[", _KEYS))
+
+    @override
+    def read(self, root: Path, progress: Progress | None = None) -> DatasetIndex:
+        names = ImageNames(root)
+        problems = list(names.problems)
+        rows: dict[str, dict[str, Any]] = {}
+        classes: set[str] = set()
+        for file in json_files(root, b"[", _KEYS):
+            base, near = PurePosixPath(file).name, file.rpartition("/")[0]
+            content = read_json(root / file)
+            for place, task in enumerate(content if isinstance(content, list) else [], start=1):
+                at = f"{base}, task number {place}"
+                try:
+                    path = _image(task, names, near)
+                    if path in rows:
+                        raise DataError(f"{PurePosixPath(path).name} is already in another task")
+                except DataError as error:
+                    problems.append(f"{at}: {error}; left out.")
+                    continue
+                labels, regions, told = _annotation(task, at)
+                problems += told
+                classes |= {label for label in labels if label != CLEAR}
+                rows[path] = {
+                    "path": path,
+                    "labels": "|".join(labels),
+                    "source": root.name,
+                    COLUMN: format_regions(regions),
+                }
+        in_order = sorted(classes)
+        cell = format_mask_classes({value: name for value, name in enumerate(in_order, start=1) if value < 256})
+        for row in rows.values():
+            row["mask_classes"] = cell if '"polygons"' in row[COLUMN] else ""
+        if any(row["labels"] == CLEAR for row in rows.values()):
+            in_order.insert(0, CLEAR)
+        return DatasetIndex.build(root, unknown_spec(root.name), pd.DataFrame(list(rows.values())), in_order, problems)
+
+
+def _image(task: Any, names: ImageNames, near: str) -> str:
+    data = task.get("data") if isinstance(task, dict) else None
+    texts = [value for value in data.values() if isinstance(value, str)] if isinstance(data, dict) else []
+    found = [plain_name(text) for text in texts]
+    found = [name for name in found if PurePosixPath(name).suffix.lower() in SUFFIXES]
+    if not found:
+        raise DataError("expected an image in its data")
+    name = found[0]
+    if "://" in name or name.startswith("/"):
+        name = PurePosixPath(name).name
+    try:
+        return names.find(name, near)
+    except DataError:
+        base = PurePosixPath(name).name
+        if _UPLOAD.match(base):
+            return names.find(base[9:], near)
+        raise
+
+
+def _annotation(task: dict[str, Any], at: str) -> tuple[list[str], list[dict[str, Any]], list[str]]:
+    """Labels, the largest first, regions, and problems of a task."""
+    entries = task.get("annotations", task.get("completions"))
+    valid = [
+        entry
+        for entry in (entries if isinstance(entries, list) else [])
+        if isinstance(entry, dict) and not entry.get("was_cancelled") and isinstance(entry.get("result"), list)
+    ]
+    if not valid:
+        return [], [], []
+    chosen = next((entry for entry in valid if entry.get("ground_truth")), valid[-1])
+    labels: list[str] = []
+    found: list[tuple[float, dict[str, Any]]] = []
+    told: list[str] = []
+    for place, result in enumerate(chosen["result"], start=1):
+        where = f"{at}, result number {place}"
+        try:
+            if not isinstance(result, dict) or not isinstance(value := result.get("value"), dict):
+                raise DataError("expected an object with a value")
+            kind = str(result.get("type"))
+            names = [class_name(name) for name in value.get(kind, [])] if isinstance(value.get(kind), list) else []
+            if kind == "choices":
+                labels += filter(None, names)
+                continue
+            if not names or not all(names):
+                raise DataError(f"expected a class in its {kind[:40]}")
+            if kind == "brushlabels":
+                labels += names
+                told.append(
+                    f"{where}: the mask of a brush is not read; export masks as PNG or COCO. The label is kept."
+                )
+                continue
+            for name in names:
+                found.append(_region(kind, value, name, result, where))
+        except DataError as error:
+            told.append(f"{where}: {error}; left out.")
+    found.sort(key=lambda pair: -pair[0])
+    labels = list(dict.fromkeys([*(region["label"] for _, region in found), *labels]))
+    if not labels and not told:
+        labels = [CLEAR]
+    return labels, [region for _, region in found], told
+
+
+def _region(
+    kind: str, value: dict[str, Any], label: str, result: dict[str, Any], at: str
+) -> tuple[float, dict[str, Any]]:
+    if kind == "polygonlabels" and isinstance(value.get("points"), list):
+        points = [point for point in value["points"] if isinstance(point, list) and len(point) == 2]
+        if len(points) < 3 or len(points) < len(value["points"]):
+            raise DataError("expected at least 3 corners of x and y")
+        corners = [number(part) / 100 for point in points for part in point]
+        xs, ys = corners[::2], corners[1::2]
+        area = (max(xs) - min(xs)) * (max(ys) - min(ys))
+        return area, {"label": label, "polygons": [corners], "share": True, "at": at}
+    if kind != "rectanglelabels":
+        raise DataError(f"expected rectangles, polygons or choices, found {kind[:40]!r}")
+    x, y, width, height = (number(value.get(key)) / 100 for key in ("x", "y", "width", "height"))
+    if width <= 0 or height <= 0:
+        raise DataError("expected a width and height above 0")
+    if not (angle := math.radians(number(value.get("rotation", 0)))):
+        return width * height, {"label": label, "box": [x, y, x + width, y + height], "share": True, "at": at}
+    # A rectangle is turned about its top left corner, in pixels, not in shares.
+    columns, rows = number(result.get("original_width")), number(result.get("original_height"))
+    corners = []
+    for right, down in ((0.0, 0.0), (width, 0.0), (width, height), (0.0, height)):
+        dx, dy = right * columns, down * rows
+        corners += [
+            x + (dx * math.cos(angle) - dy * math.sin(angle)) / columns,
+            y + (dx * math.sin(angle) + dy * math.cos(angle)) / rows,
+        ]
+    return width * height, {"label": label, "polygons": [corners], "share": True, "at": at}

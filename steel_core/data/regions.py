@@ -1,0 +1,222 @@
+"""Annotations that stand in a table, not in a file of their own: boxes, polygons and run-length masks.
+
+The index keeps those of one picture as JSON in one cell of the column "regions", a list of objects such as
+
+    {"label": "patches", "box": [10, 4, 30, 9]}              pixels xmin, ymin, xmax, ymax, half open, counted from 0
+    {"label": "patches", "polygons": [[10, 4, 30, 4, 20, 9]]}  x, y, x, y ... of each corner
+    {"label": "patches", "runs": "29102 12 29346 24"}        start and length of each run, from 1, down the columns
+
+With `"share": true` the numbers of a box or polygon are shares of the picture's width and height. "at" says where the
+region was written down, for messages. Nothing is decoded before a picture's boxes or masks are asked for.
+
+Run lengths are Severstal's: pixel 1 is at the top left, pixel 2 below it. Legend: H rows, W columns, R runs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from steel_core.errors import DataError
+from steel_core.types import Box
+
+COLUMN = "regions"
+"""The column of an index's table that holds these cells."""
+
+Mask = npt.NDArray[np.bool_]
+Runs = npt.NDArray[np.int64]
+
+_NUMBERS = re.compile(r"-?\d{1,12}(\s+-?\d{1,12})*")
+_LABEL = r'"label": "(?:[^"\\]|\\.)*"'
+
+
+def encode_runs(mask: Mask) -> Runs:
+    """(R, 2) first pixel, counted from 1 down the columns, and length of each run of True in a mask (H, W)."""
+    flat = np.concatenate([[False], np.asarray(mask, dtype=bool).T.ravel(), [False]])
+    edges = np.flatnonzero(flat[1:] != flat[:-1]).reshape(-1, 2)
+    return np.stack([edges[:, 0] + 1, edges[:, 1] - edges[:, 0]], axis=1)
+
+
+def decode_runs(runs: Runs, size: tuple[int, int]) -> Mask:
+    """The mask (H, W) of sound runs (R, 2); `size` is (H, W).
+
+    Raises:
+        DataError: the last run ends past the picture.
+    """
+    height, width = size
+    _inside(runs, height * width)
+    steps = np.zeros(height * width + 1, dtype=np.int8)
+    np.add.at(steps, runs[:, 0] - 1, 1)
+    np.subtract.at(steps, runs[:, 0] - 1 + runs[:, 1], 1)  # runs may touch, so both may fall on one pixel
+    return steps[:-1].cumsum(dtype=np.int8).reshape(width, height).T.astype(bool)
+
+
+def parse_runs(text: str, pixels: int | None = None) -> Runs:
+    """(R, 2) runs of a text such as "29102 12 29346 24".
+
+    Args:
+        text: starts and lengths.
+        pixels: number of pixels of the picture, where it is known.
+
+    Raises:
+        DataError: not whole numbers, an odd count, zero or negative, unsorted, overlapping, or past the end.
+    """
+    text = text.strip()
+    if not _NUMBERS.fullmatch(text):
+        raise DataError(f"expected whole numbers separated by spaces, found {_short(text)}")
+    numbers = np.array(text.split(), dtype=np.int64)
+    if len(numbers) % 2:
+        raise DataError(f"expected pairs of start and length, found an odd count of {len(numbers)} numbers")
+    runs = numbers.reshape(-1, 2)
+    if (runs < 1).any():
+        start, length = runs[(runs < 1).any(axis=1)][0]
+        raise DataError(f"expected starts and lengths from 1 upwards, found start {start} with length {length}")
+    if (wrong := np.flatnonzero(np.diff(runs[:, 0]) < 0)).size:
+        before, after = runs[wrong[0], 0], runs[wrong[0] + 1, 0]
+        raise DataError(f"expected rising starts, found {after} after {before}")
+    if (wrong := np.flatnonzero(runs[1:, 0] < runs[:-1].sum(axis=1))).size:
+        (start, length), after = runs[wrong[0]], runs[wrong[0] + 1, 0]
+        raise DataError(f"the run of {length} from {start} overlaps the one from {after}")
+    if pixels is not None:
+        _inside(runs, pixels)
+    return runs
+
+
+def format_runs(runs: Runs) -> str:
+    """The text that `parse_runs` reads."""
+    return " ".join(map(str, runs.ravel().tolist()))
+
+
+def fill_polygon(corners: npt.ArrayLike, size: tuple[int, int]) -> Mask:
+    """(H, W), True where a pixel's centre lies inside the polygon x, y, x, y ... (even-odd rule); `size` is (H, W)."""
+    height, width = size
+    points = np.asarray(corners, dtype=np.float64).reshape(-1, 2)
+    toggles = np.zeros((height, width + 1), dtype=np.int32)
+    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
+        low, high = np.clip(np.ceil(np.array([min(y0, y1), max(y0, y1)]) - 0.5), 0, height).astype(int)
+        rows = np.arange(low, high)  # those whose centre line the edge crosses
+        if rows.size:
+            x = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+            toggles[rows, np.clip(np.ceil(x - 0.5), 0, width).astype(int)] += 1
+    return toggles.cumsum(axis=1)[:, :width] % 2 == 1
+
+
+def format_regions(regions: Sequence[Mapping[str, Any]]) -> str:
+    """The cell that holds these regions; "" if there are none."""
+    return json.dumps(list(regions), ensure_ascii=False) if regions else ""
+
+
+def relabel(cells: Any, label: str) -> Any:
+    """A column of cells with every region's label replaced."""
+    return cells.str.replace(_LABEL, f'"label": {json.dumps(label)}', regex=True)
+
+
+def boxes_of(cell: str, size: tuple[int, int]) -> tuple[list[Box], list[str]]:
+    """The box around each region, and one sentence for each region that is wrong and left out.
+
+    Args:
+        cell: what `format_regions` gave.
+        size: height and width of the picture in pixels.
+    """
+    boxes, problems = [], []
+    for region in _parse(cell):
+        try:
+            if "box" in region:
+                boxes.append(_box(region, size))
+            elif (mask := _mask(region, size)).any():
+                rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+                corners = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+                boxes.append(Box(region["label"], *corners))
+        except DataError as error:
+            problems.append(f"{region.get('at') or 'regions'}: {error}.")
+    return boxes, problems
+
+
+def masks_of(cell: str, size: tuple[int, int]) -> tuple[dict[str, Mask], list[str]]:
+    """The mask (H, W) of each label that has one, and one sentence for each region that is wrong and left out.
+
+    A label with boxes alone has no mask. The masks of two labels may overlap.
+    """
+    masks: dict[str, Mask] = {}
+    problems = []
+    for region in _parse(cell):
+        if "box" in region:
+            continue
+        try:
+            mask = _mask(region, size)
+        except DataError as error:
+            problems.append(f"{region.get('at') or 'regions'}: {error}.")
+            continue
+        masks[region["label"]] = mask | masks[region["label"]] if region["label"] in masks else mask
+    return masks, problems
+
+
+def _parse(cell: str) -> list[dict[str, Any]]:
+    try:
+        regions = json.loads(cell) if cell else []
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"regions {_short(cell)}: expected a list of objects in JSON.") from error
+    if not isinstance(regions, list) or not all(
+        isinstance(region, dict) and isinstance(region.get("label"), str) for region in regions
+    ):
+        raise DataError(f"regions {_short(cell)}: expected a list of objects with a label.")
+    return regions
+
+
+def _mask(region: Mapping[str, Any], size: tuple[int, int]) -> Mask:
+    if isinstance(runs := region.get("runs"), str):
+        return decode_runs(parse_runs(runs, size[0] * size[1]), size)
+    polygons = region.get("polygons")
+    if not isinstance(polygons, list) or not polygons:
+        raise DataError("expected a box, polygons or runs")
+    mask = np.zeros(size, dtype=bool)
+    for corners in polygons:
+        points = _numbers(corners, "the corners of a polygon")
+        if len(points) < 6 or len(points) % 2:
+            raise DataError(f"expected x and y of at least 3 corners, found {len(points)} numbers")
+        mask |= fill_polygon(_scaled(points, region, size), size)
+    return mask
+
+
+def _box(region: Mapping[str, Any], size: tuple[int, int]) -> Box:
+    corners = _numbers(region["box"], "the corners of a box")
+    if len(corners) != 4:
+        raise DataError(f"expected xmin, ymin, xmax, ymax, found {len(corners)} numbers")
+    height, width = size
+    xmin, ymin, xmax, ymax = (int(x) for x in np.rint(_scaled(corners, region, size)))
+    if xmin >= xmax or ymin >= ymax:
+        raise DataError(f"the box ({xmin}, {ymin}) to ({xmax}, {ymax}) is empty or swapped")
+    if xmin < -1 or ymin < -1 or xmax > width + 1 or ymax > height + 1:  # a pixel is what rounding costs
+        raise DataError(f"the box ({xmin}, {ymin}) to ({xmax}, {ymax}) lies outside the {width} x {height} pixels")
+    return Box(region["label"], max(xmin, 0), max(ymin, 0), min(xmax, width), min(ymax, height))
+
+
+def _numbers(values: Any, what: str) -> npt.NDArray[np.float64]:
+    if not isinstance(values, list) or not all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in values
+    ):
+        raise DataError(f"expected numbers for {what}")
+    numbers = np.array(values, dtype=np.float64)
+    if not (np.abs(numbers) < 1e6).all():
+        raise DataError(f"expected finite numbers below a million for {what}")
+    return numbers
+
+
+def _scaled(
+    numbers: npt.NDArray[np.float64], region: Mapping[str, Any], size: tuple[int, int]
+) -> npt.NDArray[np.float64]:
+    return numbers * np.resize(size[::-1], len(numbers)) if region.get("share") else numbers
+
+
+def _inside(runs: Runs, pixels: int) -> None:
+    if len(runs) and (end := int(runs.sum(axis=1).max()) - 1) > pixels:
+        raise DataError(f"the runs end at pixel {end:,}, past the {pixels:,} pixels of the picture")
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")
