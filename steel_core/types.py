@@ -15,6 +15,9 @@ import numpy.typing as npt
 REFER = "refer"
 """Outcome of a prediction that a person must decide."""
 
+UNFAMILIAR = "unfamiliar"
+"""Outcome of an image unlike all that the model has learnt from: no verdict."""
+
 CLEAR = "clear"
 """Label of a sheet without defects."""
 
@@ -113,13 +116,14 @@ class Prediction:
     Attributes:
         name: base name of the image.
         pred: class with the largest probability.
-        outcome: `pred`, or "refer" where its probability is below the stored threshold of that class.
+        outcome: `pred`; "refer" where its probability is below the stored threshold of that class; or "unfamiliar".
         probs: calibrated probability of each class, in the checkpoint's order.
         logits: (K,) float32, before temperature.
         threshold: the stored threshold of `pred`.
         image_sha256: hash of the image's bytes.
         checkpoint: hash of the checkpoint's weights and card.
         note: what was assumed while reading or resizing the image.
+        strangeness: how unlike the familiar images it is; above 1 it is unfamiliar. None if the checkpoint cannot tell.
     """
 
     name: str
@@ -131,6 +135,7 @@ class Prediction:
     image_sha256: str
     checkpoint: str
     note: str = ""
+    strangeness: float | None = None
 
     @property
     def confidence(self) -> float:
@@ -148,7 +153,34 @@ class Prediction:
             "image_sha256": self.image_sha256,
             "checkpoint": self.checkpoint,
             "note": self.note,
+            "strangeness": self.strangeness,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A piece to be pasted on a picture, in the pixels of the grid that the network sees.
+
+    Attributes:
+        top: row of its first row; it may lie partly or wholly outside the picture.
+        left: column of its first column.
+        grey: (h, w) float32 in 0 to 1.
+        alpha: (h, w) float32: how much of it covers the picture, 0 to 1.
+    """
+
+    top: int
+    left: int
+    grey: npt.NDArray[np.float32]
+    alpha: npt.NDArray[np.float32]
+
+    def paste_on(self, picture: npt.NDArray[np.float32]) -> None:
+        """Blend it into `picture` (H, W), in place; what lies outside is cut off."""
+        height, width = self.grey.shape
+        top, left = max(self.top, 0), max(self.left, 0)
+        under = picture[top : max(self.top + height, 0), left : max(self.left + width, 0)]
+        cut = np.s_[top - self.top :, left - self.left :]
+        part = np.s_[: under.shape[0], : under.shape[1]]
+        under += self.alpha[cut][part] * (self.grey[cut][part] - under)
 
 
 @dataclass(frozen=True, slots=True)

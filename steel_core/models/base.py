@@ -24,8 +24,9 @@ class BackboneConfig:
         min_size: smallest height and width in pixels that the network accepts.
         linear_head: whether the logits are a linear function of the global average of what `features` gives.
         batch_norm: whether the architecture holds batch normalisation of its own.
-        hook_free: whether `features` and `classify`, called one after the other, are the whole network, so that the
-            engine of `steel_core.explain` may serve it; other networks are explained by captum and shap.
+        hook_free: whether `features` and `classify`, called one after the other, are the whole network, and nothing but
+            a ReLU reads what that ReLU is given, so that the engine of `steel_core.explain` may serve it; other
+            networks are explained by captum and shap.
     """
 
     title: str

@@ -26,6 +26,8 @@ from torch import Tensor
 
 from steel_core.data.transforms import Preprocessing
 from steel_core.errors import CheckpointError, UsageError
+from steel_core.familiarity import Gate
+from steel_core.files import write_bytes
 from steel_core.models.base import BACKBONES, Classifier
 from steel_core.models.pretrained import read_state_dict
 from steel_core.types import CLEAR
@@ -56,8 +58,12 @@ class Card:
         metrics: figures with intervals; each says on which images.
         training: settings and course of the training.
         map_scale: for each explainer, the evidence that gets the full colour; fixed on the validation split.
+        regions: for each explainer, the rule that makes regions of maps (`steel_core.explain.regions.RegionRule`).
+        quality: for each data set it was measured on, how good the explanations are, with intervals.
+        familiarity: how unfamiliar images are told, and the gate's measured rates; empty where there is no gate.
         background: what the SHAP background is.
         notes: what a user should know, one sentence each.
+        history: what people changed since the training: at, who, reason, old, new.
         code_version: version of steel_core that wrote it.
         created: UTC time, ISO 8601.
         weights_sha256: hash of the weights' file.
@@ -79,8 +85,12 @@ class Card:
     metrics: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     map_scale: dict[str, float] = field(default_factory=dict)
+    regions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    quality: dict[str, dict[str, Any]] = field(default_factory=dict)
+    familiarity: dict[str, Any] = field(default_factory=dict)
     background: str = ""
     notes: tuple[str, ...] = ()
+    history: tuple[dict[str, Any], ...] = ()
     code_version: str = ""
     created: str = ""
     weights_sha256: str = ""
@@ -117,12 +127,14 @@ class Checkpoint:
         model: the network in evaluation mode, on the CPU.
         background: (B, H, W) uint8 reference images for SHAP, or None.
         hash: sha256 of weights and card together.
+        gate: tells unfamiliar images; None if the checkpoint has none.
     """
 
     card: Card
     model: Classifier
     background: npt.NDArray[np.uint8] | None
     hash: str
+    gate: Gate | None = None
 
 
 def checkpoint_folders() -> list[Path]:
@@ -174,7 +186,7 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
         if background.ndim != 3 or background.dtype != np.uint8 or not background.size:
             raise CheckpointError(f"checkpoint {folder.name}: its SHAP background is not a stack of grey images")
     whole = hashlib.sha256((digest + _sha256(folder / CARD)).encode()).hexdigest()
-    return Checkpoint(card, model.eval(), background, whole)
+    return Checkpoint(card, model.eval(), background, whole, _read_gate(folder, card))
 
 
 def check_destination(folder: Path) -> None:
@@ -188,15 +200,20 @@ def check_destination(folder: Path) -> None:
 
 
 def save_checkpoint(
-    folder: Path, card: Card, state: dict[str, Tensor], background: npt.NDArray[np.uint8] | None = None
+    folder: Path,
+    card: Card,
+    state: dict[str, Tensor],
+    background: npt.NDArray[np.uint8] | None = None,
+    gate: Gate | None = None,
 ) -> None:
     """Write a checkpoint beside its place and rename it, so that a half-written one is never found.
 
     Args:
         folder: where it shall lie; a checkpoint there is replaced.
-        card: its card; `weights_sha256` is filled in.
+        card: its card; `weights_sha256` is filled in, and `familiarity` emptied where there is no gate.
         state: the network's state dictionary.
         background: (B, H, W) uint8 reference images for SHAP.
+        gate: tells unfamiliar images.
 
     Raises:
         UsageError: the folder holds something else.
@@ -209,6 +226,7 @@ def save_checkpoint(
         tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
         save_file(tensors, scratch / WEIGHTS, metadata={"classes": json.dumps(card.classes)})
         content = asdict(card) | {"weights_sha256": _sha256(scratch / WEIGHTS)}
+        content["familiarity"] = card.familiarity | write_gate(scratch, gate) if gate else {}
         (scratch / CARD).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         if background is not None:
             save_arrays({"images": np.ascontiguousarray(background)}, scratch / BACKGROUND)
@@ -226,6 +244,40 @@ def save_checkpoint(
         shutil.rmtree(previous, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_gate(folder: Path, gate: Gate) -> dict[str, str]:
+    """Write the arrays of a gate into a folder and return the entries of `Card.familiarity` that name them.
+
+    The name holds the arrays' hash, so that a card finds either its own gate or none, whenever the writing stops.
+    """
+    content = gate.to_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    name = f"familiar-{digest[:12]}.safetensors"
+    write_bytes(folder / name, content)
+    return {"file": name, "sha256": digest}
+
+
+def update_card(name_or_path: str | Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Replace fields of a checkpoint's card. The weights stay; the checkpoint's hash changes, as it covers the card.
+
+    Args:
+        name_or_path: a name that `list_checkpoints` knows, or a folder.
+        change: takes the card's content and returns the fields that shall be new.
+
+    Raises:
+        CheckpointError: the checkpoint is not there, or a new field is not what a card may hold.
+        UsageError: the folder cannot be written to.
+    """
+    folder = _locate(name_or_path)
+    _read_card(folder)
+    content = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    fields = json.loads(json.dumps(change(content)))
+    for name, value in fields.items():
+        expected, holds = _RULES[name]
+        if not holds(value):
+            raise CheckpointError(f"checkpoint {folder.name}: in its card, {name!r} would not be {expected}")
+    write_bytes(folder / CARD, (json.dumps(content | fields, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def import_state_dict(path: Path, folder: Path, card: Card) -> None:
@@ -277,7 +329,22 @@ def _read_card(folder: Path) -> Card:
         if name in content and not holds(content[name]):
             raise CheckpointError(f"checkpoint {folder.name}: in its card, {name!r} is not {expected}")
     known = {name: content[name] for name in _RULES if name in content}
-    return Card(**known | {name: tuple(known.get(name, ())) for name in ("classes", "input_size", "notes")})
+    return Card(**known | {name: tuple(known.get(name, ())) for name in ("classes", "input_size", "notes", "history")})
+
+
+def _read_gate(folder: Path, card: Card) -> Gate | None:
+    if not card.familiarity:
+        return None
+    try:
+        content = (folder / card.familiarity["file"]).read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {folder.name}: its gate for unfamiliar images is missing") from error
+    if hashlib.sha256(content).hexdigest() != card.familiarity["sha256"]:
+        raise CheckpointError(f"checkpoint {folder.name}: the gate for unfamiliar images is not its card's")
+    try:
+        return Gate.from_bytes(content)
+    except CheckpointError as error:
+        raise CheckpointError(f"checkpoint {folder.name}: {error}") from error
 
 
 def _number(low: float, high: float) -> Callable[[Any], bool]:
@@ -290,6 +357,47 @@ def _texts(value: Any) -> bool:
 
 def _numbers(low: float, high: float) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, dict) and all(map(_number(low, high), value.values()))
+
+
+def _region_rule(value: Any) -> bool:
+    numbers = {
+        "mean": _number(-1e30, 1e30),
+        "std": _number(0, 1e30),
+        "k": _number(-100, 100),
+        "blur": _number(0, 1000),
+        "smallest": _number(0, 1),
+    }
+    return (
+        isinstance(value, dict)
+        and value.keys() == {*numbers, "chosen_on"}
+        and isinstance(value["chosen_on"], str)
+        and all(holds(value[name]) for name, holds in numbers.items())
+    )
+
+
+def _quality(value: Any) -> bool:
+    """Whether it holds images, methods -> metric -> figure, and method -> metric -> quantiles as they are read."""
+    figure = _number(-1e30, 1e30)
+
+    def nested(tree: Any, leaf: Callable[[Any], bool]) -> bool:
+        return isinstance(tree, dict) and all(
+            isinstance(metrics, dict) and all(map(leaf, metrics.values())) for metrics in tree.values()
+        )
+
+    def with_interval(cell: Any) -> bool:
+        return (
+            isinstance(cell, dict)
+            and {"value", "low", "high", "n"} <= cell.keys()
+            and all(number is None or figure(number) for number in cell.values())
+        )
+
+    return (
+        isinstance(value, dict)
+        and _number(0, 1e12)(value.get("images"))
+        and isinstance(value.get("evidence"), str)
+        and nested(value.get("methods"), with_interval)
+        and nested(value.get("quantiles", {}), lambda q: isinstance(q, list) and all(map(figure, q)))
+    )
 
 
 _TEXT = ("a text", lambda value: isinstance(value, str))
@@ -317,8 +425,16 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "metrics": ("an object of objects", lambda v: isinstance(v, dict) and all(isinstance(f, dict) for f in v.values())),
     "training": ("an object", lambda value: isinstance(value, dict)),
     "map_scale": ("a number above 0 for each method", _numbers(1e-30, 1e30)),
+    "regions": ("a rule for each method", lambda v: isinstance(v, dict) and all(map(_region_rule, v.values()))),
+    "quality": ("figures for each data set", lambda v: isinstance(v, dict) and all(map(_quality, v.values()))),
+    "familiarity": (
+        "an object that names a file and its hash",
+        lambda v: isinstance(v, dict)
+        and (not v or (isinstance(v.get("sha256"), str) and v.get("file") == Path(str(v.get("file"))).name)),
+    ),
     "background": _TEXT,
     "notes": ("a list of sentences", _texts),
+    "history": ("a list of objects", lambda v: isinstance(v, list) and all(isinstance(item, dict) for item in v)),
     "code_version": _TEXT,
     "created": _TEXT,
     "weights_sha256": _TEXT,

@@ -1,60 +1,305 @@
-"""Evaluate a checkpoint on a data set: predict every labelled image that it has not learnt from, and count."""
+"""Evaluate a checkpoint on a data set: predict every image once, keep what was said, count any part of it.
+
+`evaluate` predicts and returns an `Evaluation`; `stored_evaluation` does so once for a checkpoint and a data set, and
+loads it from then on. All figures come from the evaluation's table, so a page never runs the network again.
+
+Legend: N images, K classes.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from steel_core import metrics
-from steel_core.data.base import Progress
+from steel_core.data.base import Progress, cache_folder
 from steel_core.data.index import DatasetIndex
+from steel_core.data.manifest import escape_formula
+from steel_core.data.properties import PROPERTIES, properties
+from steel_core.device import batch_size
 from steel_core.errors import DataError, ImageError, UsageError
+from steel_core.files import write_bytes
 from steel_core.inference import Predictor
-from steel_core.types import CLEAR, DEFECT, Prediction, SteelImage
+from steel_core.metrics.decisions import decide
+from steel_core.metrics.segments import weak_segments
+from steel_core.models.checkpoint import Card
+from steel_core.types import CLEAR, DEFECT, REFER, UNFAMILIAR, Prediction, SteelImage
 
 PARTS = ("held-out", "train", "val", "test", "all")
+"""Which images count: "held-out" served neither to train nor to choose anything; "all" is every image."""
+
+_FORMAT = 1
 _CHUNK = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Figures and what they rest on.
+    """What a checkpoint said of the images of a data set, and the figures that follow from it.
 
     Attributes:
-        report: figures with intervals.
-        part: which images were counted.
-        rows: (N,) their rows in the data set's table.
-        predictions: one for each of them.
-        left_out: sentences about images that were not counted.
-        unreadable: how many of those could not be read.
-        grouped: whether near-duplicates are known, and count as one observation in the intervals.
+        table: one row an image. row (in the data set's index), file (relative path), image_sha256, label (the truth,
+            "|" between several, "" if none), pred, outcome, confidence (calibrated, of pred), loss (NaN without a known
+            label), group, seen (the part of the checkpoint's own data that held this image, or ""), split (that part,
+            else the data set's), judgeable (False for blank pictures and such), strangeness (NaN if the checkpoint
+            cannot tell), note; then p.CLASS, the calibrated probabilities, and z.CLASS, the logits; then any
+            `PROPERTIES`.
+        classes: the checkpoint's, in the order of the logits.
+        head: "softmax" or "sigmoid".
+        temperature: of the probabilities.
+        thresholds: of the outcomes.
+        part: which images these are.
+        checkpoint: name of the checkpoint.
+        checkpoint_hash: hash of its weights and card.
+        model: hash of all that decides the logits, see `model_key`.
+        data: title of the data set.
+        data_key: see `data_key`.
+        left_out: sentences about images that are not in the table or do not count.
+        unreadable: how many could not be read.
     """
 
-    report: metrics.EvaluationReport
+    table: pd.DataFrame
+    classes: tuple[str, ...]
+    head: str
+    temperature: float
+    thresholds: dict[str, float]
     part: str
-    rows: npt.NDArray[np.int64]
-    predictions: tuple[Prediction, ...]
-    left_out: tuple[str, ...]
-    unreadable: int
-    grouped: bool
+    checkpoint: str
+    checkpoint_hash: str
+    model: str
+    data: str
+    data_key: str
+    left_out: tuple[str, ...] = ()
+    unreadable: int = 0
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Number of each image's true class (N,); -1 where it has none, several, or one that is not known."""
+        return pd.Index(list(self.classes)).get_indexer(pd.Index(self.table["label"])).astype(np.int64)
+
+    @cached_property
+    def probs(self) -> npt.NDArray[np.float64]:
+        """Calibrated probabilities (N, K)."""
+        return self.table[[f"p.{name}" for name in self.classes]].to_numpy(np.float64)
+
+    @cached_property
+    def logits(self) -> npt.NDArray[np.float64]:
+        """Logits (N, K), before temperature."""
+        return self.table[[f"z.{name}" for name in self.classes]].to_numpy(np.float64)
+
+    @cached_property
+    def groups(self) -> npt.NDArray[np.str_]:
+        """Name of each image's group of near-duplicates (N,); an image without one is a group of its own."""
+        alone = "row " + self.table["row"].astype(str)
+        return self.table["group"].where(self.table["group"] != "", alone).to_numpy(dtype=str)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether near-duplicates are known, and count as one observation in the intervals."""
+        return bool((self.table["group"] != "").any())
+
+    @cached_property
+    def labelled(self) -> Evaluation:
+        """The images with one label that the checkpoint knows: those that figures can count."""
+        return self._keep(self.labels >= 0)
+
+    @cached_property
+    def report(self) -> metrics.EvaluationReport:
+        """The figures, with intervals.
+
+        Raises:
+            DataError: no image has a label that the checkpoint knows.
+        """
+        counted = self.labelled
+        if not len(counted):
+            raise DataError(self._nothing_to_count())
+        return metrics.evaluate(counted.probs, counted.labels, self.classes, list(counted.groups))
+
+    @property
+    def wrong(self) -> npt.NDArray[np.bool_]:
+        """Whether the likeliest class is not the true one (N,); False where the truth is unknown."""
+        return (self.probs.argmax(axis=1) != self.labels) & (self.labels >= 0)
+
+    def top_losses(self, most: int | None = None) -> pd.DataFrame:
+        """The labelled images by falling loss; those of a gallery and of triage."""
+        found = self.labelled.table.sort_values("loss", ascending=False, kind="stable")
+        return found if most is None else found.head(most)
+
+    def confusion(self, outcomes: bool = False) -> pd.DataFrame:
+        """The cells of the confusion matrix, see `metrics.confusion_table`; with `outcomes`, "refer" too."""
+        counted = self.labelled
+        columns = [*self.classes, REFER, UNFAMILIAR] if outcomes else list(self.classes)
+        said = counted.table["outcome" if outcomes else "pred"]
+        return metrics.confusion_table(
+            list(counted.table["label"]), list(said), self.classes, columns, list(counted.groups)
+        )
+
+    def per_class(self) -> dict[str, dict[str, metrics.Figure]]:
+        """Recall, precision, F1, AUC and average precision of each class, see `metrics.per_class`."""
+        counted = self.labelled
+        if not len(counted):
+            raise DataError(self._nothing_to_count())
+        return metrics.per_class(counted.probs, counted.labels, self.classes, list(counted.groups))
+
+    def segments(self) -> pd.DataFrame:
+        """Where the model errs more than elsewhere, see `metrics.segments.weak_segments`.
+
+        Looks at every property in the table, the true label and, where there is one, the group.
+        """
+        counted = self.labelled
+        looked_at = [name for name in (*PROPERTIES, "label", "group") if name in counted.table]
+        return weak_segments(counted.wrong, counted.table[looked_at], list(counted.groups))
+
+    def select(self, part: str) -> Evaluation:
+        """The images of one part.
+
+        Raises:
+            UsageError: the part is unknown, or images of it were not predicted here.
+        """
+        _check_part(part)
+        if part == self.part:
+            return self
+        if self.part != "all":
+            raise UsageError(f"only the part {self.part} was evaluated; evaluate all images to see {part}")
+        seen, split = self.table["seen"], self.table["split"]
+        if part != "held-out":
+            return dataclasses.replace(self._keep((split == part).to_numpy()), part=part)
+        learnt = seen.isin(["train", "val"]).to_numpy()
+        found = dataclasses.replace(self._keep(~learnt), part=part)
+        return dataclasses.replace(found, left_out=(*found.left_out, *_learnt(int(learnt.sum()))))
+
+    def under(self, card: Card | None = None, thresholds: Mapping[str, float] | None = None) -> Evaluation:
+        """The same logits read with another temperature and other thresholds: those of a card, or thresholds alone."""
+        temperature = card.temperature if card else self.temperature
+        lines = dict(thresholds if thresholds is not None else card.thresholds if card else self.thresholds)
+        probs = metrics.probabilities(self.logits, self.head, temperature)
+        outcome = np.where(self.table["strangeness"] > 1, UNFAMILIAR, decide(probs, self.classes, lines))
+        table = self.table.assign(
+            outcome=np.where(self.table["judgeable"], outcome, REFER),
+            confidence=probs.max(axis=1),
+            loss=metrics.losses(self.logits, self.labels, self.head, temperature),
+            **{f"p.{name}": probs[:, k] for k, name in enumerate(self.classes)},
+        )
+        return dataclasses.replace(self, table=table, temperature=temperature, thresholds=lines)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader of the figures must know about the images, one sentence each."""
+        counted = self.labels >= 0
+        says = []
+        if not counted.any():
+            says.append(self._nothing_to_count())
+        elif missing := [name for k, name in enumerate(self.classes) if not (self.labels == k).any()]:
+            says.append(f"No image of {', '.join(missing)}: nothing can be said about recall there.")
+        truth = self.table["label"]
+        foreign = sorted(
+            {name for label in truth[~counted].unique() for name in label.split("|")} - {*self.classes, ""}
+        )
+        if foreign:
+            says.append(
+                f"The labels {', '.join(foreign)} are unknown to this checkpoint, "
+                f"which knows {', '.join(self.classes)}."
+            )
+        if several := int(truth.str.contains("|", regex=False).sum()):
+            says.append(f"{several} images have several labels and are shown, but not counted.")
+        if unlabelled := int((truth == "").sum()):
+            says.append(f"{unlabelled} images have no label and are shown, but not counted.")
+        if 0 < counted.sum() < metrics.FEW:
+            says.append(
+                f"Only {int(counted.sum())} labelled images: the intervals are wide, and the figures say little."
+            )
+        if counted.any() and not self.grouped:
+            says.append("Near-duplicates were not looked for: the intervals may be too narrow.")
+        return tuple(says)
 
     def to_json(self) -> dict[str, Any]:
-        """The figures, which images they count, and what was left out."""
+        """The figures where images can be counted, what the model said, and what was left out."""
         return {
-            **self.report.to_json(),
+            **(self.report.to_json() if len(self.labelled) else {}),
             "part": self.part,
+            "images": len(self),
+            "outcomes": self.table["outcome"].value_counts().to_dict(),
+            "checkpoint": self.checkpoint,
+            "checkpoint_hash": self.checkpoint_hash,
             "near_duplicates": "count as one" if self.grouped else "not looked for: intervals may be too narrow",
             "left_out": list(self.left_out),
+            "remarks": list(self.remarks),
         }
+
+    def to_csv(self) -> str:
+        """The table for a spreadsheet; no cell of it is run as a formula."""
+        return spreadsheet(self.table)
+
+    def save(self, folder: Path) -> Path:
+        """Store it as Parquet in `folder`, whole or not at all, and return the file.
+
+        Raises:
+            UsageError: the folder cannot be written to.
+        """
+        facts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "table"} | {
+            "format": _FORMAT
+        }
+        stored = pa.Table.from_pandas(self.table, preserve_index=False)
+        stored = stored.replace_schema_metadata(
+            {**(stored.schema.metadata or {}), b"steel": json.dumps(facts).encode()}
+        )
+        sink = io.BytesIO()
+        pq.write_table(stored, sink, compression="zstd")
+        path = folder / stored_name(self.model, self.data_key, self.part)
+        write_bytes(path, sink.getvalue())
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Evaluation:
+        """What `save` stored.
+
+        Raises:
+            DataError: there is no such file, or it is damaged or of another version.
+        """
+        try:
+            stored = pq.read_table(path)
+            facts = json.loads((stored.schema.metadata or {})[b"steel"])
+            if facts.pop("format") != _FORMAT:
+                raise DataError(f"{path.name}: this evaluation was stored by another version; evaluate again")
+            lists = {name: tuple(facts[name]) for name in ("classes", "left_out")}
+            return cls(table=stored.to_pandas(), **facts | lists)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path.name}: expected a stored evaluation; it is missing or damaged") from error
+
+    def _keep(self, rows: npt.NDArray[np.bool_]) -> Evaluation:
+        return self if rows.all() else dataclasses.replace(self, table=self.table[rows].reset_index(drop=True))
+
+    def _nothing_to_count(self) -> str:
+        if not len(self.table):
+            return f"no image is left to evaluate ({'; '.join(self.left_out[:3]) or f'part {self.part} is empty'})"
+        labels = sorted(set(self.table["label"]) - {""})
+        if not labels:
+            return "no image has a label, so nothing can be counted; what the model said is shown"
+        return _foreign(labels, self.classes)
 
 
 def evaluate(
     predictor: Predictor, index: DatasetIndex, part: str = "held-out", progress: Progress | None = None
 ) -> Evaluation:
-    """Predict and count.
+    """Predict the images of a part. Threads decode the next ones while the network works.
 
     Args:
         predictor: the checkpoint.
@@ -64,65 +309,196 @@ def evaluate(
             checkpoint has not seen it; "all" counts everything.
         progress: called with images done and their number.
 
+    Returns:
+        Unreadable images are left out and named; images without a usable label are predicted and not counted.
+
     Raises:
         UsageError: `part` is unknown.
-        DataError: the data set's classes are not the checkpoint's, or no labelled image is left.
+        DataError: no image is left.
     """
-    if part not in PARTS:
-        raise UsageError(f"part: expected one of {', '.join(PARTS)}, got {part!r}")
-    index = match_classes(index, predictor.classes)
-    labels, groups, rows = [], [], []
+    _check_part(part)
+    index = in_words_of(index, predictor.classes)
+    kept: list[tuple[int, str]] = []
     predictions: list[Prediction] = []
     left_out: list[str] = []
-    learnt = unreadable = 0
-    for start in range(0, len(index), _CHUNK):
-        chunk: list[SteelImage] = []
-        for i in range(start, min(start + _CHUNK, len(index))):
-            sample = index[i]
-            if len(sample.labels) != 1:
-                left_out.append(f"{sample.path.name}: expected one label, got {len(sample.labels)}")
+    learnt = done = 0
+    for chunk in _decoded(index, max(_CHUNK, 2 * batch_size(predictor.device))):
+        wanted: list[SteelImage] = []
+        for row, image in chunk:
+            if isinstance(image, str):
+                left_out.append(image)
                 continue
-            try:
-                image = index.image(i)
-            except ImageError as error:
-                left_out.append(str(error))
-                unreadable += 1
-                continue
-            seen_in = predictor.card.part_of(image.sha256)
-            if part == "held-out" and seen_in in ("train", "val"):
+            seen = predictor.card.part_of(image.sha256)
+            if part == "held-out" and seen in ("train", "val"):
                 learnt += 1
-                continue
-            if part in ("train", "val", "test") and part != (seen_in or sample.split):
-                continue
-            chunk.append(image)
-            labels.append(predictor.classes.index(sample.label))
-            groups.append(sample.group)
-            rows.append(i)
-        predictions += predictor.predict(chunk)
+            elif part in ("held-out", "all") or part == (seen or index.table["split"].iat[row]):
+                wanted.append(image)
+                kept.append((row, seen))
+        predictions += predictor.predict(wanted)
+        done += len(chunk)
         if progress:
-            progress(min(start + _CHUNK, len(index)), len(index))
-    if learnt:
-        left_out.append(f"{learnt} images served to train or tune this checkpoint and were not counted")
-    if not rows:
-        raise DataError(f"no labelled image is left to evaluate ({'; '.join(left_out[:3]) or f'part {part} is empty'})")
-    probs = np.array([list(prediction.probs.values()) for prediction in predictions])
-    names = [group or f"row {row}" for group, row in zip(groups, rows, strict=True)]
-    report = metrics.evaluate(probs, np.array(labels), predictor.classes, names)
-    return Evaluation(report, part, np.array(rows), tuple(predictions), tuple(left_out), unreadable, any(groups))
+            progress(done, len(index))
+    found = _evaluation(predictor, index, part, kept, predictions, left_out + _learnt(learnt), len(left_out))
+    if not len(found):
+        raise DataError(found._nothing_to_count())
+    return found
+
+
+def stored_evaluation(
+    predictor: Predictor,
+    index: DatasetIndex,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """The evaluation of all images, with their properties: loaded where it was made before, else made and stored.
+
+    It is found by what decides the logits and by the files, so new thresholds need no new run: stored logits are read
+    with the temperature and thresholds of the predictor's card. Choose images with `Evaluation.select`.
+
+    Args:
+        predictor: the checkpoint.
+        index: the data set.
+        folder: where evaluations are kept; in the user's cache if None.
+        progress: called with images done and their number, where there is work to do.
+
+    Raises:
+        DataError: no image can be read.
+    """
+    folder = folder or cache_folder() / "evaluations"
+    index = in_words_of(index, predictor.classes)
+    path = folder / stored_name(model_key(predictor.card), data_key(index), "all")
+    with suppress(DataError):
+        found = Evaluation.load(path)
+        return dataclasses.replace(found.under(predictor.card), checkpoint=predictor.card.name,
+                                   checkpoint_hash=predictor.hash)  # fmt: skip
+    found = evaluate(predictor, index, "all", progress)
+    measured = properties(index).iloc[found.table["row"]].reset_index(drop=True)
+    found = dataclasses.replace(found, table=pd.concat([found.table, measured], axis=1))
+    with suppress(UsageError):  # a cache that cannot be written only costs time
+        found.save(folder)
+    return found
+
+
+def model_key(card: Card) -> str:
+    """Hash of everything about a checkpoint that decides logits and familiarity; thresholds and notes do not count."""
+    familiarity = getattr(card, "familiarity", {})
+    parts = [card.weights_sha256, card.backbone, card.head, card.classes, card.input_size, card.mean, card.std,
+             familiarity.get("sha256", "")]  # fmt: skip
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def data_key(index: DatasetIndex) -> str:
+    """Hash of an index and of its files' places, sizes and times: changes when any of them does."""
+    digest = hashlib.sha256(f"{index.root}\0{index.hash}".encode())
+    for path in index.table["path"]:
+        with suppress(OSError):
+            state = os.stat(index.root / path)  # noqa: PTH116 - a Path's costs twice the time
+            digest.update(f"{state.st_mtime_ns}:{state.st_size};".encode())
+    return digest.hexdigest()
+
+
+def stored_name(model: str, data: str, part: str) -> str:
+    """Base name of the file of a stored evaluation."""
+    return f"{model[:24]}-{data[:24]}-{part}.parquet"
+
+
+def in_words_of(index: DatasetIndex, classes: tuple[str, ...]) -> DatasetIndex:
+    """The data set in the words of a checkpoint: defect types are one class for one that tells clear from defect."""
+    return index.binary() if set(classes) == {CLEAR, DEFECT} and not set(index.classes) <= set(classes) else index
 
 
 def match_classes(index: DatasetIndex, classes: tuple[str, ...]) -> DatasetIndex:
-    """The data set in the words of a checkpoint's classes.
+    """The data set in the words of a checkpoint's classes, for work that needs every label.
 
     Raises:
         DataError: it holds labels that the checkpoint does not know.
     """
-    if set(classes) == {CLEAR, DEFECT} and not set(index.classes) <= set(classes):
-        index = index.binary()
-    unknown = set(index.classes) - set(classes)
-    if unknown:
-        raise DataError(
-            f"the data set's labels {', '.join(sorted(unknown))} are unknown to this checkpoint, "
-            f"which knows {', '.join(classes)}"
-        )
+    index = in_words_of(index, classes)
+    if unknown := sorted(set(index.classes) - set(classes)):
+        raise DataError(_foreign(unknown, classes))
     return index
+
+
+def spreadsheet(table: pd.DataFrame) -> str:
+    """A table as CSV in which no cell is run as a formula (OWASP, CSV Injection)."""
+    texts = table.select_dtypes(include=["object", "str"]).columns
+    safe = table.assign(**{name: table[name].map(lambda cell: escape_formula(str(cell))) for name in texts})
+    return str(safe.rename(columns=escape_formula).to_csv(index=False))
+
+
+def _decoded(index: DatasetIndex, size: int) -> Iterator[list[tuple[int, SteelImage | str]]]:
+    """Row and picture, or row and why it is refused, in chunks; threads read one chunk ahead of the caller."""
+
+    def read(row: int) -> tuple[int, SteelImage | str]:
+        try:
+            return row, index.image(row)
+        except ImageError as error:
+            return row, str(error)
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        ahead = None
+        for start in range(0, len(index), size):
+            following = [pool.submit(read, row) for row in range(start, min(start + size, len(index)))]
+            if ahead:
+                yield [future.result() for future in ahead]
+            ahead = following
+        if ahead:
+            yield [future.result() for future in ahead]
+
+
+def _evaluation(
+    predictor: Predictor,
+    index: DatasetIndex,
+    part: str,
+    kept: list[tuple[int, str]],
+    predictions: list[Prediction],
+    left_out: list[str],
+    unreadable: int,
+) -> Evaluation:
+    card = predictor.card
+    rows = [row for row, _ in kept]
+    about = index.table.iloc[rows]
+    seen = np.array([part_ for _, part_ in kept], dtype=object)
+    logits = np.array([p.logits for p in predictions], dtype=np.float64).reshape(-1, len(card.classes))
+    probs = np.array([list(p.probs.values()) for p in predictions]).reshape(logits.shape)
+    table = pd.DataFrame({
+        "row": np.array(rows, dtype=np.int64),
+        "file": about["path"].to_numpy(),
+        "image_sha256": [p.image_sha256 for p in predictions],
+        "label": about["labels"].to_numpy(),
+        "pred": [p.pred for p in predictions],
+        "outcome": [p.outcome for p in predictions],
+        "confidence": probs.max(axis=1) if len(probs) else np.zeros(0),
+        "loss": np.nan,
+        "group": about["group"].to_numpy(),
+        "seen": seen,
+        "split": np.where(seen != "", seen, about["split"].to_numpy(dtype=object)),
+        "judgeable": [p.outcome != REFER or p.confidence < p.threshold for p in predictions],
+        "strangeness": np.array([np.nan if p.strangeness is None else p.strangeness for p in predictions], np.float64),
+        "note": [p.note for p in predictions],
+        **{f"p.{name}": probs[:, k] for k, name in enumerate(card.classes)},
+        **{f"z.{name}": logits[:, k] for k, name in enumerate(card.classes)},
+    })  # fmt: skip
+    texts = ["file", "image_sha256", "label", "pred", "outcome", "group", "seen", "split", "note"]
+    table[texts] = table[texts].astype(str)
+    found = Evaluation(
+        table=table, classes=card.classes, head=card.head, temperature=card.temperature,
+        thresholds=dict(card.thresholds), part=part, checkpoint=card.name, checkpoint_hash=predictor.hash,
+        model=model_key(card), data=index.spec.title, data_key=data_key(index), left_out=tuple(left_out),
+        unreadable=unreadable,
+    )  # fmt: skip
+    table["loss"] = metrics.losses(logits, found.labels, card.head, card.temperature)
+    return found
+
+
+def _foreign(labels: Sequence[str], classes: Sequence[str]) -> str:
+    return f"the data set's labels {', '.join(labels)} are unknown to this checkpoint, which knows {', '.join(classes)}"
+
+
+def _check_part(part: str) -> None:
+    if part not in PARTS:
+        raise UsageError(f"part: expected one of {', '.join(PARTS)}, got {part!r}")
+
+
+def _learnt(n: int) -> list[str]:
+    return [f"{n} images served to train or tune this checkpoint and were not counted"] if n else []

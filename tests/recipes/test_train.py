@@ -117,7 +117,7 @@ def test_evaluate_refuses_foreign_classes(trained, tmp_path):
 
     other = make_checkpoint(tmp_path / "other", classes=("rust", "paint"))
     with pytest.raises(DataError, match="unknown to this checkpoint"):
-        evaluate(Predictor.load(other, "cpu"), open_dataset_of(trained))
+        _ = evaluate(Predictor.load(other, "cpu"), open_dataset_of(trained)).report
 
 
 def open_dataset_of(trained):

@@ -1,0 +1,128 @@
+"""The gate before a verdict: is a picture like those that the checkpoint has learnt from?
+
+A picture's features, averaged over the last grid, are compared with those of the training images by the distance of
+Mahalanobis (Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples, NeurIPS 2018). The
+covariance keeps its strongest directions and is made round in all others (Tipping and Bishop, Probabilistic Principal
+Component Analysis, JRSS B 61, 1999), so that it is small to store and safe to invert.
+
+Legend: N images, F features, C directions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from steel_core.errors import CheckpointError, DataError
+
+Values = npt.NDArray[np.float32]
+
+DIRECTIONS = 64
+PASSES = 0.99
+LEAST = 20
+"""Fewer images of training or validation cannot say what is familiar."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """What familiar features look like, and how far is too far.
+
+    Attributes:
+        mean: (F,) of the training images.
+        axes: (F, C) orthonormal directions of their largest variance.
+        variance: (C,) along these.
+        rest: variance along every other direction.
+        limit: the distance that the stated share of the validation images does not exceed.
+    """
+
+    mean: Values
+    axes: Values
+    variance: Values
+    rest: float
+    limit: float
+
+    def strangeness(self, features: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """Distance of averaged features (N, F) as a share of the limit (N,); above 1 is unfamiliar."""
+        return self._distance(features) / self.limit
+
+    def _distance(self, features: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        centred = np.asarray(features, dtype=np.float64) - self.mean
+        along = np.square(centred @ self.axes)
+        across = np.maximum(np.square(centred).sum(axis=1) - along.sum(axis=1), 0.0)
+        return np.asarray(np.sqrt((along / self.variance).sum(axis=1) + across / self.rest))
+
+    def to_bytes(self) -> bytes:
+        """The gate as a safetensors file."""
+        scalars = np.array([self.rest, self.limit], dtype=np.float64)
+        return save({"mean": self.mean, "axes": self.axes, "variance": self.variance, "scalars": scalars})
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Gate:
+        """The gate that `to_bytes` wrote.
+
+        Raises:
+            CheckpointError: the file is damaged, or its arrays do not fit together.
+        """
+        try:
+            arrays = load(content)
+            rest, limit = (float(value) for value in arrays["scalars"])
+            gate = cls(arrays["mean"], arrays["axes"], arrays["variance"], rest, limit)
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise CheckpointError("the gate for unfamiliar images is damaged") from error
+        sound = (
+            gate.mean.ndim == 1
+            and gate.axes.shape == (*gate.mean.shape, *gate.variance.shape)
+            and all(np.isfinite(array).all() for array in arrays.values())
+            and min(rest, limit, float(gate.variance.min(initial=1.0))) > 0
+        )
+        if not sound:
+            raise CheckpointError("the gate for unfamiliar images is damaged: its arrays do not fit together")
+        return gate
+
+
+def fit_gate(
+    train: npt.NDArray[np.floating],
+    val: npt.NDArray[np.floating],
+    passes: float = PASSES,
+    directions: int = DIRECTIONS,
+) -> Gate:
+    """The gate that lets the share `passes` of familiar images through.
+
+    The limit is the ceil((N + 1) passes)-th smallest distance of the validation images (the largest where they are too
+    few): in expectation at least that share of images like them passes (split conformal prediction).
+
+    Args:
+        train: averaged features (N, F) of the training images, which say what is familiar.
+        val: those of the validation images (N, F), which set the limit.
+        passes: share of familiar images that shall pass.
+        directions: most of C.
+
+    Raises:
+        DataError: too few images.
+    """
+    if min(len(train), len(val)) < LEAST:
+        raise DataError(
+            f"what is familiar needs at least {LEAST} images of the training and of the validation part; "
+            f"there are {len(train)} and {len(val)}"
+        )
+    known = np.asarray(train, dtype=np.float64)
+    mean = known.mean(axis=0)
+    _, singular, axes = np.linalg.svd(known - mean, full_matrices=False)
+    variance = np.square(singular) / (len(known) - 1)
+    kept = max(1, min(directions, len(known) // 4, known.shape[1] - 1, int((variance > 1e-12 * variance[0]).sum()) - 1))
+    others = max(known.shape[1] - kept, 1)
+    rest = max(float(variance[kept:].sum()) / others, 1e-6 * float(variance[0]), 1e-12)
+    loose = Gate(
+        mean.astype(np.float32),
+        np.ascontiguousarray(axes[:kept].T, dtype=np.float32),
+        np.maximum(variance[:kept], rest).astype(np.float32),
+        rest,
+        1.0,
+    )
+    distances = np.sort(loose.strangeness(val))
+    rank = min(len(distances), int(np.ceil((len(distances) + 1) * passes - 1e-9)))
+    return Gate(loose.mean, loose.axes, loose.variance, rest, max(float(distances[rank - 1]), 1e-6))

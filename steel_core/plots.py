@@ -1,0 +1,242 @@
+"""The plots of an evaluation, shared by the page and the report: Plotly figures that are legible on light and dark.
+
+Grounds are transparent and inks mid-grey, so a figure needs no theme. Colours are told apart by colour-blind people
+(Okabe and Ito, Color Universal Design, 2008), and no meaning hangs on colour alone. Every figure carries a sentence
+for those who cannot see it: `alternative(figure)`. Text from data is escaped, because Plotly reads tags in labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
+INK, GRID = "#7a7f87", "rgba(128,128,128,0.25)"
+_SERIES = (BLUE, ORANGE, GREEN, PURPLE, "#e69f00", "#56b4e9", "#999999", "#b3a100")
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
+
+def alternative(figure: go.Figure) -> str:
+    """What a figure shows, in one or two sentences, for those who cannot see it."""
+    return str(figure.layout.meta["alternative"])
+
+
+def confusion_matrix(cells: pd.DataFrame, shares: bool = True) -> go.Figure:
+    """The cells of `metrics.confusion_table`: share or count with its interval; cells of few images are grey.
+
+    Args:
+        cells: one row a cell.
+        shares: percentages of the row, else counts.
+    """
+    rows, columns = list(dict.fromkeys(cells["actual"])), list(dict.fromkeys(cells["predicted"]))
+    shape = (len(rows), len(columns))
+    value = cells["share"].to_numpy(float).reshape(shape)
+    colour = np.where(cells["few"].to_numpy().reshape(shape), np.nan, value)
+    texts = np.array([_cell_text(cell, shares) for cell in cells.to_dict("records")], dtype=object).reshape(shape)
+    figure = _figure(
+        f"Confusion matrix of {int(cells['n'].sum())} images, {len(rows)} actual classes by {len(columns)} answers. "
+        + " ".join(
+            f"{c['actual']}: {c['n']} of {c['of']} named rightly."
+            for c in cells.to_dict("records")
+            if c["actual"] == c["predicted"]
+        ),
+        "predicted",
+        "actual",
+    )
+    figure.add_heatmap(
+        z=colour, x=_safe(columns), y=_safe(rows), text=texts, texttemplate="%{text}", hoverinfo="text",
+        colorscale=[[0, "#eef3f8"], [1, BLUE]], zmin=0, zmax=1, xgap=2, ygap=2,
+        colorbar={"title": "share of row", "tickformat": ".0%"},
+    )  # fmt: skip
+    for y, x in zip(*np.nonzero(np.isnan(colour)), strict=True):  # Plotly draws no text where there is no colour
+        figure.add_annotation(x=int(x), y=int(y), text=texts[y, x], showarrow=False, font={"color": INK})
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    return figure.update_xaxes(showgrid=False, side="top")
+
+
+def reliability(tables: Mapping[str, pd.DataFrame], errors: Mapping[str, float] | None = None) -> go.Figure:
+    """Reliability diagrams, by name ("before", "after"): accuracy against confidence, with intervals.
+
+    Args:
+        tables: of `metrics.curves.reliability`.
+        errors: the ECE of each.
+    """
+    errors = errors or {}
+    named = {name: f"{name} (ECE {errors[name]:.3f})" if name in errors else name for name in tables}
+    figure = _figure(
+        "Reliability diagram: how often the model is right against how sure it is. "
+        + " ".join(
+            f"{name}: {int(t['n'].sum())} images." for name, t in zip(named.values(), tables.values(), strict=True)
+        ),
+        "mean confidence",
+        "share that is right",
+    )
+    _diagonal(figure, "perfectly calibrated")
+    for i, (name, table) in enumerate(tables.items()):
+        figure.add_scatter(
+            x=table["confidence"], y=table["accuracy"], name=escape(named[name]), mode="lines+markers",
+            line={"color": _SERIES[i], "dash": _DASHES[i]},
+            error_y={"array": table["high"] - table["accuracy"], "arrayminus": table["accuracy"] - table["low"]},
+            customdata=table["n"], hovertemplate="sure %{x:.1%}, right %{y:.1%}, n = %{customdata}<extra></extra>",
+        )  # fmt: skip
+    return _unit(figure)
+
+
+def roc(curves: Mapping[str, pd.DataFrame], areas: Mapping[str, float | None] | None = None) -> go.Figure:
+    """ROC curves by name of class (or of checkpoint), of `metrics.curves.roc`; a single one gets its band."""
+    figure = _curves(curves, areas, "false_positive_rate", "true_positive_rate", "area", "ROC curves")
+    _diagonal(figure, "chance")
+    return _unit(figure)
+
+
+def precision_recall(curves: Mapping[str, pd.DataFrame], areas: Mapping[str, float | None] | None = None) -> go.Figure:
+    """Precision against recall by name, of `metrics.curves.precision_recall`; a single one gets its band."""
+    return _unit(_curves(curves, areas, "recall", "precision", "average precision", "Precision against recall"))
+
+
+def score_histogram(table: pd.DataFrame, label: str) -> go.Figure:
+    """The probabilities of one class among images that are of it and that are not, of `curves.score_histogram`."""
+    figure = _figure(
+        f"Histogram of the probability of {label}: {int(table['positive'].sum())} images are of this class, "
+        f"{int(table['negative'].sum())} are not.",
+        f"probability of {label}",
+        "images",
+    )
+    width = table["end"] - table["start"]
+    for name, kind, colour, pattern in (("is", "positive", BLUE, ""), ("is not", "negative", ORANGE, "/")):
+        figure.add_bar(
+            x=(table["start"] + table["end"]) / 2, y=table[kind], width=width, name=f"{name} {escape(label)}",
+            marker={"color": colour, "opacity": 0.75, "pattern": {"shape": pattern}},
+        )  # fmt: skip
+    return figure.update_layout(barmode="stack").update_xaxes(range=[0, 1])
+
+
+def risk_coverage(tables: Mapping[str, pd.DataFrame]) -> go.Figure:
+    """The share of wrong verdicts against the share of images that get one, of `metrics.curves.risk_coverage`."""
+    ends = [f"{name}: {t['risk'].iloc[-1]:.1%} wrong where all are decided." for name, t in tables.items() if len(t)]
+    figure = _figure(
+        "Risk against coverage: the fewer images are decided, the fewer verdicts are wrong. " + " ".join(ends),
+        "share of images decided",
+        "share of verdicts that are wrong",
+    )
+    for i, (name, table) in enumerate(tables.items()):
+        _line(figure, table["coverage"], table["risk"], escape(name), i, table if len(tables) == 1 else None)
+    return figure.update_xaxes(range=[0, 1.01], tickformat=".0%").update_yaxes(rangemode="tozero", tickformat=".1%")
+
+
+def threshold_costs(table: pd.DataFrame, label: str, threshold: float | None = None) -> go.Figure:
+    """Cost per 1,000 sheets, escapes, false calls and referrals as the threshold of one class moves.
+
+    Args:
+        table: of `metrics.decisions.threshold_curve`.
+        label: the class.
+        threshold: the one in force, marked by a line.
+    """
+    cheapest = table.iloc[int(table["cost_per_1000"].to_numpy().argmin())]
+    figure = _figure(
+        f"Cost per 1,000 sheets against the threshold of {label}: least, {cheapest['cost_per_1000']:.1f}, "
+        f"at {cheapest['threshold']:.2f}.",
+        f"threshold of {label}",
+        "cost per 1,000 sheets",
+    )
+    _line(figure, table["threshold"], table["cost_per_1000"], "cost", 0)
+    for i, name in enumerate(("escape", "false_call", "referred"), start=1):
+        figure.add_scatter(x=table["threshold"], y=table[name], name=name.replace("_", " "), yaxis="y2", mode="lines",
+                           line={"color": _SERIES[i], "dash": _DASHES[i]})  # fmt: skip
+    if threshold is not None:
+        figure.add_vline(x=threshold, line={"color": INK, "dash": "dot"}, annotation_text="in force")
+    figure.update_yaxes(rangemode="tozero")
+    return figure.update_layout(
+        yaxis2={"overlaying": "y", "side": "right", "title": "share of sheets", "tickformat": ".0%", "showgrid": False,
+                "rangemode": "tozero"}
+    )  # fmt: skip
+
+
+def segments(table: pd.DataFrame, most: int = 12) -> go.Figure:
+    """Error rates of the most suspicious segments with their intervals, of `metrics.segments.weak_segments`."""
+    shown = table.head(most).iloc[::-1]
+    weak = table[table["weak"].astype(bool)]
+    says = "; ".join(f"{row['property']} {row['segment']}: {row['error']:.1%}" for row in weak.to_dict("records"))
+    figure = _figure(
+        f"Error rates of {len(shown)} of {len(table)} segments looked at. "
+        + (f"Weak after correction for looking so often: {says}." if says else "None is weak after correction."),
+        "error rate",
+        "",
+    )
+    names = _safe([f"{row['property']}: {row['segment']} (n = {row['n']})" for row in shown.to_dict("records")])
+    figure.add_scatter(
+        x=shown["error"], y=names, mode="markers", name="error rate",
+        marker={"color": [ORANGE if weak else BLUE for weak in shown["weak"]], "size": 10,
+                "symbol": ["diamond" if weak else "circle" for weak in shown["weak"]]},
+        error_x={"array": shown["high"] - shown["error"], "arrayminus": shown["error"] - shown["low"]},
+    )  # fmt: skip
+    figure.add_scatter(x=shown["elsewhere"], y=names, mode="markers", name="elsewhere",
+                       marker={"color": INK, "symbol": "line-ns-open", "size": 12})  # fmt: skip
+    return figure.update_xaxes(tickformat=".0%", rangemode="tozero").update_yaxes(automargin=True)
+
+
+def _figure(alternative: str, x: str, y: str) -> go.Figure:
+    import plotly.graph_objects as go  # noqa: PLC0415 - loads slowly, and only those who draw need it
+
+    return go.Figure(layout={
+        "meta": {"alternative": alternative}, "template": "none", "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)", "font": {"color": INK, "size": 13},
+        "margin": {"l": 60, "r": 20, "t": 30, "b": 50},
+        "legend": {"orientation": "h", "y": -0.2}, "height": 420,
+        "xaxis": {"title": escape(x), "gridcolor": GRID, "zeroline": False, "automargin": True},
+        "yaxis": {"title": escape(y), "gridcolor": GRID, "zeroline": False, "automargin": True},
+    })  # fmt: skip
+
+
+def _line(figure: go.Figure, x: Any, y: Any, name: str, i: int, band: pd.DataFrame | None = None) -> None:
+    colour = _SERIES[i % len(_SERIES)]
+    if band is not None and len(band):
+        figure.add_scatter(
+            x=[*x, *list(x)[::-1]], y=[*band["high"], *list(band["low"])[::-1]], fill="toself", fillcolor=colour,
+            opacity=0.2, line={"width": 0}, hoverinfo="skip", name="95 % interval",
+        )  # fmt: skip
+    dash = _DASHES[i % len(_DASHES)]
+    figure.add_scatter(x=x, y=y, name=name, mode="lines", line={"color": colour, "dash": dash})
+
+
+def _curves(
+    curves: Mapping[str, pd.DataFrame], areas: Mapping[str, float | None] | None, x: str, y: str, area: str, what: str
+) -> go.Figure:
+    known = {name: value for name, value in (areas or {}).items() if value is not None}
+    figure = _figure(
+        f"{what} of {', '.join(curves)}. " + " ".join(f"{name}: {area} {value:.3f}." for name, value in known.items()),
+        x.replace("_", " "),
+        y.replace("_", " "),
+    )
+    for i, (name, table) in enumerate(curves.items()):
+        shown = f"{name} ({known[name]:.3f})" if name in known else name
+        _line(figure, table[x], table[y], escape(shown), i, table if len(curves) == 1 else None)
+    return figure
+
+
+def _diagonal(figure: go.Figure, name: str) -> None:
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", name=name, line={"color": INK, "dash": "dot", "width": 1},
+                       hoverinfo="skip")  # fmt: skip
+
+
+def _unit(figure: go.Figure) -> go.Figure:
+    return figure.update_xaxes(range=[-0.01, 1.01]).update_yaxes(range=[-0.01, 1.02])
+
+
+def _cell_text(cell: Mapping[Any, Any], shares: bool) -> str:
+    if not cell["of"]:
+        return "no images"
+    if shares:
+        return f"{cell['share']:.1%}<br>{cell['low']:.0%} to {cell['high']:.0%}"
+    return f"{cell['n']}<br>{cell['n_low']:.0f} to {cell['n_high']:.0f}"
+
+
+def _safe(names: Sequence[str]) -> list[str]:
+    return [escape(name) for name in names]

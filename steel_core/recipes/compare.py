@@ -1,0 +1,141 @@
+"""Two checkpoints on the same images: which is better, by how much, and on which images they disagree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from steel_core.data.base import Progress
+from steel_core.data.index import DatasetIndex
+from steel_core.errors import DataError
+from steel_core.inference import Predictor
+from steel_core.metrics.intervals import effective_observations
+from steel_core.metrics.paired import McNemar, mcnemar, paired_figures
+from steel_core.recipes.evaluate import Evaluation, evaluate
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """How checkpoint b differs from checkpoint a on the images that both were evaluated on.
+
+    Attributes:
+        a: name of the first checkpoint.
+        b: name of the second.
+        part: which images were compared.
+        n: how many.
+        effective: the independent observations among them (Kish).
+        figures: one row a figure: figure, a, b, difference (b - a), low, high; see `metrics.paired.paired_figures`.
+        mcnemar: images that only one of the two names rightly, with exact p.
+        disagreements: images that the two name differently, the surest first: file, image_sha256, label, and for each
+            of the two pred, outcome, confidence and loss, with the endings _a and _b.
+        left_out: sentences about images that were not compared.
+    """
+
+    a: str
+    b: str
+    part: str
+    n: int
+    effective: float
+    figures: pd.DataFrame
+    mcnemar: McNemar
+    disagreements: pd.DataFrame
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """Which is better by macro recall, in one sentence, or that these images cannot tell."""
+        row = self.figures.set_index("figure").loc["macro_recall"]
+        low, high, gap = (float(str(row[name])) for name in ("low", "high", "difference"))
+        if low > 0 or high < 0:
+            better, worse = (self.b, self.a) if low > 0 else (self.a, self.b)
+            return f"{better} has the higher macro recall, by {abs(gap):.3f} over {worse} (n = {self.n})."
+        return (
+            f"These {self.n} images cannot tell the two apart: the difference lies between {low:+.3f} and {high:+.3f}."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary that `json` can write."""
+        figures = self.figures.astype(object).where(self.figures.notna(), None)
+        return {
+            "a": self.a,
+            "b": self.b,
+            "part": self.part,
+            "n": self.n,
+            "effective": self.effective,
+            "verdict": self.verdict,
+            "figures": {row.pop("figure"): row for row in figures.to_dict("records")},
+            "mcnemar": self.mcnemar._asdict(),
+            "disagreements": self.disagreements.to_dict("records"),
+            "left_out": list(self.left_out),
+        }
+
+
+def compare(a: Evaluation, b: Evaluation, seed: int = 0) -> Comparison:
+    """Compare two evaluations on the labelled images (by the hash of their bytes) that both hold.
+
+    Near-duplicates count as one observation, in the groups of `a`.
+
+    Args:
+        a: of the first checkpoint.
+        b: of the second, on the same part; its classes may stand in another order.
+        seed: of the bootstrap.
+
+    Raises:
+        DataError: the classes differ, or no image is in both.
+    """
+    if set(a.classes) != set(b.classes):
+        raise DataError(
+            f"expected two checkpoints with the same classes; {a.checkpoint} knows {', '.join(a.classes)}, "
+            f"{b.checkpoint} knows {', '.join(b.classes)}"
+        )
+    tables = [each.labelled.table.drop_duplicates("image_sha256") for each in (a, b)]
+    both = tables[0].assign(name=_names(a)).merge(tables[1], on="image_sha256", suffixes=("_a", "_b"))
+    if both.empty:
+        raise DataError("no labelled image was given to both checkpoints; evaluate them on the same images")
+    both = both[both["label_a"] == both["label_b"]].reset_index(drop=True)
+    labels = pd.Index(list(a.classes)).get_indexer(pd.Index(both["label_a"])).astype(np.int64)
+    probs_a, probs_b = (both[[f"p.{c}{end}" for c in a.classes]].to_numpy(np.float64) for end in ("_a", "_b"))
+    groups = list(both["name"])
+    right_a, right_b = (both[f"pred{end}"].to_numpy() == both["label_a"].to_numpy() for end in ("_a", "_b"))
+    differ = both[both["pred_a"] != both["pred_b"]]
+    differ = differ.iloc[np.argsort(-differ[["confidence_a", "confidence_b"]].min(axis=1).to_numpy(), kind="stable")]
+    sides = [f"{name}{end}" for end in ("_a", "_b") for name in ("pred", "outcome", "confidence", "loss")]
+    shown = differ.rename(columns={"file_a": "file", "label_a": "label"})[["file", "image_sha256", "label", *sides]]
+    alone = [len(table) - len(both) for table in tables]
+    return Comparison(
+        a=a.checkpoint,
+        b=b.checkpoint,
+        part=a.part,
+        n=len(both),
+        effective=effective_observations(np.asarray(groups)),
+        figures=paired_figures(probs_a, probs_b, labels, groups, seed),
+        mcnemar=mcnemar(right_a, right_b, groups),
+        disagreements=shown.reset_index(drop=True),
+        left_out=tuple(
+            f"{n} images were evaluated with {name} alone, or labelled otherwise, and are not compared"
+            for n, name in zip(alone, (a.checkpoint, b.checkpoint), strict=True)
+            if n
+        ),
+    )
+
+
+def compare_checkpoints(
+    a: Predictor, b: Predictor, index: DatasetIndex, part: str = "held-out", progress: Progress | None = None
+) -> Comparison:
+    """Evaluate both and compare. "held-out" leaves what either has learnt from: only what both have not seen counts.
+
+    Raises:
+        DataError: as `evaluate` and `compare`.
+    """
+    n = len(index)
+    first = evaluate(a, index, part, (lambda done, _: progress(done, 2 * n)) if progress else None)
+    second = evaluate(b, index, part, (lambda done, _: progress(n + done, 2 * n)) if progress else None)
+    return compare(first, second)
+
+
+def _names(evaluation: Evaluation) -> pd.Series[str]:
+    counted = evaluation.labelled
+    return pd.Series(counted.groups, index=counted.table.index).loc[counted.table.drop_duplicates("image_sha256").index]

@@ -1,0 +1,84 @@
+"""Thresholds as a plant sets them: chosen on validation, shown on test, saved into the card with who and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from steel_core.errors import DataError, UsageError
+from steel_core.metrics.decisions import Costs, choose_thresholds, plant_figures
+from steel_core.models.amend import amend_card
+from steel_core.recipes.evaluate import Evaluation
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Thresholds and what they do on images that had no part in choosing them.
+
+    Attributes:
+        thresholds: of each class.
+        chosen_on: images they were chosen on.
+        before: `plant_figures` of the test images under the evaluation's own thresholds.
+        after: the same under these.
+    """
+
+    thresholds: dict[str, float]
+    chosen_on: int
+    before: pd.DataFrame
+    after: pd.DataFrame
+
+
+def propose_thresholds(evaluation: Evaluation, costs: Costs, mix: Mapping[str, float] | None = None) -> Choice:
+    """The cheapest thresholds on the validation images of an evaluation of all images, tried on its test images.
+
+    Args:
+        evaluation: of part "all".
+        costs: as the plant states them.
+        mix: the share of each class in production; as in the images if None.
+
+    Raises:
+        DataError: there are no labelled images for validation or for the test.
+        UsageError: the evaluation is not of all images.
+    """
+    val, test = (evaluation.select(part).labelled for part in ("val", "test"))
+    if not (len(val) and len(test)):
+        raise DataError("thresholds need labelled images of a validation part to choose on and of a test part to show")
+    chosen = choose_thresholds(val.probs, val.labels, val.classes, costs, mix)
+    before, after = (
+        plant_figures(each.table["outcome"].to_numpy(object), test.labels, test.classes, costs, mix, list(test.groups))
+        for each in (test, test.under(thresholds=chosen))
+    )
+    return Choice(chosen, len(val), before, after)
+
+
+def save_thresholds(folder: Path, thresholds: Mapping[str, float], who: str, reason: str) -> None:
+    """Write thresholds into the card of a checkpoint; who, when, why, old and new are added to its history.
+
+    Args:
+        folder: the checkpoint's.
+        thresholds: probability below which a prediction of each class is referred to a person.
+        who: the person who answers for it.
+        reason: in that person's words.
+
+    Raises:
+        UsageError: a class is unknown or missing, a value is no probability, nobody or no reason is named, or the
+            folder cannot be written to.
+        CheckpointError: there is no readable card.
+    """
+    if not reason.strip():
+        raise UsageError("a change of thresholds needs a reason")
+    for name, value in thresholds.items():
+        if not 0 <= value <= 1:
+            raise UsageError(f"threshold of {name}: expected a probability from 0 to 1, got {value}")
+
+    def change(card: dict[str, object]) -> dict[str, object]:
+        classes = card["classes"]
+        assert isinstance(classes, list)
+        if set(thresholds) != set(classes):
+            raise UsageError(f"thresholds: expected one for each of {', '.join(classes)}, got {', '.join(thresholds)}")
+        return {"thresholds": {name: float(thresholds[name]) for name in classes}}
+
+    amend_card(folder, change, who, reason)

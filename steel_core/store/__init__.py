@@ -1,0 +1,1 @@
+"""What people decide, kept for good: append-only, safe under several sessions."""

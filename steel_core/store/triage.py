@@ -1,0 +1,141 @@
+"""Triage of images that a model got wrong: is the model wrong, is the label, or can nobody tell?
+
+Entries are only ever added, each with who and when; the last one of an image counts, and to take one back is a new
+entry. They lie in one SQLite file, so several sessions may write at once, and what was acknowledged survives a crash.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from steel_core.data.manifest import escape_formula
+from steel_core.errors import DataError, UsageError
+from steel_core.store.home import steel_home
+
+FINDINGS = ("model wrong", "label wrong", "ambiguous", "open")
+"""What a person may find; "open" takes an earlier finding back."""
+
+_COLUMNS = ("image_sha256", "file", "checkpoint", "label", "pred", "finding", "should_be", "who", "comment", "at")
+_BUSY = 10.0  # seconds
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS triage (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, {", ".join(f"{name} TEXT NOT NULL" for name in _COLUMNS)}
+);
+CREATE INDEX IF NOT EXISTS triage_image ON triage (image_sha256, id);
+CREATE TRIGGER IF NOT EXISTS triage_keeps BEFORE UPDATE ON triage BEGIN SELECT RAISE(ABORT, 'append only'); END;
+CREATE TRIGGER IF NOT EXISTS triage_stays BEFORE DELETE ON triage BEGIN SELECT RAISE(ABORT, 'append only'); END;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Triage:
+    """One finding about one image.
+
+    Attributes:
+        image_sha256: hash of the image's bytes.
+        file: its name, for people.
+        checkpoint: hash of the checkpoint that was looked at.
+        label: the label that the image has.
+        pred: what the model says.
+        finding: one of `FINDINGS`.
+        should_be: the label it should have, where the label is wrong and the person knows.
+        who: the person.
+        comment: in that person's words.
+        at: UTC time, ISO 8601; filled in when it is added.
+    """
+
+    image_sha256: str
+    file: str
+    checkpoint: str
+    label: str
+    pred: str
+    finding: str
+    who: str
+    should_be: str = ""
+    comment: str = ""
+    at: str = ""
+
+
+class TriageStore:
+    """The findings of all people about all images.
+
+    Args:
+        folder: where the file lies; `steel_home()` if None.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.path = (folder or steel_home()) / "triage.sqlite"
+
+    def add(self, finding: Triage) -> Triage:
+        """Keep a finding and return it with its time; when this returns, it is on the disk.
+
+        Raises:
+            UsageError: the finding is none of `FINDINGS`, nobody is named, or the file cannot be written.
+        """
+        if finding.finding not in FINDINGS:
+            raise UsageError(f"finding: expected one of {', '.join(FINDINGS)}, got {finding.finding!r}")
+        if not finding.who.strip():
+            raise UsageError("a finding needs the name of the person who made it")
+        row = asdict(finding) | {"at": datetime.now(UTC).isoformat(timespec="milliseconds")}
+        with self._open() as base:
+            marks = ", ".join("?" * len(_COLUMNS))
+            base.execute(
+                f"INSERT INTO triage ({', '.join(_COLUMNS)}) VALUES ({marks})",  # noqa: S608 - names of our own
+                [row[name] for name in _COLUMNS],
+            )
+        return Triage(**row)
+
+    def history(self, image_sha256: str | None = None) -> list[Triage]:
+        """Every finding, oldest first; those about one image if its hash is given.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        if not self.path.exists():
+            return []
+        query = f"SELECT {', '.join(_COLUMNS)} FROM triage"  # noqa: S608 - names of our own
+        with self._open() as base:
+            where, values = (" WHERE image_sha256 = ?", (image_sha256,)) if image_sha256 else ("", ())
+            rows = base.execute(f"{query}{where} ORDER BY id", values).fetchall()
+        return [Triage(**dict(zip(_COLUMNS, row, strict=True))) for row in rows]
+
+    def latest(self) -> dict[str, Triage]:
+        """The finding that counts for each image, by its hash; images whose finding was taken back are not in it."""
+        last = {finding.image_sha256: finding for finding in self.history()}
+        return {image: finding for image, finding in last.items() if finding.finding != "open"}
+
+    def relabelling_csv(self) -> str:
+        """The images whose label is wrong or ambiguous, as CSV in which no cell runs as a formula."""
+        listed = [asdict(found) for found in self.latest().values() if found.finding in ("label wrong", "ambiguous")]
+        table = pd.DataFrame(listed, columns=["file", "label", "should_be", "finding", "pred", "who", "at", "comment",
+                                              "image_sha256", "checkpoint"])  # fmt: skip
+        return str(table.map(lambda cell: escape_formula(str(cell))).to_csv(index=False))
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """A transaction: kept as a whole when the block ends well, else not at all."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            base = sqlite3.connect(self.path, timeout=_BUSY)
+            try:
+                base.execute("PRAGMA journal_mode = WAL")
+                base.execute("PRAGMA synchronous = FULL")
+                with base:
+                    if not base.execute("SELECT 1 FROM sqlite_master WHERE name = 'triage_stays'").fetchone():
+                        base.executescript(_SCHEMA)
+                    yield base
+            finally:
+                base.close()
+        except sqlite3.OperationalError as error:
+            raise UsageError(f"{self.path.name}: cannot be read or written now ({error})") from error
+        except sqlite3.DatabaseError as error:
+            raise DataError(f"{self.path.name}: the file is damaged ({error})") from error
+        except OSError as error:
+            raise UsageError(f"{self.path.name}: its folder cannot be written to ({error.strerror})") from error
