@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 import steel_core
-from steel_core import metrics, render
+from steel_core import metrics
 from steel_core.data.index import DatasetIndex
 from steel_core.data.near_duplicates import near_duplicate_groups
 from steel_core.data.splits import split
@@ -26,9 +26,8 @@ from steel_core.data.strip_mill import StripMill
 from steel_core.data.transforms import Preprocessing
 from steel_core.device import choose_device, seed_everything, tune_memory
 from steel_core.errors import DataError, UsageError
-from steel_core.explain.base import EXPLAINERS
 from steel_core.files import write_bytes
-from steel_core.inference import Predictor, evidence
+from steel_core.inference import Predictor
 from steel_core.models.base import BACKBONES, Classifier
 from steel_core.models.batch_norm import fold_batch_norm, insert_batch_norm
 from steel_core.models.checkpoint import (
@@ -39,6 +38,7 @@ from steel_core.models.checkpoint import (
     save_checkpoint,
 )
 from steel_core.models.pretrained import read_state_dict
+from steel_core.recipes.scales import map_scales, some_images
 from steel_core.recipes.training import (
     TUNING_RATE,
     Curves,
@@ -55,14 +55,13 @@ from steel_core.recipes.training import (
     read_images,
     run_fit,
 )
-from steel_core.types import CLEAR, SteelImage
+from steel_core.types import CLEAR
 
 SHARES = (0.8, 0.1, 0.1)
 """Parts of a data set without splits that serve to train, to validate and to test."""
 
 BACKGROUND_IMAGES = 20
 _SIZE_SAMPLE = 200
-_SCALE_IMAGES = 12
 
 
 def train(  # noqa: PLR0915 - a recipe reads from top to bottom
@@ -207,8 +206,8 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     if scale_maps:
-        scales = _map_scales(card, model, background, table, parts["val"], target, progress)
-        card = replace(card, map_scale=scales)
+        predictor = Predictor(Checkpoint(card, model, background, ""), str(target))
+        card = replace(card, map_scale=map_scales(predictor, some_images(table, parts["val"]), progress))
     save_checkpoint(out, card, model.state_dict(), background)
 
     # Clean up
@@ -379,29 +378,6 @@ def _drawn_background(
         f"{BACKGROUND_IMAGES} clear sheets drawn by the program, as bright and rich in contrast as the training images"
     )
     return (alike.clip(0, 1) * 255).round().astype(np.uint8), title
-
-
-def _map_scales(
-    card: Card,
-    model: Classifier,
-    background: npt.NDArray[np.uint8],
-    table: ImageTable,
-    val_rows: torch.Tensor,
-    device: torch.device,
-    progress: Progress,
-) -> dict[str, float]:
-    """For each explainer, the evidence that gets the full colour, from maps of validation images."""
-    predictor = Predictor(Checkpoint(card, model, background, ""), str(device))
-    chosen = val_rows[:: max(1, len(val_rows) // _SCALE_IMAGES)][:_SCALE_IMAGES]
-    grids = [table.grids[i, 0].float().numpy() for i in chosen.tolist()]
-    images = [SteelImage((grid * 65535).astype(np.uint16), "", "") for grid in grids]
-    scales = {}
-    for done, method in enumerate(EXPLAINERS):
-        progress("measuring the scale of the maps", done, len(EXPLAINERS))
-        maps = [evidence(predictor.explain(image, method)) for image in images]
-        if any(values.any() for values in maps):
-            scales[method] = render.evidence_scale(maps)
-    return scales
 
 
 def _run_folder(out: Path, index: DatasetIndex, table: ImageTable, config: TrainConfig) -> Path:

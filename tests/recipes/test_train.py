@@ -14,6 +14,7 @@ from sklearn.metrics import balanced_accuracy_score
 from steel_core.data.index import open_dataset
 from steel_core.data.strip_mill import StripMill, make
 from steel_core.errors import DataError, UsageError
+from steel_core.explain.base import EXPLAINERS
 from steel_core.inference import Predictor
 from steel_core.models.base import BACKBONES
 from steel_core.models.checkpoint import load_checkpoint
@@ -34,7 +35,7 @@ def quiet(*_):
 def few_maps():
     """The scale of the maps is taken from two images, not from twelve: SHAP is slow."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("steel_core.recipes.train._SCALE_IMAGES", 2)
+        patch.setattr("steel_core.recipes.scales.IMAGES", 2)
         yield
 
 
@@ -63,7 +64,7 @@ def test_the_checkpoint_loads_and_its_card_says_what_happened(trained, sheets):
     assert found.card.split["counts"] == {p: int((sheets.table["split"] == p).sum()) for p in ("train", "val", "test")}
     assert found.card.metrics["test"]["n"] == found.card.split["counts"]["test"]
     assert [row["epoch"] for row in found.card.training["history"]] == [1, 2, 3]
-    assert set(found.card.map_scale) == {"grad-cam", "guided-grad-cam", "shap"}
+    assert set(found.card.map_scale) == set(EXPLAINERS)
     assert found.background.shape == (20, 64, 64)
     assert any("epoch 3/3" in line for line in lines)
     assert not list(out.parent.glob(".*"))

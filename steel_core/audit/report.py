@@ -1,0 +1,176 @@
+"""What every audit ends in: a verdict, the effects it rests on, and everything needed to make it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import steel_core
+from steel_core.audit.sheets import Sheets
+from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW, Effect
+from steel_core.inference import Predictor
+
+STATUS = {AGAINST: 0, FOR: 3, TOO_FEW: 4}
+"""Exit status of the command line for each verdict."""
+
+CAUTION = "An audit shows what moves this model on these images. It cannot show that there is no other shortcut."
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was tested.
+
+    Attributes:
+        name: what, in a few words ("towards clear").
+        sentence: what was found, for people.
+        effect: over all images.
+        p: p value of the effect, corrected for the number of findings.
+        per_class: the effect on the images of each class.
+        legs: what agrees, by name, with True, False, or None where it cannot be told; all must for a red finding.
+        detail: further figures, as `json` can write them.
+    """
+
+    name: str
+    sentence: str
+    effect: Effect
+    p: float
+    per_class: dict[str, Effect] = field(default_factory=dict)
+    legs: dict[str, bool | None] = field(default_factory=dict)
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary that `json` can write."""
+        return {
+            "name": self.name,
+            "sentence": self.sentence,
+            **self.effect.to_json(),
+            "p_corrected": self.p,
+            "per_class": {label: effect.to_json() for label, effect in self.per_class.items()},
+            "legs": self.legs,
+            **self.detail,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What one audit of one checkpoint on one data set found.
+
+    Attributes:
+        kind: "white-stain", "edges", "properties" or "discover".
+        question: what was asked, in a sentence.
+        verdict: `FOR`, `AGAINST` or `TOO_FEW`.
+        findings: the one that says most first.
+        limits: what a reader must know, one sentence each.
+        detail: tables of the audit, as `json` can write them.
+        settings: everything that, with model, data and seed, gives the same report.
+        model: name of the checkpoint.
+        model_hash: sha256 of weights and card.
+        data: name of the data set.
+        data_hash: sha256 of labels and files of the images that were looked at.
+        images: how many those are.
+        seed: of everything drawn at random.
+        code_version: version of steel_core.
+        created: UTC time, ISO 8601.
+    """
+
+    kind: str
+    question: str
+    verdict: str
+    findings: tuple[Finding, ...]
+    limits: tuple[str, ...]
+    detail: dict[str, Any]
+    settings: dict[str, Any]
+    model: str
+    model_hash: str
+    data: str
+    data_hash: str
+    images: int
+    seed: int
+    code_version: str = steel_core.__version__
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    @property
+    def status(self) -> int:
+        """Exit status of the command line: 0 pass, 3 shortcut found, 4 not enough data."""
+        return STATUS[self.verdict]
+
+    @property
+    def effect(self) -> Effect | None:
+        """The effect of the first finding; None if nothing could be tested."""
+        return self.findings[0].effect if self.findings else None
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary that `json` can write; figures of the first finding stand at the top."""
+        first = self.findings[0] if self.findings else None
+        effect = first.effect if first else None
+        return {
+            "audit": self.kind,
+            "question": self.question,
+            "verdict": self.verdict,
+            "finding": first.name if first else None,
+            "flip_rate": effect.flip_rate if effect else None,
+            "control_flip_rate": effect.control_flip_rate if effect else None,
+            "excess": effect.excess if effect else None,
+            "interval": effect.interval if effect else None,
+            "n": effect.n if effect else 0,
+            "groups": effect.groups if effect else 0,
+            "detectable": effect.detectable if effect else None,
+            "per_class": {k: e.to_json() for k, e in first.per_class.items()} if first else {},
+            "findings": [finding.to_json() for finding in self.findings],
+            "limits": list(self.limits),
+            "detail": self.detail,
+            "settings": self.settings,
+            "model": self.model,
+            "model_hash": self.model_hash,
+            "data": self.data,
+            "data_hash": self.data_hash,
+            "images": self.images,
+            "seed": self.seed,
+            "code_version": self.code_version,
+            "created": self.created,
+        }
+
+
+def finished(
+    kind: str,
+    question: str,
+    verdict: str,
+    findings: list[Finding],
+    predictor: Predictor,
+    sheets: Sheets,
+    *,
+    settings: dict[str, Any],
+    seed: int,
+    limits: tuple[str, ...] = (),
+    detail: dict[str, Any] | None = None,
+) -> AuditReport:
+    """The report of an audit, the strongest finding first."""
+    ranked = sorted(findings, key=lambda f: (f.effect.excess is not None, f.effect.interval[0]), reverse=True)
+    return AuditReport(
+        kind=kind,
+        question=question,
+        verdict=verdict,
+        findings=tuple(ranked),
+        limits=(*limits, CAUTION),
+        detail=detail or {},
+        settings=settings,
+        model=predictor.card.name,
+        model_hash=predictor.hash,
+        data=sheets.data,
+        data_hash=sheets.data_hash,
+        images=len(sheets),
+        seed=seed,
+    )
+
+
+def told(effect: Effect, what: str, outcome: str) -> str:
+    """An effect in a sentence: "A white stain turns 31.0 % of 145 sheets to clear, ..."."""
+    if effect.excess is None:
+        return f"{what}: no image could be tested."
+    low, high = effect.interval
+    return (
+        f"{what} {outcome} {effect.flip_rate:.1%} of {effect.n} images; its strongest control, "
+        f"{effect.control.replace('-', ' ')}, {effect.control_flip_rate:.1%}. "
+        f"Excess {effect.excess:+.1%} (95 % interval {low:+.1%} to {high:+.1%})."
+    )

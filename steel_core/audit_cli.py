@@ -1,0 +1,136 @@
+"""The commands `audit` and `cure`: gates that a release pipeline can stop on.
+
+Exit status 0: the audit speaks against a shortcut; 3: it found one; 4: there is not enough data; 2: the call was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from steel_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from steel_core.audit.report import AuditReport
+    from steel_core.data.index import DatasetIndex
+
+# torch and the readers are imported inside the commands, so that --help and a mistyped call answer at once.
+
+KINDS = ("white-stain", "edges", "properties", "discover", "all")
+
+Answer = tuple[int, dict[str, Any], str]
+"""Exit status, the object for --json, the text for people."""
+Open = Callable[[Path], "DatasetIndex"]
+Say = Callable[[str], None]
+Bars = Callable[[str, int, int], None]
+
+
+def add_audit_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `audit KIND` takes; the caller adds --checkpoint, --data, --device and --json."""
+    parser.add_argument("kind", choices=KINDS, help="what to ask; all asks everything")
+    parser.add_argument("--part", default="held-out", help="images: held-out (default), train, val, test or all")
+    parser.add_argument("--limit", type=int, default=300, help="number of images at the most (default 300)")
+    parser.add_argument("--max-excess-flip", type=float, default=0.05, help="excess that is put up with (default 0.05)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--towards", default="", help="white-stain: class whose gain is tested")
+    parser.add_argument("--out", type=Path, help="write the JSON to this file as well")
+
+
+def add_cure_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `cure` takes; the caller adds --checkpoint, --data, --device and --json."""
+    parser.add_argument("--out", type=Path, required=True, help="folder of the cured checkpoint")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate")
+    parser.add_argument("--penalty", type=float, default=0.0, help="weight of the loss on evidence in the artefact")
+    parser.add_argument("--limit", type=int, default=300, help="images of the audits before and after")
+    parser.add_argument("--title", default="", help="for people")
+    parser.add_argument("--note", action="append", default=[], help="a sentence for the card; may be given again")
+    parser.add_argument("--max-excess-flip", type=float, default=0.05, help="excess that is put up with (default 0.05)")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run_audit(args: argparse.Namespace, open_data: Open, bars: Bars) -> Answer:
+    """Ask one question, or all, and answer with the exit status of a gate."""
+    import json
+
+    from steel_core.audit.report import STATUS
+    from steel_core.audit.white_stain import StainSettings
+    from steel_core.files import write_bytes
+    from steel_core.inference import Predictor
+    from steel_core.recipes.audit import AUDITS, audit, verdict_of
+
+    _check_share(args.max_excess_flip)
+    kinds = AUDITS if args.kind == "all" else (args.kind,)
+    reports = audit(
+        Predictor.load(args.checkpoint, args.device),
+        open_data(args.data),
+        kinds,
+        part=args.part,
+        limit=args.limit,
+        tolerated=args.max_excess_flip,
+        seed=args.seed,
+        stain=StainSettings(tolerated=args.max_excess_flip, seed=args.seed, towards=args.towards),
+        progress=bars,
+    )
+    verdict = verdict_of(reports)
+    content = reports[0].to_json()
+    if args.kind == "all":
+        content = {"audit": "all", "verdict": verdict, "audits": {report.kind: report.to_json() for report in reports}}
+    if args.out:
+        write_bytes(args.out, (json.dumps(content, ensure_ascii=False, indent=1, default=str) + "\n").encode())
+    return STATUS[verdict], content, "\n\n".join(_told(report) for report in reports)
+
+
+def run_cure(args: argparse.Namespace, open_data: Open, bars: Bars, say: Say) -> Answer:
+    """Cure a checkpoint and show the ledger; the exit status is that of the audit afterwards."""
+    from steel_core.audit.white_stain import StainSettings
+    from steel_core.recipes.cure import CureConfig, cure
+
+    _check_share(args.max_excess_flip)
+    ledger = cure(
+        args.checkpoint,
+        open_data(args.data),
+        args.out,
+        CureConfig(epochs=args.epochs, rate=args.rate, penalty=args.penalty, seed=args.seed),
+        StainSettings(tolerated=args.max_excess_flip, seed=args.seed),
+        limit=args.limit,
+        title=args.title,
+        notes=tuple(args.note),
+        device=args.device,
+        report=say,
+        progress=bars,
+    )
+    rows = [
+        ("excess flip rate", "excess"),
+        ("flip rate", "flip_rate"),
+        ("accuracy", "accuracy"),
+        ("calibration error", "ece"),
+    ]
+    lines = [f"{'':20}{'before':>10}{'after':>10}"]
+    for words, key in rows:
+        cells = (_number(figures[key]) for figures in (ledger.before, ledger.after))
+        lines.append(f"{words:20}" + "".join(f"{cell:>10}" for cell in cells))
+    for label in ledger.before["escapes"]:
+        cells = (_number(figures["escapes"][label]["share"]) for figures in (ledger.before, ledger.after))
+        lines.append(f"{'escapes ' + label:20}" + "".join(f"{cell:>10}" for cell in cells))
+    lines.append(f"after: {ledger.audits[1].verdict}; checkpoint in {args.out}")
+    return ledger.audits[1].status, ledger.to_json(), "\n".join(lines)
+
+
+def _check_share(value: float) -> None:
+    if not 0 <= value < 1:
+        raise UsageError(f"--max-excess-flip: expected 0 to 1, got {value:g}")
+
+
+def _told(report: AuditReport) -> str:
+    lines = [f"{report.question}", f"  {report.verdict} ({report.images} images of {report.data})"]
+    lines += [f"  {finding.sentence}" for finding in report.findings[:6]]
+    if report.effect and report.effect.excess is not None:
+        lines.append(f"  An excess of {report.effect.detectable:.1%} or more would have been found 4 times in 5.")
+    return "\n".join([*lines, *(f"  {limit}" for limit in report.limits)])
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

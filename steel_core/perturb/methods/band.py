@@ -1,0 +1,68 @@
+"""A band inside the picture replaced: the control of the border."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from typing_extensions import override
+
+from steel_core.perturb.base import PERTURBATIONS, Grey, Mask, Perturbation, PerturbationInfo, Perturbed
+
+
+@PERTURBATIONS.register("band")
+@dataclass(frozen=True)
+class Band(Perturbation):
+    """A band across the picture, as large as the frame that `border` replaces, filled with the steel beside it.
+
+    It lies where it meets the fewest pixels to avoid, along either side of the picture.
+    """
+
+    info: ClassVar[PerturbationInfo] = PerturbationInfo(
+        title="Band replaced",
+        plain="Control: replaces as much of the picture as the border, but inside.",
+        severity="width of the frame of the same area, as a share of the shorter side",
+        largest=0.25,
+        usual=0.08,
+        control=True,
+    )
+
+    @override
+    def perturb(
+        self, grid: Grey, severity: float, seed: int, *, avoid: Mask | None = None, donor: Grey | None = None
+    ) -> Perturbed:
+        self.check(grid, severity, avoid)
+        margin = round(severity * min(grid.shape))
+        height, width = grid.shape
+        share = 1 - (height - 2 * margin) * (width - 2 * margin) / grid.size
+        rng = np.random.default_rng(seed)
+        met = np.zeros(grid.shape, bool) if avoid is None else avoid
+        bands = [self._lowest(met if axis == 0 else met.T, share, margin, rng) for axis in (0, 1)]
+        axis = int(bands[1][0] < bands[0][0]) if bands[0][0] != bands[1][0] else int(rng.integers(2))
+        start, stop = bands[axis][1:]
+        mask = np.zeros(grid.shape, bool)
+        image = grid.copy()
+        lying, masked = (image, mask) if axis == 0 else (image.T, mask.T)
+        masked[start:stop] = True
+        above = (stop - start + 1) // 2
+        lying[start : start + above] = _mirrored(lying[:start], above)[::-1]
+        lying[start + above : stop] = _mirrored(lying[stop:][::-1], stop - start - above)
+        return Perturbed(image, mask)
+
+    @staticmethod
+    def _lowest(avoid: Mask, share: float, margin: int, rng: np.random.Generator) -> tuple[int, int, int]:
+        """Pixels met, first row and row after the last of a band off the border."""
+        rows = len(avoid)
+        thick = round(share * rows)
+        starts = np.arange(min(margin, rows - thick - 1) or 1, max(rows - thick - margin, margin + 1) + 1)
+        sums = np.r_[0, np.cumsum(avoid.sum(axis=1))]
+        met = sums[starts + thick] - sums[starts]
+        start = int(rng.choice(starts[met == met.min()]))
+        return int(met.min()), start, start + thick
+
+
+def _mirrored(rows: Grey, wanted: int) -> Grey:
+    """The last `wanted` rows before an edge, nearest first, mirrored over and over where there are too few."""
+    turn = np.concatenate([rows[::-1], rows])
+    return np.resize(turn, (wanted, rows.shape[1]))

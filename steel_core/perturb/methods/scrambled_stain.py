@@ -1,0 +1,54 @@
+"""The phase-scrambled stain: the stain's shares of coarse and fine, without its outline and without being white."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from typing_extensions import override
+
+from steel_core.perturb.base import PERTURBATIONS, Grey, Mask, PerturbationInfo
+from steel_core.perturb.methods.white_stain import WhiteStain
+from steel_core.perturb.patch import AREA, LARGEST_AREA, USUAL_AREA, Placed
+
+
+@PERTURBATIONS.register("scrambled-stain")
+@dataclass(frozen=True)
+class ScrambledStain(WhiteStain):
+    """What the white stain adds to the picture, with its Fourier phases drawn at random and its mean taken out.
+
+    The patch is as coarse and as fine as the stain and no brighter on average. It is as strong a change as the stain
+    (the same root mean square) or weaker: its light spots are no whiter than the sheet's own, or they would be stains.
+    """
+
+    info: ClassVar[PerturbationInfo] = PerturbationInfo(
+        title="Scrambled stain",
+        plain="Control: the stain's light and dark shuffled, without being white anywhere.",
+        severity=AREA,
+        largest=LARGEST_AREA,
+        usual=USUAL_AREA,
+        control=True,
+    )
+
+    @override
+    def fill(
+        self, grid: Grey, placed: Placed, rng: np.random.Generator, avoid: Mask | None, donor: Grey | None
+    ) -> Grey:
+        white = super().fill(grid, placed, rng, avoid, donor)
+        rows, columns = (np.flatnonzero(placed.mask.any(axis=axis)) for axis in (1, 0))
+        window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        change = (placed.cover * (white - grid))[window]
+        random = np.fft.rfft2(rng.standard_normal(change.shape))
+        phases = random / np.maximum(np.abs(random), 1e-12)
+        scrambled = np.fft.irfft2(np.abs(np.fft.rfft2(change)) * phases, s=change.shape)
+        inside = placed.mask[window]
+        weight = placed.cover[window][inside]
+        scrambled -= np.average(scrambled[inside], weights=weight)
+        strength = np.sqrt(np.mean(change[inside] ** 2) / max(np.mean((weight * scrambled[inside]) ** 2), 1e-12))
+        whitest = float(np.quantile(weight * scrambled[inside], 0.98))
+        room = float(np.quantile(grid, 0.995)) - float(grid[placed.mask].mean())
+        strength = min(strength, max(room, 0.0) / max(whitest, 1e-12))
+        filling = grid.astype(np.float32).copy()
+        filling[window] += (strength * scrambled).astype(np.float32)
+        return filling

@@ -1,0 +1,152 @@
+"""The outline of a patch: how much of each pixel it covers, drawn in several shapes or cut out of a picture.
+
+Legend of shapes: H, W of the picture; h, w of the stencil.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from steel_core.data.strip_mill.noise import noise, smoothstep
+from steel_core.errors import UsageError
+from steel_core.perturb.base import Grey, Mask
+
+SHAPES = ("blot", "streak", "ring", "spatter")
+"""Irregular blot; run drawn out along the rolling direction; rim left by a drying drop; a blot with drops around it."""
+
+EDGE = 0.06
+"""A pixel belongs to a patch where it covers at least this share of it."""
+
+_SIDE = 96  # pixels; stencils are drawn at this size and scaled
+_SOFT = 3.0  # pixels; a cut fades out over about this width
+
+
+@dataclass(frozen=True, eq=False)
+class Stencil:
+    """A patch by itself.
+
+    Attributes:
+        cover: (h, w) float32, share of each pixel that is covered, 0 to 1; 0 or at least `EDGE`.
+        grey: (h, w) float32, what a patch that was cut out looks like; None for a drawn one.
+    """
+
+    cover: Grey
+    grey: Grey | None = None
+
+
+@lru_cache(maxsize=512)
+def draw(shape: str, seed: int) -> Stencil:
+    """A soft-edged, irregular outline. The same arguments give the same one; do not change it in place.
+
+    Raises:
+        UsageError: the shape is unknown.
+    """
+    if shape not in SHAPES:
+        raise UsageError(f"shape of a stain: expected one of {', '.join(SHAPES)}, got {shape!r}")
+    rng = np.random.default_rng([seed, SHAPES.index(shape)])
+    size = (_SIDE, _SIDE)
+    y, x = np.ogrid[-1 : 1 : _SIDE * 1j, -1 : 1 : _SIDE * 1j]
+    wide = rng.uniform(3, 5) if shape == "streak" else rng.uniform(0.85, 1.3)
+    turn = rng.uniform(-0.1, 0.1) if shape == "streak" else rng.uniform(0, np.pi)
+    along, across = y * np.cos(turn) + x * np.sin(turn), x * np.cos(turn) - y * np.sin(turn)
+    radius = np.hypot(along, across * wide)
+    ragged = 0.22 * noise(size, rng, 12) + 0.07 * noise(size, rng, 4)
+    field = ragged - radius - 6 * np.maximum(np.maximum(np.abs(x), np.abs(y)) - 0.8, 0)
+    field = field - np.quantile(field, 0.93 if shape == "streak" else 0.8)  # the level set of some share of the square
+    cover = smoothstep(field / rng.uniform(0.1, 0.25))
+    if shape == "ring":
+        cover = cover * np.clip(1 - 0.85 * smoothstep((field - 0.15) / 0.15), 0, 1)
+    if shape == "spatter":
+        drops = smoothstep((noise(size, rng, 3.5) - 1.4) / 0.4) * (radius < 0.95)
+        cover = np.maximum(cover * (radius < 0.45 + ragged), drops)
+    cover = cover * np.clip(0.88 + 0.12 * noise(size, rng, 8), 0.5, 1)
+    return _trimmed(Stencil(np.asarray(np.where(cover >= EDGE, cover, 0), dtype=np.float32)))
+
+
+def cut(grid: Grey, mask: Mask) -> Stencil:
+    """What a picture shows inside a mask, to be pasted elsewhere; it fades out at the mask's edge.
+
+    Args:
+        grid: (H, W) grey in 0 to 1.
+        mask: (H, W) bool, the part to cut out.
+
+    Raises:
+        UsageError: the mask is empty, or not of the picture's shape.
+    """
+    if mask.shape != grid.shape or not mask.any():
+        raise UsageError(f"a cut needs a mask of the picture's shape {grid.shape} that is not empty, got {mask.shape}")
+    inside = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    soft = min(_SOFT, float(inside.max()))
+    cover = np.where(mask, np.clip(inside / soft, EDGE, 1), 0).astype(np.float32)
+    return _trimmed(Stencil(cover, grid.astype(np.float32)))
+
+
+def scaled(stencil: Stencil, area: float, limit: tuple[int, int]) -> Stencil:
+    """The stencil with about `area` pixels under it, at most `limit` (H, W) high and wide."""
+    height, width = stencil.cover.shape
+    zoom = (area / np.count_nonzero(stencil.cover)) ** 0.5
+    rows, columns = (
+        int(np.clip(round(side * zoom), 1, most)) for side, most in zip((height, width), limit, strict=True)
+    )
+    how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
+    cover = cv2.resize(stencil.cover, (columns, rows), interpolation=how)
+    cover = np.where(cover >= EDGE, cover, 0) if (cover >= EDGE).any() else np.ones_like(cover)
+    grey = None if stencil.grey is None else cv2.resize(stencil.grey, (columns, rows), interpolation=how)
+    return Stencil(cover.astype(np.float32), None if grey is None else grey.astype(np.float32))
+
+
+def place(footprint: Mask, avoid: Mask, rng: np.random.Generator) -> tuple[int, int]:
+    """Top row and left column where a footprint (h, w) lies inside (H, W) and on the fewest pixels to avoid."""
+    if not avoid.any():
+        room = [full - own + 1 for full, own in zip(avoid.shape, footprint.shape, strict=True)]
+        return int(rng.integers(room[0])), int(rng.integers(room[1]))
+    met = cv2.matchTemplate(avoid.astype(np.float32), footprint.astype(np.float32), cv2.TM_CCORR)
+    rows, columns = np.nonzero(met <= met.min() + 0.5)
+    pick = rng.integers(len(rows))
+    return int(rows[pick]), int(columns[pick])
+
+
+def bright_spots(grid: Grey, smallest: float = 0.002) -> Mask:
+    """Where a picture looks stained: (H, W) bool, pieces far brighter than the steel around them, grown by their rim.
+
+    A piece is brighter than the median by 5 robust standard deviations and by 0.15, after a blur that drops grain, and
+    covers at least `smallest` of the picture. Bright defects are found as well.
+    """
+    smooth = cv2.GaussianBlur(grid, (0, 0), max(1.0, min(grid.shape) / 100))
+    middle = float(np.median(smooth))
+    spread = 1.4826 * float(np.median(np.abs(smooth - middle)))
+    found = (smooth > middle + max(5 * spread, 0.15)).astype(np.uint8)
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(found, connectivity=8)
+    keep = stats[:, cv2.CC_STAT_AREA] >= smallest * grid.size
+    keep[0] = False
+    rim = 2 * max(1, min(grid.shape) // 50) + 1
+    return np.asarray(cv2.dilate(keep[pieces].astype(np.uint8), np.ones((rim, rim), np.uint8)) > 0)
+
+
+def inpainted(grid: Grey, mask: Mask) -> Grey:
+    """The picture with the masked part filled in from its rim, grain and all, (H, W) in 0 to 1.
+
+    Telea's method (Journal of Graphics Tools 9, 2004) leaves the filling smooth; grain as strong as the picture's is
+    added to it, so that smoothness is no trace of what was removed.
+    """
+    eight = np.clip(np.round(grid * 255), 0, 255).astype(np.uint8)
+    filled = cv2.inpaint(eight, mask.astype(np.uint8), 3, cv2.INPAINT_TELEA).astype(np.float32) / 255
+    grain = grid - cv2.GaussianBlur(grid, (0, 0), 2)
+    if mask.all():
+        return np.asarray(filled, dtype=np.float32)
+    rolled = np.random.default_rng(int(mask.sum())).choice(grain[~mask], size=int(mask.sum()))
+    out = grid.astype(np.float32).copy()
+    out[mask] = np.clip(filled[mask] + rolled, 0, 1)
+    return out
+
+
+def _trimmed(stencil: Stencil) -> Stencil:
+    rows, columns = (np.flatnonzero(stencil.cover.any(axis=axis)) for axis in (1, 0))
+    window: tuple[slice, slice] = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    grey: npt.NDArray[np.float32] | None = None if stencil.grey is None else stencil.grey[window].copy()
+    return Stencil(stencil.cover[window].copy(), grey)

@@ -1,0 +1,133 @@
+"""Contract of every perturbation, and that a stain and its controls differ in nothing but what fills them."""
+
+import numpy as np
+import pytest
+
+from steel_core.data.strip_mill import StripMill
+from steel_core.errors import UsageError
+from steel_core.perturb import stencil
+from steel_core.perturb.base import PERTURBATIONS
+from steel_core.perturb.methods.white_stain import WhiteStain
+from steel_core.perturb.patch import Patch
+
+PATCHES = [name for name in PERTURBATIONS if issubclass(PERTURBATIONS[name], Patch)]
+GRID = StripMill(size=(96, 128), seed=3).render(0, "clear").pixels.astype(np.float32) / 255
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_contract(name):
+    change = PERTURBATIONS[name]()
+    kept = GRID.copy()
+    image, mask = change.perturb(GRID, change.info.usual, 5)
+    assert np.array_equal(GRID, kept)
+    assert (image.dtype, mask.dtype) == (np.float32, np.bool_)
+    assert image.shape == mask.shape == GRID.shape
+    assert image.min() >= 0
+    assert image.max() <= 1
+    assert np.array_equal(image[~mask], GRID[~mask])
+    assert not np.array_equal(image, GRID)
+    again = change.perturb(GRID, change.info.usual, 5)
+    assert np.array_equal(image, again.image)
+    assert np.array_equal(mask, again.mask)
+    nothing = change.perturb(GRID, 0, 5)
+    assert np.allclose(nothing.image, GRID, atol=1e-6)
+    assert not nothing.mask.any()
+    for wrong in (-0.01, change.info.largest * 1.01, float("nan")):
+        with pytest.raises(UsageError, match="severity"):
+            change.perturb(GRID, wrong, 5)
+    with pytest.raises(UsageError, match="shape"):
+        change.perturb(GRID, change.info.usual, 5, avoid=np.zeros((3, 3), bool))
+
+
+@pytest.mark.parametrize("shape", stencil.SHAPES)
+@pytest.mark.parametrize("number", [1, 3])
+def test_stain_and_controls_cover_the_same_pixels(shape, number):
+    avoid = np.zeros(GRID.shape, bool)
+    avoid[:, :40] = True
+    masks = [
+        PERTURBATIONS[name](shape=shape, number=number).perturb(GRID, 0.04, 9, avoid=avoid).mask for name in PATCHES
+    ]
+    assert all(np.array_equal(mask, masks[0]) for mask in masks)
+    assert not (masks[0] & avoid).any()
+
+
+@pytest.mark.parametrize("shape", stencil.SHAPES)
+@pytest.mark.parametrize("severity", [0.01, 0.05, 0.1])
+def test_severity_is_the_share_of_the_picture(shape, severity):
+    shares = [WhiteStain(shape=shape).perturb(GRID, severity, seed).mask.mean() for seed in range(12)]
+    assert np.allclose(shares, severity, rtol=0.6)
+    assert np.isclose(np.mean(shares), severity, rtol=0.3)
+
+
+def test_another_seed_is_another_place_and_a_centre_is_kept_to():
+    a, b = (WhiteStain().perturb(GRID, 0.05, seed).mask for seed in (1, 2))
+    assert not np.array_equal(a, b)
+    mask = WhiteStain(centre=(0.25, 0.75)).perturb(GRID, 0.02, 1).mask
+    rows, columns = np.nonzero(mask)
+    assert abs((rows.min() + rows.max() + 1) / 2 / 96 - 0.25) < 0.02
+    assert abs((columns.min() + columns.max() + 1) / 2 / 128 - 0.75) < 0.02
+
+
+def test_the_fillings_are_what_they_say():
+    made = {name: PERTURBATIONS[name]().perturb(GRID, 0.1, 4) for name in PATCHES}
+    mask = made["white-stain"].mask
+    core = WhiteStain().placed(GRID.shape, 0.1, 4).cover > 0.8
+    mean = {name: change.image[core].mean() for name, change in made.items()}
+    assert mean["white-stain"] > 0.8
+    assert mean["dark-stain"] < 0.25
+    assert abs(mean["mean-grey"] - GRID.mean()) < 0.1
+    assert (made["white-stain"].image >= GRID - 1e-6).all()
+
+    # A change of its own, no brighter than the sheet.
+    scrambled = made["scrambled-stain"].image
+    assert (scrambled - GRID)[mask].std() > 0.03
+    assert abs((scrambled - GRID)[mask].mean()) < 0.06
+    assert np.quantile(scrambled[mask], 0.9) < np.quantile(GRID, 0.995) + 0.1
+
+
+def test_clean_steel_comes_from_outside_the_patch_and_the_defect():
+    grid = np.full((80, 80), 0.5, np.float32)
+    grid[:, :40] = 0.9  # the defect
+    avoid = grid > 0.8
+    image = PERTURBATIONS["clean-steel"]().perturb(grid, 0.05, 0, avoid=avoid).image
+    assert np.array_equal(image, grid)  # steel of 0.5 on steel of 0.5
+    donor = np.random.default_rng(0).random((80, 80)).astype(np.float32) * 0.1
+    image, mask = PERTURBATIONS["clean-steel"]().perturb(GRID[:80, :80], 0.1, 0, donor=donor)
+    assert image[mask].std() > 0.3 * GRID.std()
+
+
+def test_a_cut_out_stain_is_pasted_as_it_was():
+    picture, mask = WhiteStain().perturb(GRID, 0.06, 2)
+    source = stencil.cut(picture, mask)
+    plain = np.full(GRID.shape, 0.3, np.float32)
+    pasted = WhiteStain(source=source).perturb(plain, float(mask.mean()), 8)
+    assert abs(pasted.mask.mean() - mask.mean()) < 0.01
+    assert pasted.image[pasted.mask].max() > 0.8
+    with pytest.raises(UsageError, match="not empty"):
+        stencil.cut(picture, np.zeros_like(mask))
+
+
+def test_stains_are_found_and_painted_over():
+    picture, mask = WhiteStain().perturb(GRID * 0.6, 0.04, 2)
+    found = stencil.bright_spots(picture)
+    assert (found & mask).sum() > 0.7 * mask.sum()
+    assert not stencil.bright_spots(GRID * 0.6).any()
+    cleaned = stencil.inpainted(picture, found)
+    assert np.array_equal(cleaned[~found], picture[~found])
+    assert abs(cleaned[found].mean() - (GRID * 0.6).mean()) < 0.1
+
+
+def test_border_and_band_replace_as_much_and_the_band_keeps_off_the_border_and_the_defect():
+    avoid = np.zeros(GRID.shape, bool)
+    avoid[20:30] = True
+    frame = PERTURBATIONS["border"]().perturb(GRID, 0.08, 0).mask
+    band = PERTURBATIONS["band"]().perturb(GRID, 0.08, 0, avoid=avoid).mask
+    assert abs(frame.mean() - band.mean()) < 0.01
+    assert not (band & avoid).any()
+    assert not band.all(axis=1)[[0, -1]].any()
+
+
+@pytest.mark.parametrize("wrong", [{"shape": "star"}, {"number": 0}, {"brightness": 2}, {"texture": "wool"}])
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(UsageError):
+        WhiteStain(**wrong)

@@ -1,0 +1,106 @@
+"""The audits as a recipe and as a gate: what is asked, of which images, and the exit status."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+from helpers.small import make_checkpoint
+
+from steel_core import audit_cli
+from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
+from steel_core.audit.white_stain import StainSettings
+from steel_core.data.index import open_dataset
+from steel_core.data.strip_mill import StripMill, make
+from steel_core.errors import DataError, UsageError
+from steel_core.inference import Predictor
+from steel_core.recipes.audit import AUDITS, audit, verdict_of
+
+ONE_DOSE = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("data") / "sheets"
+    make(StripMill(size=(64, 64), seed=4, clear_share=0.5, stained_clear=0.5), 60, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("models") / "audited")
+
+
+def arguments(checkpoint, data, *extra):
+    parser = argparse.ArgumentParser()
+    audit_cli.add_audit_arguments(parser)
+    args = parser.parse_args(extra)
+    args.checkpoint, args.data, args.device = checkpoint, data, "cpu"
+    return args
+
+
+def silent(*_):
+    return None
+
+
+def test_every_audit_answers_with_the_same_figures_on_top(folder, checkpoint, tmp_path):
+    args = arguments(checkpoint, folder, "all", "--limit", "24", "--out", str(tmp_path / "all.json"))
+    status, content, text = audit_cli.run_audit(args, open_dataset, silent)
+    assert status in (0, 3, 4)
+    assert set(content["audits"]) == set(AUDITS)
+    for report in content["audits"].values():
+        assert {"verdict", "flip_rate", "control_flip_rate", "excess", "interval", "n", "per_class"} <= set(report)
+        assert report["images"] == 24
+        assert report["model_hash"] == Predictor.load(checkpoint, "cpu").hash
+    assert json.loads((tmp_path / "all.json").read_text()) == json.loads(json.dumps(content, default=str))
+    assert "white stain" in text
+
+
+def test_the_exit_status_is_that_of_the_verdict(folder, checkpoint):
+    status, content, _ = audit_cli.run_audit(
+        arguments(checkpoint, folder, "edges", "--limit", "8"), open_dataset, silent
+    )
+    assert (status, content["verdict"]) == (4, TOO_FEW)
+    with pytest.raises(UsageError, match="max-excess-flip"):
+        audit_cli.run_audit(arguments(checkpoint, folder, "edges", "--max-excess-flip", "2"), open_dataset, silent)
+
+
+def test_images_are_drawn_evenly_and_what_was_trained_on_is_left_out(folder, tmp_path):
+    index = open_dataset(folder)
+    seen = [digest[:16] for digest in index.file_hashes()[:30]]
+    made = make_checkpoint(tmp_path / "trained", split={"files": {"train": seen}})
+    report = audit(Predictor.load(made, "cpu"), index, ("edges",), limit=100)[0]
+    assert report.images == 30
+    few = audit(Predictor.load(made, "cpu"), index, ("edges",), limit=10)[0]
+    assert {name: effect.n for name, effect in few.findings[0].per_class.items()}.keys() <= {"clear", "defect"}
+    assert few.images == 10
+
+
+def test_wrong_calls_are_refused(folder, checkpoint, tmp_path):
+    predictor, index = Predictor.load(checkpoint, "cpu"), open_dataset(folder)
+    for wrong in ({"kinds": ("stains",)}, {"part": "most"}, {"limit": 0}, {"tolerated": 1.0}):
+        with pytest.raises(UsageError):
+            audit(predictor, index, **wrong)
+    other = Predictor.load(make_checkpoint(tmp_path / "other", classes=("rust", "soot")), "cpu")
+    with pytest.raises(DataError, match="unknown"):
+        audit(other, index)
+
+
+def test_one_verdict_of_many():
+    class Said:
+        def __init__(self, verdict):
+            self.verdict = verdict
+
+    assert verdict_of([Said(AGAINST), Said(FOR), Said(TOO_FEW)]) == FOR
+    assert verdict_of([Said(AGAINST), Said(TOO_FEW)]) == TOO_FEW
+    assert verdict_of([Said(AGAINST), Said(AGAINST)]) == AGAINST
+
+
+@pytest.mark.real_data
+def test_boxes_keep_stains_off_and_a_model_without_clear_is_asked_of_every_class(real_data):
+    index = open_dataset(real_data / "neu-cls")
+    rows = np.random.default_rng(0).permutation(len(index))[:8]
+    predictor = Predictor.load("neu-six-class", "cpu")
+    report = audit(predictor, index.select(rows=rows), ("white-stain",), part="all", stain=ONE_DOSE)[0]
+    assert {f.name for f in report.findings} == {f"towards {name}" for name in predictor.classes}
+    assert report.verdict == TOO_FEW

@@ -1,0 +1,100 @@
+"""The cure: stains say nothing of the class any more, the ledger compares the same images, the card tells the story."""
+
+import numpy as np
+import pytest
+import torch
+from helpers.small import make_checkpoint
+
+from steel_core.audit.white_stain import StainSettings
+from steel_core.data.index import open_dataset
+from steel_core.data.strip_mill import StripMill, make
+from steel_core.errors import DataError, UsageError
+from steel_core.models.checkpoint import load_checkpoint
+from steel_core.perturb.stencil import bright_spots
+from steel_core.recipes.cure import CureConfig, _Artefacts, cure
+from steel_core.recipes.training import read_images
+
+DOSE = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=4)
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    out = tmp_path_factory.mktemp("data") / "sheets"
+    make(StripMill(size=(64, 64), seed=4, clear_share=0.5, stained_clear=0.9, stained_defect=0.05), 120, out)
+    return open_dataset(out)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.5])
+def test_the_ledger_and_the_card(index, tmp_path, penalty):
+    ill = make_checkpoint(tmp_path / "ill", notes=("Looks at stains.",))
+    ledger = cure(
+        ill,
+        index,
+        tmp_path / "cured",
+        CureConfig(epochs=1, penalty=penalty),
+        DOSE,
+        device="cpu",
+        scale_maps=False,
+        report=lambda _: None,
+    )
+    old, new = load_checkpoint(ill), load_checkpoint(tmp_path / "cured")
+    summary = new.card.training["cure"]
+    assert summary["of_hash"] == old.hash
+    assert summary["audit"]["before"]["verdict"] == ledger.audits[0].verdict
+    assert "Looks at stains." not in new.card.notes
+    assert "Cured" in new.card.notes[0]
+    for figures in (ledger.before, ledger.after):
+        assert {"excess", "accuracy", "escapes", "ece", "evidence_inside_stain"} <= set(figures)
+        assert set(figures["escapes"]) == {"defect"}
+    assert ledger.before["n"] == ledger.after["n"]
+    assert ledger.audits[0].data_hash == ledger.audits[1].data_hash
+    changed = [not torch.equal(a, b) for a, b in zip(old.model.parameters(), new.model.parameters(), strict=True)]
+    assert any(changed)
+    assert not list(tmp_path.glob(".cured*"))
+
+
+def test_stains_come_as_often_with_every_class_and_never_on_a_defect(index):
+    binary = index.binary()
+    table = read_images(binary, (64, 64), lambda *_: None)
+    config = CureConfig(pasted=0.5, painted=0.5)
+    train = torch.arange(len(table.labels))
+    artefacts = _Artefacts.collect(binary, table, train, binary.classes.index("clear"), config)
+    assert len(artefacts.cuts) > 20
+    natural = np.array([0.9, 0.05]) * 0.5
+    rates = 1 - (1 - natural) * (1 - artefacts.chance)
+    assert abs(rates[0] - rates[1]) < 0.15  # what is found on the sheets is not exactly what was drawn
+    rng = np.random.default_rng(0)
+    for i in range(1, 21):
+        defect = artefacts.defects[i]
+        if defect is None or defect.mean() > 0.2 or not defect.any():
+            continue
+        grid = table.grids[i, 0].float().numpy()
+        assert np.array_equal(artefacts.stain(grid, i, rng)[defect], grid[defect])
+    clear = [i for i in range(len(table.labels)) if bright_spots(table.grids[i, 0].float().numpy()).any()]
+    before = np.mean([bright_spots(table.grids[i, 0].float().numpy()).mean() for i in clear])
+    after = np.mean([bright_spots(artefacts.painted[i, 0].float().numpy()).mean() for i in clear])
+    assert after < 0.4 * before
+
+
+def test_validation_images_get_a_stained_copy_with_the_same_label(index):
+    binary = index.binary()
+    table = read_images(binary, (64, 64), lambda *_: None)
+    rows = torch.arange(100, 110)
+    artefacts = _Artefacts.collect(binary, table, torch.arange(100), 0, CureConfig())
+    both, where = artefacts.with_stained_copies(table, rows)
+    assert torch.equal(both.labels[where[:10]], both.labels[where[10:]])
+    assert torch.equal(both.grids[where[:10]], table.grids[rows])
+    assert all(not torch.equal(both.grids[a], both.grids[b]) for a, b in zip(where[:10], where[10:], strict=True))
+
+
+def test_what_cannot_be_cured_is_refused(index, tmp_path):
+    ill = make_checkpoint(tmp_path / "ill")
+    with pytest.raises(DataError, match="train"):
+        cure(ill, index.without_splits(), tmp_path / "out", settings=DOSE, device="cpu", report=lambda _: None)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("kept")
+    with pytest.raises(UsageError):
+        cure(ill, index, tmp_path / "full", settings=DOSE, device="cpu")
+    for wrong in ({"epochs": 0}, {"pasted": 0}, {"painted": 2}, {"penalty": -1}):
+        with pytest.raises(UsageError):
+            CureConfig(**wrong)
