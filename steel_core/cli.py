@@ -1,7 +1,8 @@
-"""The command line: predict, explain, train, cross-validate, evaluate, data, checkpoint.
+"""The command line: look, explain, measure, train, compare, audit; `--help` lists the commands.
 
 Standard output carries results only (with `--json` one JSON object); progress and warnings go to standard error. Exit
-status 0: all went well; 1: some inputs were bad, the others are answered; 2: the call was wrong.
+status 0: all went well; 1: some inputs were bad, the others are answered; 2: the call was wrong; 3: a check found
+something; 4: an audit had not enough data.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from steel_core.audit_cli import add_audit_arguments, add_cure_arguments
 from steel_core.errors import ImageError, SteelError, UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 # torch and the readers are imported inside the commands, so that --help and a mistyped call answer at once.
 
 DEFAULT_CHECKPOINT = "neu-six-class"
-OK, BAD_INPUT, WRONG_CALL = 0, 1, 2
+OK, BAD_INPUT, WRONG_CALL, FOUND = 0, 1, 2, 3
+ALL, CONTRAST = "all", "contrast"  # besides the names of classes, what `explain --target` takes
 
 Answer = tuple[int, dict[str, Any], str]
 """Exit status, the object for --json, the text for people."""
@@ -84,8 +87,10 @@ def _explain(args: argparse.Namespace) -> Answer:
     for method in methods:
         EXPLAINERS[method]  # a mistyped name is refused before the first image is read
     predictor = Predictor.load(args.checkpoint, args.device)
-    if args.target and args.target not in predictor.classes:
-        raise UsageError(f"--target: expected one of {', '.join(predictor.classes)}, got {args.target!r}")
+    if args.target not in (None, ALL, CONTRAST, *predictor.classes):
+        raise UsageError(
+            f"--target: expected one of {', '.join((ALL, CONTRAST, *predictor.classes))}, got {args.target!r}"
+        )
     args.out.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     taken: set[str] = set()
@@ -94,10 +99,59 @@ def _explain(args: argparse.Namespace) -> Answer:
             results.append({"file": name, "error": error})
             continue
         prediction = predictor.predict([image])[0]
-        maps = [predictor.explain(image, m, args.target or prediction.pred, seed=args.seed) for m in methods]
+        maps = [
+            predictor.explain(image, method, target, seed=args.seed, **against)
+            for method in methods
+            for target, against in _targets(args.target, prediction, predictor.classes)
+        ]
         stem = _unused(Path(name).stem, taken)
-        results.append(_write_maps(args.out, stem, predictor, image, prediction, maps) | {"file": name})
+        results.append(_write_maps(args.out, stem, predictor, image, prediction, maps, args.quality) | {"file": name})
     return _with_bad_inputs(results, predictor)
+
+
+def _targets(wanted: str | None, prediction: Prediction, classes: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """What to explain of one image: a class, and what it is contrasted with."""
+    if wanted == ALL:
+        return [(name, {}) for name in classes]
+    if wanted == CONTRAST:
+        first, second = sorted(classes, key=lambda name: -prediction.probs[name])[:2]
+        return [(first, {"against": second})]
+    return [(wanted or prediction.pred, {})]
+
+
+def _quality(args: argparse.Namespace) -> Answer:
+    from steel_core.inference import Predictor
+    from steel_core.recipes.quality import measure_quality, store, with_controls
+
+    named = [method.strip() for method in args.methods.split(",") if method.strip()]
+    methods = with_controls(named or None)  # a mistyped name is refused before anything is read
+    predictor = Predictor.load(args.checkpoint, args.device)
+    found = measure_quality(
+        predictor,
+        _open(args.data),
+        methods,
+        images=args.images,
+        seed=args.seed,
+        learnt=_open(args.learnt) if args.learnt else None,
+        include_learnt=args.include_learnt,
+        progress=_Bars(),
+        report=_say,
+    )
+    _say_some([f"left out: {sentence}" for sentence in found.left_out])
+    if args.rows:
+        from steel_core.files import write_bytes
+
+        write_bytes(args.rows, found.rows.to_csv(index=False).encode())
+    if args.store:
+        store(args.checkpoint, found)
+    content = found.to_json() | {
+        "checkpoint": predictor.card.name,
+        "checkpoint_hash": predictor.hash,
+        "regions": {method: rule.to_json() for method, rule in found.rules.items()},
+        "classes": found.summary(by_class=True).replace({float("nan"): None}).to_dict("records"),
+        "left_out": found.left_out,
+    }
+    return OK, content, found.table()
 
 
 def _train(args: argparse.Namespace) -> Answer:
@@ -137,17 +191,65 @@ def _cross_validate(args: argparse.Namespace) -> Answer:
 
 
 def _evaluate(args: argparse.Namespace) -> Answer:
+    from steel_core.files import write_bytes
     from steel_core.inference import Predictor
     from steel_core.recipes.evaluate import evaluate
 
     predictor = Predictor.load(args.checkpoint, args.device)
+    index = _open(args.data)
     bars = _Bars()
-    found = evaluate(predictor, _open(args.data), args.part, lambda done, of: bars("evaluating", done, of))
+    found = evaluate(predictor, index, args.part, lambda done, of: bars("evaluating", done, of))
     _say_some([f"left out: {sentence}" for sentence in found.left_out])
-    _say_some([f"{predictor.card.name}: {sentence}" for sentence in predictor.card.warnings])
+    _say_some([*found.remarks, *(f"{predictor.card.name}: {sentence}" for sentence in predictor.card.warnings)])
+    if args.csv:
+        write_bytes(args.csv, found.to_csv().encode())
+    if args.report:
+        from steel_core.evaluation_report import evaluation_html
+
+        page = evaluation_html(found, predictor, index, with_images=args.with_images or None)
+        write_bytes(args.report, page.encode())
     content = found.to_json()
-    status = BAD_INPUT if found.unreadable else OK
-    return status, content, _table({found.part: content})
+    if "accuracy" not in content:  # nothing could be counted; what the model said is told all the same
+        said = ", ".join(f"{outcome} {n}" for outcome, n in content["outcomes"].items())
+        return BAD_INPUT, content, f"{found.remarks[0]}\n{said}"
+    return BAD_INPUT if found.unreadable else OK, content, _table({found.part: content})
+
+
+def _compare(args: argparse.Namespace) -> Answer:
+    from steel_core.inference import Predictor
+    from steel_core.recipes.compare import compare_checkpoints
+
+    bars = _Bars()
+    pair = [Predictor.load(name, args.device) for name in (args.a, args.b)]
+    found = compare_checkpoints(*pair, _open(args.data), args.part, lambda done, of: bars("evaluating both", done, of))
+    _say_some([f"left out: {sentence}" for sentence in found.left_out])
+    lines = [f"{'':16}{found.a:>14}{found.b:>14}  difference"]
+    for row in found.figures.to_dict("records"):
+        shown = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+        lines.append(f"{row['figure'].replace('_', ' '):16}{row['a']:14.3f}{row['b']:14.3f}  {shown}")
+    test = found.mcnemar
+    lines.append(f"only {found.a} right: {test.only_a}, only {found.b} right: {test.only_b}; McNemar p = {test.p:.3g}, "
+                 f"by group {test.p_groups:.3g}")  # fmt: skip
+    return OK, found.to_json(), "\n".join([*lines, found.verdict])
+
+
+def _familiarity(args: argparse.Namespace) -> Answer:
+    from steel_core.models.checkpoint import list_checkpoints
+    from steel_core.recipes.familiarity import teach_familiarity
+
+    others = {}
+    for pair in args.other:
+        name, separator, path = pair.partition("=")
+        if not (name and separator and path):
+            raise UsageError(f"--other: expected NAME=DIR, got {pair!r}")
+        others[name] = _open(Path(path))
+    folder = list_checkpoints().get(args.checkpoint, Path(args.checkpoint))
+    bars = _Bars()
+    rates = teach_familiarity(folder, _open(args.data), others, args.who, device=args.device,
+                              progress=lambda done, of: bars("looking at familiar images", done, of))  # fmt: skip
+    lines = [f"{name}: {_figure(rate['unfamiliar'], rate['interval'])} unfamiliar, n = {rate['n']}"
+             for name, rate in rates.items()]  # fmt: skip
+    return OK, {"checkpoint": folder.name, "rates": rates}, "\n".join(lines)
 
 
 def _describe(args: argparse.Namespace) -> Answer:
@@ -190,6 +292,69 @@ def _export(args: argparse.Namespace) -> Answer:
     index = _open(args.dir)
     write_manifest(index, args.manifest)
     return OK, {"n": len(index), "manifest": str(args.manifest)}, f"{len(index)} rows in {args.manifest}"
+
+
+def _check(args: argparse.Namespace) -> Answer:
+    from steel_core.data.findings import KINDS, cleaned, findings_csv
+    from steel_core.data.manifest import write_manifest
+    from steel_core.files import write_bytes
+    from steel_core.inference import Predictor
+    from steel_core.recipes.check import check
+
+    for path in filter(None, (args.export, args.cleaned)):
+        if path.exists():
+            raise UsageError(f"{path.name} is there already; name a new file")
+    index = _open(args.dir)
+    predictor = Predictor.load(args.checkpoint) if args.checkpoint else None
+    found = check(index, predictor, progress=_Bars())
+    if args.export:
+        write_bytes(args.export, findings_csv(found))
+    if args.cleaned:
+        write_manifest(cleaned(index, found), args.cleaned)
+    content = {
+        "n": len(index),
+        "findings": [finding.to_json() for finding in found],
+        "kinds": KINDS,
+        "problems": list(index.problems),
+    }
+    lines = []
+    for finding in found:
+        more = ", ..." if len(finding.files) > 5 else ""
+        lines.append(f"{finding.kind}: {finding.sentence} ({', '.join(finding.files[:5])}{more})")
+    return FOUND if found else OK, content, "\n".join(lines) or "nothing found"
+
+
+def _index(args: argparse.Namespace) -> Answer:
+    from steel_core.data.large import index_folder
+
+    bars = _Bars()
+    index = index_folder(args.dir, args.out, lambda done, of: bars("listing", done, of))
+    return OK, {"n": len(index), "manifest": str(args.out)}, f"{len(index)} rows in {args.out}"
+
+
+def _audit(args: argparse.Namespace) -> Answer:
+    from steel_core.audit_cli import run_audit
+
+    return run_audit(args, _open, _Bars())
+
+
+def _cure(args: argparse.Namespace) -> Answer:
+    from steel_core.audit_cli import run_cure
+
+    return run_cure(args, _open, _Bars(), _say)
+
+
+def _scales(args: argparse.Namespace) -> Answer:
+    from dataclasses import replace
+
+    from steel_core.inference import Predictor
+    from steel_core.models.checkpoint import update_card
+    from steel_core.recipes.scales import map_scales, validation_images
+
+    predictor = Predictor.load(args.checkpoint, args.device)
+    scales = map_scales(predictor, validation_images(predictor, _open(args.data)), _Bars())
+    update_card(args.checkpoint, lambda card: replace(card, map_scale=scales))
+    return OK, {"map_scale": scales}, "\n".join(f"{method:24}{scale:.3g}" for method, scale in scales.items())
 
 
 def _import(args: argparse.Namespace) -> Answer:
@@ -251,22 +416,27 @@ def _write_maps(
     image: SteelImage,
     prediction: Prediction,
     maps: Sequence[Attribution],
+    with_trust: bool = False,
 ) -> dict[str, Any]:
-    """A picture and an array of raw values for each method, a page with all of them, and a file that describes them."""
+    """A picture and an array of raw values for each map, a page with all of them, and a file that describes them."""
     import numpy as np
 
     from steel_core import report
     from steel_core.data.pixels import encode_png
     from steel_core.files import write_bytes
+    from steel_core.recipes.quality import trust
 
     result = report.result_json(predictor, prediction, maps)
-    for found in maps:
-        names = {"png": f"{stem}-{found.method}.png", "npy": f"{stem}-{found.method}.npy"}
+    for key, found in zip(report.map_keys(maps), maps, strict=True):
+        ending = key.replace(" ", "-")
+        names = {"png": f"{stem}-{ending}.png", "npy": f"{stem}-{ending}.npy"}
         write_bytes(out / names["png"], encode_png(report.panel(predictor, image, found).picture))
         buffer = io.BytesIO()
         np.save(buffer, found.values, allow_pickle=False)
         write_bytes(out / names["npy"], buffer.getvalue())
-        result["maps"][found.method] |= names
+        result["maps"][key] |= names
+        if with_trust:
+            result["maps"][key]["quality"] = trust(predictor, image, found).to_json()
     result["report"] = f"{stem}-report.png"
     write_bytes(out / result["report"], report.report_png(predictor, image, prediction, maps))
     write_bytes(out / f"{stem}.json", json.dumps(result, ensure_ascii=False, indent=1).encode())
@@ -425,8 +595,28 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a plain list of arg
     made = with_model(command("explain", _explain, "verdict and maps of the evidence for images"))
     made.add_argument("images", type=Path, nargs="+", metavar="IMAGES", help="image files, or folders of them")
     made.add_argument("--methods", default="grad-cam,guided-grad-cam,shap", help="names, separated by commas")
-    made.add_argument("--target", help="class to explain; the predicted one unless given")
+    made.add_argument(
+        "--target",
+        help=f"class to explain; {ALL!r} for a map of each, {CONTRAST!r} for the likeliest against the second; "
+        "the predicted one unless given",
+    )
+    made.add_argument("--quality", action="store_true", help="how far each map can be trusted, in the JSON")
     made.add_argument("--out", type=Path, required=True, help="folder for the maps")
+    made.add_argument("--seed", type=int, default=0)
+
+    made = with_model(command("quality", _quality, "how good the explanations of a checkpoint are, with intervals"))
+    made.add_argument("--data", type=Path, required=True, help="folder or manifest, best with masks or boxes")
+    made.add_argument("--methods", default="", help="names, separated by commas; all unless given, and the controls")
+    made.add_argument("--images", type=int, default=100, help="how many count (default: %(default)s)")
+    made.add_argument(
+        "--learnt",
+        type=Path,
+        metavar="DATA",
+        help="data set that the checkpoint was trained on: near-duplicates of its training images are left out",
+    )
+    made.add_argument("--include-learnt", action="store_true", help="count images that served to train, too")
+    made.add_argument("--rows", type=Path, metavar="CSV", help="file for the value of each image")
+    made.add_argument("--store", action="store_true", help="write the result into the checkpoint's card")
     made.add_argument("--seed", type=int, default=0)
 
     made = with_training(command("train", _train, "train a checkpoint; an interrupted run goes on when called again"))
@@ -453,6 +643,23 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a plain list of arg
         default="held-out",
         help="held-out (all images the checkpoint has not learnt from), train, val, test or all (default: %(default)s)",
     )
+    made.add_argument("--report", type=Path, help="HTML file for figures, plots and the worst images")
+    made.add_argument("--with-images", action="store_true", help="images in the report even where the licence forbids "
+                      "to pass them on: for your own eyes")  # fmt: skip
+    made.add_argument("--csv", type=Path, help="file for the predictions, one row an image")
+
+    made = with_device(command("compare", _compare, "two checkpoints on the same images: differences with intervals"))
+    made.add_argument("a", metavar="A", help="name or folder of a checkpoint")
+    made.add_argument("b", metavar="B", help="name or folder of another")
+    made.add_argument("--data", type=Path, required=True, help="folder or manifest with labelled images")
+    made.add_argument("--part", default="held-out", help="as for evaluate (default: %(default)s)")
+
+    made = with_model(command("audit", _audit, "is the model looking at the steel? exit status 3: no, 4: unknown"))
+    made.add_argument("--data", type=Path, required=True, help="folder or manifest with labelled images")
+    add_audit_arguments(made)
+    made = with_model(command("cure", _cure, "fine-tune a shortcut away, and test again"))
+    made.add_argument("--data", type=Path, required=True, help="folder or manifest with labelled images")
+    add_cure_arguments(made)
 
     data = commands.add_parser("data", help="describe, make or export a data set").add_subparsers(
         required=True, metavar="ACTION"
@@ -468,6 +675,14 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a plain list of arg
     made.add_argument("--clear-share", type=float, default=1 / 7, help="share of clear sheets")
     made.add_argument("--stained-clear", type=float, default=0.0, help="share of clear sheets with a white stain")
     made.add_argument("--stained-defect", type=float, default=0.0, help="share of defective sheets with a white stain")
+    made = command("check", _check, "near-duplicates, leaks, odd labels and pictures; exit status 3 if any", data)
+    made.add_argument("dir", type=Path, metavar="DIR")
+    made.add_argument("--checkpoint", help="measures what a leak does to the accuracy on the test split")
+    made.add_argument("--export", type=Path, metavar="CSV", help="file for the findings")
+    made.add_argument("--cleaned", type=Path, metavar="MANIFEST", help="the data set without them; the source stays")
+    made = command("index", _index, "list a very large folder once, into a Parquet manifest that opens at once", data)
+    made.add_argument("dir", type=Path, metavar="DIR")
+    made.add_argument("out", type=Path, metavar="OUT.parquet")
     made = command("export", _export, "write a manifest (CSV or Parquet) of a data set", data)
     made.add_argument("dir", type=Path, metavar="DIR")
     made.add_argument("manifest", type=Path, metavar="MANIFEST")
@@ -475,6 +690,12 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a plain list of arg
     checkpoint = commands.add_parser("checkpoint", help="import weights").add_subparsers(
         required=True, metavar="ACTION"
     )
+    made = with_model(command("familiarity", _familiarity, "teach it which images are unfamiliar", checkpoint))
+    made.add_argument("--data", type=Path, required=True, help="the data set that it was trained on")
+    made.add_argument("--other", action="append", default=[], metavar="NAME=DIR", help="measure on these as well")
+    made.add_argument("--who", required=True, help="the person who answers for it; goes into the card")
+    made = with_model(command("scales", _scales, "measure anew which evidence gets the full colour", checkpoint))
+    made.add_argument("--data", type=Path, required=True, help="the data set that it was trained on")
     made = command("import", _import, "make a checkpoint of a bare PyTorch state dictionary", checkpoint)
     made.add_argument(
         "weights", type=Path, metavar="WEIGHTS", help=".pt, .pth (read without running code) or .safetensors"

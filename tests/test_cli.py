@@ -249,3 +249,48 @@ def test_interrupted_is_not_a_trace(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(cli, "_describe", stop)
     status, _, err = run(capsys, "data", "describe", tmp_path)
     assert (status, "Traceback" in err) == (130, False)
+
+
+def test_explain_all_classes_and_the_contrast(capsys, checkpoint_folder, images, tmp_path):
+    call = ["explain", images / "one.png", "--checkpoint", checkpoint_folder, "--methods", "grad-cam", "--json"]
+    status, out, _ = run(capsys, *call, "--out", tmp_path / "all", "--target", "all")
+    assert status == 0
+    maps = one_json(out)["results"][0]["maps"]
+    assert sorted(made["target"] for made in maps.values()) == ["clear", "defect"]
+    raw = [np.load(tmp_path / "all" / made["npy"], allow_pickle=False) for made in maps.values()]
+    assert not np.array_equal(*raw)
+    status, out, _ = run(capsys, *call, "--out", tmp_path / "contrast", "--target", "contrast", "--quality")
+    assert status == 0
+    result = one_json(out)["results"][0]
+    [made] = result["maps"].values()
+    assert made["target"] == result["pred"]
+    assert {made["target"], made["against"]} == {"clear", "defect"}
+    assert -1 <= made["quality"]["faithfulness"] <= 1
+    status, _, err = run(capsys, *call, "--out", tmp_path / "none", "--target", "rust")
+    assert status == 2
+    assert "contrast" in err
+
+
+def test_quality_prints_a_table_and_stores_it(capsys, checkpoint_folder, tmp_path):
+    mine = shutil.copytree(checkpoint_folder, tmp_path / "mine")
+    run(capsys, "data", "make", "strip-mill", tmp_path / "mill", "--n", 12, "--size", "64x64", "--clear-share", 0.25)
+    call = ["quality", "--checkpoint", mine, "--data", tmp_path / "mill", "--methods", "grad-cam", "--images", 4]
+    status, out, _ = run(capsys, *call, "--json", "--store", "--rows", tmp_path / "rows.csv")
+    assert status == 0
+    content = one_json(out)
+    assert set(content["methods"]) == {"grad-cam", "random", "sobel"}
+    assert set(content["methods"]["sobel"]["dice"]) == {"value", "low", "high", "lift", "n"}
+    header, *rows = (tmp_path / "rows.csv").read_text().splitlines()
+    assert header == "file,row,class,group,method,metric,value,chance"
+    assert rows
+    card = json.loads((mine / "card.json").read_text())
+    assert set(card["regions"]) == {"grad-cam", "random", "sobel"}
+    status, out, _ = run(capsys, *call)
+    assert status == 0
+    assert "Dice (localisation; more is better)" in out
+
+
+def test_quality_refuses_a_mistyped_method_at_once(capsys, tmp_path):
+    status, _, err = run(capsys, "quality", "--data", tmp_path, "--methods", "magic")
+    assert status == 2
+    assert "unknown explainer" in err

@@ -1,6 +1,7 @@
 """The Predictor: any size, any batch, refer below the threshold, provenance."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from scipy.special import softmax
 
 from steel_core.data.transforms import Preprocessing
 from steel_core.errors import UsageError
-from steel_core.inference import Predictor
+from steel_core.inference import Predictor, drawn_background
 from steel_core.models.checkpoint import load_checkpoint
-from steel_core.types import SteelImage
+from steel_core.types import Patch, SteelImage
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +103,9 @@ def test_explanation_carries_its_provenance(predictor):
     found = predictor.explain(image, "shap", "clear", seed=3, samples=10)
     assert found.values.shape == (100, 64)
     assert found.provenance() | {"seconds": 0} == {
-        "method": "shap", "target": "clear", "layer": "", "baseline": "random grey", "parameters": {"samples": 10},
-        "seed": 3, "image_sha256": image.sha256, "checkpoint": predictor.hash, "seconds": 0, "shape": [100, 64],
+        "method": "shap", "target": "clear", "against": "", "noise": found.noise and round(found.noise, 4), "layer": "",
+        "baseline": "random grey", "parameters": {"samples": 10}, "seed": found.seed, "image_sha256": image.sha256,
+        "checkpoint": predictor.hash, "seconds": 0, "shape": [100, 64],
     }  # fmt: skip
     assert predictor.explain(image, "grad-cam").layer == "features"
 
@@ -119,6 +121,9 @@ def test_the_default_target_is_the_prediction(predictor):
         ({"method": "magic"}, "unknown explainer"),
         ({"method": "grad-cam", "target": "rust"}, "unknown class"),
         ({"method": "shap", "speed": 3}, "expected parameters"),
+        ({"method": "shap", "background": "sky"}, "unknown background"),
+        ({"method": "grad-cam", "target": "clear", "against": "clear"}, "two classes"),
+        ({"method": "grad-cam", "layer": "roof"}, "layer 'roof'"),
     ],
 )
 def test_a_wrong_call_is_a_sentence(predictor, arguments, message):
@@ -173,3 +178,107 @@ def test_cuda_agrees_with_the_cpu(checkpoint_folder, predictor):
     for method in ("grad-cam", "guided-grad-cam"):
         one, other = (p.explain(image, method, "clear").values for p in (on_gpu, predictor))
         assert np.linalg.norm(one - other) <= 0.02 * np.linalg.norm(other)
+
+
+def test_one_pass_gives_what_single_calls_give(predictor):
+    images = [steel_image(h, w, seed=i) for i, (h, w) in enumerate([(64, 64), (100, 64), (64, 64)])]
+    seen = []
+    found = predictor.predict_and_explain(images, lambda done, of: seen.append((done, of)))
+    assert seen[-1] == (3, 3)
+    for image, (prediction, maps) in zip(images, found, strict=True):
+        alone = predictor.predict([image])[0]
+        assert (prediction.name, prediction.pred, prediction.outcome) == (alone.name, alone.pred, alone.outcome)
+        np.testing.assert_allclose(prediction.logits, alone.logits, rtol=1e-4, atol=1e-5)
+        assert set(maps) == {"grad-cam", "guided-grad-cam"}
+        for method, got in maps.items():
+            expected = predictor.explain(image, method)
+            assert got.provenance() | {"seconds": 0} == expected.provenance() | {"seconds": 0}
+            assert np.linalg.norm(got.values - expected.values) <= 1e-3 * np.linalg.norm(expected.values)
+    assert predictor.predict_and_explain([]) == []
+
+
+def test_variants_are_predicted_like_pictures(predictor):
+    grid = steel_image(80, 64).grey()
+    soft = np.outer(np.hanning(20), np.hanning(30)).astype(np.float32)
+    white = np.ones_like(soft)
+    variants = [[], [Patch(5, 7, white, soft)], [Patch(-10, 50, white, soft), Patch(70, -20, 1 - white, soft)]] * 5
+    got = predictor.predict_variants(grid, iter(variants))
+    for row, patches in enumerate(variants):
+        by_hand = np.pad(grid, 40)  # a margin, so that nothing has to be cut
+        for patch in patches:
+            for i in range(20):
+                for j in range(30):
+                    y, x = patch.top + i + 40, patch.left + j + 40
+                    by_hand[y, x] += soft[i, j] * (patch.grey[i, j] - by_hand[y, x])
+        logits = predictor.logits([by_hand[40:-40, 40:-40]])[0]
+        np.testing.assert_allclose(got[row], softmax(logits.astype(float)), rtol=1e-4)
+    assert not np.allclose(got[0], got[1])
+    assert predictor.predict_variants(grid, []).shape == (0, 2)
+
+
+def test_a_patch_outside_the_picture_changes_nothing():
+    for top, left in [(-20, 0), (0, -30), (99, 5), (5, 99)]:
+        picture = np.zeros((10, 12), np.float32)
+        Patch(top, left, np.ones((20, 30), np.float32), np.ones((20, 30), np.float32)).paste_on(picture)
+        assert not picture.any()
+
+
+def test_a_contrast_asks_why_one_class_and_not_the_other(predictor):
+    image = steel_image()
+    one, other = (predictor.explain(image, "grad-cam", name).values for name in ("clear", "defect"))
+    found = predictor.explain(image, "grad-cam", "clear", against="defect")
+    assert (found.target, found.against) == ("clear", "defect")
+    np.testing.assert_allclose(found.values, one - other, rtol=1e-3, atol=1e-6)
+
+
+def test_a_doubtful_prediction_asks_for_a_contrast(tmp_path, predictor):
+    strict = Predictor.load(make_checkpoint(tmp_path / "strict", thresholds={"clear": 0.9999, "defect": 0.9999}), "cpu")
+    referred = strict.predict([steel_image()])[0]
+    other = next(name for name in strict.classes if name != referred.pred)
+    assert strict.default_target(referred) == (referred.pred, other)
+    sure = replace(referred, outcome=referred.pred, probs={referred.pred: 0.95, other: 0.05})
+    assert strict.default_target(sure) == (referred.pred, None)
+    close = replace(sure, probs={referred.pred: 0.55, other: 0.45})
+    assert strict.default_target(close) == (referred.pred, other)
+
+
+def test_backgrounds_by_name(predictor):
+    image = steel_image(100, 64)
+    assert list(predictor.backgrounds) == ["stored", "drawn", "grey"]
+    maps = {
+        name: predictor.explain(image, "shap", "clear", background=name, samples=8) for name in predictor.backgrounds
+    }
+    assert {name: found.baseline for name, found in maps.items()} == predictor.backgrounds
+    assert np.array_equal(maps["stored"].values, predictor.explain(image, "shap", "clear", samples=8).values)
+    assert not np.allclose(maps["grey"].values, maps["drawn"].values)
+
+
+def test_drawn_sheets_are_as_bright_and_contrasty_as_training():
+    drawn = drawn_background(Preprocessing((64, 80), 0.4, 0.1)) / 255
+    assert drawn.shape[1:] == (64, 80)
+    assert drawn.mean() == pytest.approx(0.4, abs=0.01)
+    assert drawn.std() == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_checkpoint_without_background_is_compared_with_drawn_sheets(checkpoint):
+    bare = Predictor(replace(checkpoint, background=None), "cpu")
+    assert list(bare.backgrounds) == ["drawn", "grey"]
+    assert bare.explain(steel_image(), "shap", "clear", samples=4).baseline == bare.backgrounds["drawn"]
+
+
+def test_the_last_step_of_refine_is_what_explain_returns(predictor):
+    image = steel_image()
+    *_, last = predictor.refine(image, "shap", "clear", samples=30)
+    found = predictor.explain(image, "shap", "clear", samples=30)
+    assert np.array_equal(last.values, found.values)
+    assert last.provenance() | {"seconds": 0} == found.provenance() | {"seconds": 0}
+
+
+def test_another_layer_is_said_and_scaled_by_itself(predictor):
+    image = steel_image()
+    usual, earlier = predictor.explain(image, "grad-cam"), predictor.explain(image, "grad-cam", layer="features.3")
+    assert (usual.layer, earlier.layer) == ("features", "features.3")
+    assert predictor.map_scale(usual)[1]
+    assert not predictor.map_scale(earlier)[1]
+    assert predictor.layers()["features.3"] > predictor.layers()["features"]
+    assert predictor.layers((128, 64))["features"] != predictor.layers()["features"]

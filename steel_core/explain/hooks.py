@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -46,3 +46,24 @@ def isolated(model: M) -> Iterator[M]:
                 module._backward_hooks,
             ):
                 hooks.clear()
+
+
+def grids(model: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int]]:
+    """Rows and columns of what each module gives, for those that give maps (N, F, h, w), in the order of their calls.
+
+    Args:
+        model: any module; it may be in use by other threads.
+        inputs: what it takes.
+    """
+    found: dict[str, tuple[int, int]] = {}
+
+    def note(name: str, output: object) -> None:
+        if name and isinstance(output, Tensor) and output.ndim == 4:
+            found[name] = (output.shape[2], output.shape[3])
+
+    with isolated(model) as private:
+        for name, module in private.named_modules():
+            module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
+        with torch.no_grad():
+            private(inputs)
+    return found

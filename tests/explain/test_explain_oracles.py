@@ -49,8 +49,8 @@ def bilinear_by_loops(grid, rows, columns):
 def cam_by_hand(net, image, target):
     """Grad-CAM grid of a `TinyNet`: the head's weights are the gradients."""
     weights = {name: value.detach().numpy() for name, value in net.named_parameters()}
-    hidden = conv_by_loops(image, weights["body.0.weight"], weights["body.0.bias"], pad=1).clip(0)
-    features = conv_by_loops(hidden, weights["body.2.weight"], weights["body.2.bias"], stride=2).clip(0)
+    hidden = conv_by_loops(image, weights["features.0.weight"], weights["features.0.bias"], pad=1).clip(0)
+    features = conv_by_loops(hidden, weights["features.2.weight"], weights["features.2.bias"], stride=2).clip(0)
     gradient = weights["head.weight"][target].reshape(features.shape)
     return sum(gradient[k].mean() * features[k] for k in range(len(features)))
 
@@ -151,19 +151,6 @@ def expected_gradients_by_loops(net, image, target, background, *, samples, seed
         (gradient,) = torch.autograd.grad(net(point[None])[0, target], point)
         products.append((gradient * (image - reference)).detach().double().numpy())
     return np.stack(products)
-
-
-def test_shap_equals_expected_gradients_one_sample_at_a_time():
-    net, images, background = tiny(), noise(2, 3, 7, 9), noise(5, 3, 7, 9, seed=2)
-    got = EXPLAINERS["shap"](samples=30).attribute(net, images, torch.tensor([1, 2]), background=background, seed=7)
-    for row, target in enumerate([1, 2]):
-        expected = (
-            expected_gradients_by_loops(net, images[row], target, background, samples=30, seed=7)
-            .mean(axis=0)
-            .sum(axis=0)
-        )
-        assert np.abs(expected).max() > 1e-3
-        np.testing.assert_allclose(got[row, 0].numpy(), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("target", [0, 1, 2])

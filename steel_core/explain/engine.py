@@ -1,0 +1,292 @@
+"""Explanations without hooks, from any thread, on a model that others use.
+
+A hook on a module is seen by every thread that uses it. Here nothing is set on the model: the gradient comes from
+autograd, guided backpropagation from a stand-in for ReLU that is in force for the calling thread only, and Grad-CAM
+from calling `features` and `classify` one after the other. One forward and one backward pass give the prediction,
+Grad-CAM of every class, guided backpropagation and, as their product, Guided Grad-CAM.
+
+Legend of shapes: N images, C channels, H rows, W columns, K classes, F channels and h x w places of a layer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.overrides import TorchFunctionMode
+
+from steel_core.device import batch_size
+from steel_core.errors import UsageError
+from steel_core.explain.base import target_weights
+from steel_core.explain.hooks import grids, isolated
+from steel_core.models.base import Classifier
+
+
+class Explained(NamedTuple):
+    """What one pass tells about a batch.
+
+    Attributes:
+        logits: (N, K).
+        averaged: (N, F) mean of each feature channel over the last grid.
+        cam: (N, 1, h, w) signed Grad-CAM of the targets on the layer's own grid; `enlarge` brings it to the image's.
+        guided: (N, C, H, W) guided gradient of the targets' logits, or None where it was not asked for.
+        cams: (N, K, h, w) signed Grad-CAM of every class, or None where it was not asked for.
+    """
+
+    logits: Tensor
+    averaged: Tensor
+    cam: Tensor
+    guided: Tensor | None = None
+    cams: Tensor | None = None
+
+
+def gradients(model: Classifier, inputs: Tensor, targets: Tensor, *, guided: bool = False) -> tuple[Tensor, Tensor]:
+    """Logits, and the gradient of the targets' logits, of any classifier.
+
+    Args:
+        model: as `Explainer.attribute` takes it.
+        inputs: normalised images (N, C, H, W), any number.
+        targets: as `Explainer.attribute` takes them: indices of classes (N,), or weights of the logits (N, K).
+        guided: stop what argues against the target at every ReLU (Springenberg et al., arXiv:1412.6806).
+
+    Returns:
+        Logits (N, K) and gradients (N, C, H, W), both detached.
+
+    Raises:
+        UsageError: a target does not exist.
+    """
+    logits, slopes = [], []
+    with evaluating(model) as net:
+        for images, rows in zip(_chunks(inputs), _rows(targets, inputs), strict=True):
+            with _Relus(net, guided) as relus:
+                out = net(relus.keep(images).requires_grad_())
+            wanted = target_weights(rows, out.shape[1]).to(out)
+            logits.append(out.detach())
+            slopes.append(torch.autograd.grad(out, images, wanted)[0])
+    return torch.cat(logits), torch.cat(slopes)
+
+
+def predict(model: Classifier, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) of normalised images (N, C, H, W), and the mean of each feature channel over the last grid (N, F).
+
+    The model acts in the mode that it is in.
+    """
+    logits, averaged = [], []
+    with torch.inference_mode(), _Relus(model) as relus:
+        for images in _chunks(inputs):
+            features = relus.keep(model.features(relus.keep(images)))
+            logits.append(model.classify(features))
+            averaged.append(features.mean(dim=(2, 3)))
+    return torch.cat(logits), torch.cat(averaged)
+
+
+def explain(
+    model: Classifier,
+    inputs: Tensor,
+    targets: Tensor | None = None,
+    *,
+    layer: str = "",
+    guided: bool = True,
+    every_class: bool = False,
+) -> Explained:
+    """Prediction, Grad-CAM and guided backpropagation of a model that `supports` the layer, in one pass.
+
+    Args:
+        model: as `Explainer.attribute` takes it.
+        inputs: normalised images (N, C, H, W), any number.
+        targets: as `Explainer.attribute` takes them; None for the class with the largest logit of each image.
+        layer: a name that `layers` lists, or "" for the last convolutional stage.
+        guided: whether the guided gradient is wanted; without it the pass goes forward only.
+        every_class: whether Grad-CAM of every class is wanted: free for the last stage before a linear head, K passes
+            backward through what comes after the layer otherwise.
+
+    Raises:
+        UsageError: a target does not exist.
+    """
+    stage = _stage(model, layer)
+    assert stage is not None, "the caller asks `supports`"
+    parts = []
+    with evaluating(model) as net:
+        stages = list(net.features)
+        for images, rows in zip(_chunks(inputs), _rows(targets, inputs), strict=True):
+            with _Relus(net, guided) as relus, torch.set_grad_enabled(guided):
+                activation = relus.keep(_through(stages[:stage], relus.keep(images).requires_grad_(guided)))
+                features = relus.keep(_through(stages[stage:], activation))
+                out = net.classify(features)
+            logits, activation = out.detach(), activation.detach()
+            wanted = target_weights(logits.argmax(dim=1) if targets is None else rows, logits.shape[1]).to(logits)
+            mixes = (
+                torch.eye(logits.shape[1]).to(logits).expand(len(logits), -1, -1) if every_class else wanted[:, None]
+            )
+            cams = _grad_cams(net, stages[stage:], activation, mixes)
+            parts.append(
+                Explained(
+                    logits,
+                    features.detach().mean(dim=(2, 3)),
+                    torch.einsum("nk,nkhw->nhw", wanted, cams)[:, None] if every_class else cams,
+                    torch.autograd.grad(out, images, wanted)[0] if guided else None,
+                    cams if every_class else None,
+                )
+            )
+    return Explained._make(None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True))
+
+
+def enlarge(cam: Tensor, size: Sequence[int]) -> Tensor:
+    """A map (N, M, h, w) on the grid of an image (N, M, H, W), bilinearly."""
+    return F.interpolate(cam, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def guided_grad_cam(guided: Tensor, cam: Tensor) -> Tensor:
+    """(N, 1, H, W): a guided gradient (N, C, H, W) inside the regions that argue for the target (N, 1, h, w)."""
+    return guided.sum(dim=1, keepdim=True) * enlarge(cam.clamp(min=0), guided.shape[2:])
+
+
+def supports(model: Classifier, layer: str = "") -> bool:
+    """Whether `explain` serves this model at this layer; captum serves wherever it does not.
+
+    Raises:
+        UsageError: the model has no such layer.
+    """
+    return _stage(model, layer) is not None
+
+
+def layers(model: Classifier, size: tuple[int, int]) -> dict[str, tuple[int, int]]:
+    """The layers that Grad-CAM can read, in the order in which the data pass, with their rows and columns.
+
+    Args:
+        model: any classifier.
+        size: rows and columns of the image.
+    """
+    found = grids(model, next(model.parameters()).new_zeros(1, 3, *size))
+    if not model.config.hook_free:
+        return found
+    last = f"features.{len(model.features) - 1}"  # the same as all of `features`
+    return {
+        name: grid for name, grid in found.items() if name == "features" or _STAGE.fullmatch(name.replace(last, ""))
+    }
+
+
+@contextmanager
+def evaluating(model: Classifier) -> Iterator[Classifier]:
+    """The model as it acts in evaluation mode, with gradients on whatever the caller's mode is.
+
+    A model that is being trained keeps its mode: a private copy of its structure acts for it.
+    """
+    if any(module.training for module in model.modules()):
+        with isolated(model) as private:
+            yield private
+    else:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield model
+
+
+class _Relus(TorchFunctionMode):
+    """How the calling thread's ReLUs act while this is entered: in place, and backward as guided backpropagation asks.
+
+    In place they save a tenth of the time. Only for `hook_free` models, where nothing else reads what a ReLU is given;
+    what must outlive the pass is named by `keep`.
+    """
+
+    _RELUS = (F.relu, torch.relu, torch.Tensor.relu)
+
+    def __init__(self, net: Classifier, guided: bool = False) -> None:
+        super().__init__()
+        self._guided = guided
+        self._in_place = net.config.hook_free
+        self._kept: set[int] = set()
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        """The tensor, whose memory no ReLU will change from now on."""
+        self._kept.add(tensor.data_ptr())
+        return tensor
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func in self._RELUS:
+            in_place = self._in_place and args[0].data_ptr() not in self._kept
+            if self._guided:
+                return _GuidedRelu.apply(args[0], in_place)
+            if in_place:
+                return torch.relu_(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+class _GuidedRelu(torch.autograd.Function):
+    """ReLU that lets a gradient pass only where its input and the gradient itself are positive."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, in_place: bool) -> Tensor:
+        outputs = inputs.clamp_(min=0) if in_place else inputs.clamp(min=0)
+        if in_place:
+            ctx.mark_dirty(inputs)
+        ctx.save_for_backward(outputs)  # also what the next convolution keeps: no memory of its own
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (outputs,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward(gradient, outputs, 0).clamp_(min=0), None
+
+
+def _grad_cams(net: Classifier, after: Sequence[nn.Module], activation: Tensor, mixes: Tensor) -> Tensor:
+    """Signed Grad-CAM (N, M, h, w) of M weighted sums of logits (N, M, K), of a layer's output (N, F, h, w)."""
+    if net.config.linear_head and not after:
+        # The pooled gradient is the same everywhere and for every image: read it off an image of one place.
+        place = activation.new_zeros(mixes.shape[2], activation.shape[1], 1, 1).requires_grad_()
+        slopes = torch.autograd.grad(net.classify(place).diagonal().sum(), place)[0].flatten(1)
+        pooled = mixes @ slopes / activation[0, 0].numel()
+        return torch.einsum("nmf,nfhw->nmhw", pooled, activation)
+    leaf = activation.requires_grad_()
+    out = net.classify(_through(after, leaf))
+    maps = []
+    for mix in mixes.unbind(1):
+        (slope,) = torch.autograd.grad(out, leaf, mix, retain_graph=True)
+        maps.append((slope.mean(dim=(2, 3), keepdim=True) * activation.detach()).sum(dim=1))
+    return torch.stack(maps, dim=1)
+
+
+def _through(stages: Sequence[nn.Module], data: Tensor) -> Tensor:
+    """What the stages make of it, one after the other."""
+    for stage in stages:
+        data = stage(data)
+    return data
+
+
+def _stage(model: Classifier, layer: str) -> int | None:
+    """How many stages of `features` end with the layer, or None if it is not the end of a stage."""
+    name = layer or model.config.cam_layer
+    try:
+        model.get_submodule(name)
+    except AttributeError:
+        raise UsageError(
+            f"layer {name!r}: expected the name of a module of the network, such as {model.config.cam_layer!r}"
+        ) from None
+    if not model.config.hook_free:
+        return None
+    if name == "features":
+        return len(model.features)
+    return int(name.removeprefix("features.")) + 1 if _STAGE.fullmatch(name) else None
+
+
+_STAGE = re.compile(r"features\.\d+")
+
+
+def _chunks(inputs: Tensor) -> Iterator[Tensor]:
+    """Images in batches that suit the device, in the layout that it likes, each a tensor that may take a gradient."""
+    for images in inputs.split(batch_size(inputs.device)):
+        own = images.clone() if images.is_inference() else images.detach()
+        yield own.contiguous(memory_format=torch.channels_last)
+
+
+def _rows(targets: Tensor | None, inputs: Tensor) -> Iterator[Tensor]:
+    """The targets of each chunk; class 0 where there are none, for the caller to replace."""
+    rows = inputs.new_zeros(len(inputs), dtype=torch.int64) if targets is None else targets.detach().clone()
+    yield from rows.split(batch_size(inputs.device))

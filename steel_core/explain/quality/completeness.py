@@ -1,0 +1,44 @@
+"""Completeness: do the values of an additive method sum to what they claim to divide among the pixels?"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from steel_core.explain.quality.base import METRICS, Case, Floats, Metric, logits
+
+
+def completeness_error(case: Case) -> Floats:
+    """|sum of the map - gap| / (|sum| + |gap|) of each image (N,), 0 to 1; NaN for a method that is not additive.
+
+    The gap is the target's logit minus that of the reference: the mean over the background, or mean grey, which is zero
+    after normalisation.
+    """
+    info = case.explainer.info
+    if not info.additive:
+        return np.full(len(case), np.nan)
+    with_background = "background" in info.needs and case.background is not None
+    reference = case.background if with_background else torch.zeros_like(case.inputs[:1])
+    assert reference is not None
+    columns = case.targets.cpu().numpy()
+    here = logits(case.model, case.inputs)[np.arange(len(case)), columns]
+    gap = here - logits(case.model, reference).mean(axis=0)[columns]
+    total = case.values.reshape(len(case), -1).sum(axis=1, dtype=np.float64)
+    return relative_error(total, gap)
+
+
+def relative_error(total: Floats, gap: Floats) -> Floats:
+    """|total - gap| / (|total| + |gap|), (N,): 0 where they agree, 1 where one is zero or the signs differ."""
+    size = np.abs(total) + np.abs(gap)
+    return np.asarray(np.abs(total - gap) / np.where(size > 0, size, 1))
+
+
+METRICS.register("completeness-error")(
+    Metric(
+        "Error of the sum",
+        "completeness",
+        False,
+        "Sundararajan et al., ICML 2017, arXiv:1703.01365 (axiom of completeness); symmetric relative error",
+        completeness_error,
+    )
+)

@@ -1,0 +1,115 @@
+"""Randomisation: a map that stays when the model forgets what it learnt does not explain this model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from skimage.metrics import structural_similarity
+from torch import nn
+
+from steel_core.explain.quality.base import METRICS, Case, Floats, Maps, Metric, spearman
+from steel_core.models.base import Classifier
+
+SURVIVES = 0.5
+"""Rank correlation with the fully randomised model's map from which a map counts as the same."""
+
+
+def randomised(model: Classifier, share: float, seed: int = 0) -> Classifier:
+    """A copy of the model whose last layers have forgotten: from the head downwards, that share of them, at least one.
+
+    The weights of a layer are shuffled, not drawn anew: their distribution, and with it the size of the activations,
+    stays. Source: Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018, arXiv:1810.03292 (cascading).
+    """
+    changed = copy.deepcopy(model)
+    features = [layer for layer in changed.features.modules() if layer._parameters]
+    known = {id(layer) for layer in features}
+    head = [layer for layer in changed.modules() if layer._parameters and id(layer) not in known]
+    cascade = head + features[::-1]
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in cascade[: max(1, round(share * len(cascade)))]:
+            _shuffle(layer, generator)
+    return changed
+
+
+def _shuffle(layer: nn.Module, generator: torch.Generator) -> None:
+    for weights in layer._parameters.values():
+        if weights is not None:
+            mixed = torch.randperm(weights.numel(), generator=generator).to(weights.device)
+            weights.copy_(weights.flatten()[mixed].view_as(weights))
+
+
+def _against_randomised(share: float, likeness: Callable[[Maps, Maps], Floats]) -> Callable[[Case], Floats]:
+    def each(case: Case) -> Floats:
+        forgetful = randomised(case.model, share, case.seed)
+        return likeness(case.evidence, case.explain(case.inputs, model=forgetful))
+
+    return each
+
+
+def other_class(case: Case) -> Floats:
+    """Rank correlation (N,) of the maps of the explained class and of another one, drawn at random."""
+    classes = len(case.probs(case.inputs[:1])[0])
+    if classes < 2:
+        return np.full(len(case), np.nan)
+    step = torch.from_numpy(np.random.default_rng(case.seed).integers(1, classes, len(case))).to(case.targets)
+    return spearman(case.evidence, case.explain(case.inputs, (case.targets + step) % classes))
+
+
+def ssim(a: Maps, b: Maps) -> Floats:
+    """Structural similarity (N,) of maps (N, H, W), each scaled by its largest magnitude; 0 where one is constant.
+
+    Source: Wang et al., IEEE Transactions on Image Processing 13, 2004.
+    """
+    out = np.zeros(len(a))
+    for i, pair in enumerate(zip(a, b, strict=True)):
+        sizes = [float(np.abs(one).max()) for one in pair]
+        if all(sizes) and all(np.ptp(one) > 0 for one in pair):
+            x, y = (one / size for one, size in zip(pair, sizes, strict=True))
+            out[i] = structural_similarity(x, y, data_range=2.0)
+    return out
+
+
+_ADEBAYO = "Adebayo et al., NeurIPS 2018, arXiv:1810.03292; cascading from the head down, weights shuffled"
+
+for _name, _title, _share in (
+    ("randomised-head", "Likeness after forgetting: head", 0.0),
+    ("randomised-half", "Likeness after forgetting: half", 0.5),
+    ("randomised-model", "Likeness after forgetting: all", 1.0),
+):
+    METRICS.register(_name)(
+        Metric(
+            _title,
+            "randomisation",
+            False,
+            f"{_ADEBAYO}; rank correlation",
+            _against_randomised(_share, spearman),
+            maps=1,
+            bounded=False,
+        )
+    )
+METRICS.register("randomised-model-ssim")(
+    Metric(
+        "Likeness after forgetting: all, SSIM",
+        "randomisation",
+        False,
+        f"{_ADEBAYO}; SSIM",
+        _against_randomised(1.0, ssim),
+        maps=1,
+        bounded=False,
+    )
+)
+METRICS.register("random-logit")(
+    Metric(
+        "Likeness for another class",
+        "randomisation",
+        False,
+        "Sixt et al., When Explanations Lie, ICML 2020, arXiv:1912.09818; rank correlation",
+        other_class,
+        maps=1,
+        bounded=False,
+    )
+)
