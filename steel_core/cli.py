@@ -220,8 +220,8 @@ def _compare(args: argparse.Namespace) -> Answer:
     from steel_core.recipes.compare import compare_checkpoints
 
     bars = _Bars()
-    pair = [Predictor.load(name, args.device) for name in (args.a, args.b)]
-    found = compare_checkpoints(*pair, _open(args.data), args.part, lambda done, of: bars("evaluating both", done, of))
+    a, b = (Predictor.load(name, args.device) for name in (args.a, args.b))
+    found = compare_checkpoints(a, b, _open(args.data), args.part, lambda done, of: bars("evaluating both", done, of))
     _say_some([f"left out: {sentence}" for sentence in found.left_out])
     lines = [f"{'':16}{found.a:>14}{found.b:>14}  difference"]
     for row in found.figures.to_dict("records"):
@@ -345,15 +345,13 @@ def _cure(args: argparse.Namespace) -> Answer:
 
 
 def _scales(args: argparse.Namespace) -> Answer:
-    from dataclasses import replace
-
     from steel_core.inference import Predictor
     from steel_core.models.checkpoint import update_card
     from steel_core.recipes.scales import map_scales, validation_images
 
     predictor = Predictor.load(args.checkpoint, args.device)
     scales = map_scales(predictor, validation_images(predictor, _open(args.data)), _Bars())
-    update_card(args.checkpoint, lambda card: replace(card, map_scale=scales))
+    update_card(args.checkpoint, lambda _: {"map_scale": scales})
     return OK, {"map_scale": scales}, "\n".join(f"{method:24}{scale:.3g}" for method, scale in scales.items())
 
 

@@ -33,6 +33,8 @@ from steel_core.types import CLEAR, REFER, UNFAMILIAR, Attribution, Patch, Predi
 DRAWN_SHEETS = 20
 """Clear sheets that the program draws for SHAP to compare with."""
 
+DRAWN_TITLE = f"{DRAWN_SHEETS} clear sheets drawn by the program, as bright and rich in contrast as the training images"
+
 LOW_MARGIN = 0.2
 """Difference of the two largest probabilities below which the better question is why one and not the other."""
 

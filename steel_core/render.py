@@ -25,7 +25,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from steel_core.errors import UsageError
-from steel_core.types import Attribution, SteelImage
+from steel_core.types import Attribution, Box, SteelImage
 
 Picture = npt.NDArray[np.uint8]
 Values = npt.NDArray[np.floating[Any]]
@@ -116,7 +116,14 @@ def colour(values: Values, scale: float) -> Picture:
     return table[np.rint(share * middle).astype(np.intp) + middle]
 
 
-def overlay(image: SteelImage, values: Values, scale: float, opacity: float = 0.6, longest: int = 800) -> Picture:
+def overlay(
+    image: SteelImage,
+    values: Values,
+    scale: float,
+    opacity: float = 0.6,
+    longest: int = 800,
+    threshold: float = FAINT,
+) -> Picture:
     """The map laid over the picture; where there is no evidence the steel shows unchanged.
 
     Args:
@@ -125,22 +132,44 @@ def overlay(image: SteelImage, values: Values, scale: float, opacity: float = 0.
         scale: what `evidence_scale` gave for this method.
         opacity: of the strongest evidence, 0 to 1.
         longest: longest side of the result in pixels; a larger picture is shrunk, a smaller one left as it is.
+        threshold: share of the scale up to which evidence is not drawn, 0 to less than 1.
 
     Returns:
         (H', W', 3).
     """
     if not 0 <= opacity <= 1:
         raise UsageError(f"opacity: expected 0 to 1, got {opacity}")
+    if not 0 <= threshold < 1:
+        raise UsageError(f"threshold: expected 0 to less than 1, got {threshold}")
     steel = thumbnail(image, longest)
     height, width = steel.shape[:2]
     spread = _resize(_finite(values).astype(np.float32), width, height)
     strength = np.clip(np.abs(spread) / _positive(scale), 0, 1)[..., None]
-    # Smoothstep from FAINT to 1: no edge where the colour begins, none where it is full.
-    ramp = np.clip((strength - FAINT) / (1 - FAINT), 0, 1)
+    # From the threshold to 1 the colour grows steadily: no edge where it begins, none where it is full.
+    ramp = np.clip((strength - threshold) / (1 - threshold), 0, 1)
     alpha = opacity * ramp * (2 - ramp)
     # Half way from the middle at least: a weak colour is made by a low opacity, not by grey on the steel.
     tint = colour(np.sign(spread) * (0.5 + 0.5 * strength[..., 0]), 1.0)
     return np.rint(steel * (1 - alpha) + tint * alpha).astype(np.uint8)
+
+
+def outlined(picture: Picture, boxes: Iterable[Box], grid: tuple[int, int]) -> Picture:
+    """The picture (H', W', 3) with a frame around each box.
+
+    Args:
+        picture: what `thumbnail` or `overlay` gave.
+        boxes: in pixels of `grid`.
+        grid: height and width of the grid on which the boxes were found; it covers the whole picture.
+    """
+    drawn = Image.fromarray(picture)
+    pen = ImageDraw.Draw(drawn)
+    right, down = drawn.width / grid[1], drawn.height / grid[0]
+    for box in boxes:
+        corners = (box.xmin * right, box.ymin * down, box.xmax * right - 1, box.ymax * down - 1)
+        # Dark around bright: seen on every steel.
+        pen.rectangle(corners, outline=(0, 0, 0), width=4)
+        pen.rectangle(corners, outline=(255, 214, 10), width=2)
+    return np.asarray(drawn)
 
 
 def thumbnail(image: SteelImage, longest: int = 800) -> Picture:
@@ -188,7 +217,7 @@ def summary(values: Values, scale: float) -> Summary:
     total = float(positive.sum())
     share_for = total / max(float(np.abs(values).sum()), np.finfo(np.float64).tiny)
     if peak < FAINT:
-        return Summary("No evidence for this class.", peak, share_for, 0.0, "", 0.0)
+        return Summary("No positive evidence for this class.", peak, share_for, 0.0, "", 0.0)
     cumulative = np.cumsum(np.sort(positive, axis=None)[::-1])
     half_area = (int(np.searchsorted(cumulative, total / 2)) + 1) / positive.size
     place, place_share = _fullest_ninth(positive)
@@ -201,10 +230,32 @@ def summary(values: Values, scale: float) -> Summary:
     return Summary(sentence, peak, share_for, half_area, place, place_share)
 
 
+def region_sentence(values: Values, mask: npt.NDArray[np.bool_]) -> str:
+    """How much of the evidence for the class lies in a region, how large that is, and where most of it is.
+
+    Args:
+        values: what `evidence` gave (H, W).
+        mask: the region, True inside (H, W).
+    """
+    positive = _finite(values).astype(np.float64).clip(min=0)
+    inside = np.where(mask, positive, 0)
+    if not inside.any():
+        return "No region: nowhere is the positive evidence above the threshold."
+    place, _ = _fullest_ninth(inside)
+    held, area = (f"{share:.0%}".replace("%", " %") for share in (inside.sum() / positive.sum(), mask.mean()))
+    area = area if mask.mean() >= 0.005 else "less than 1 %"
+    return f"{held} of the positive evidence lies in {area} of the image, mostly at the {place}."
+
+
 def percent(share: float) -> str:
     """A share in percent with one decimal. What is not all is not rounded up to all, what is not nothing not to it."""
     shown = min(max(share, 0.001), 0.999) if 0 < share < 1 else share
     return f"{shown:.1%}".replace("%", " %")
+
+
+def target_words(attribution: Attribution) -> str:
+    """What is explained: a class, or one class rather than another."""
+    return attribution.target + (f" rather than {attribution.against}" if attribution.against else "")
 
 
 def small_print(attribution: Attribution) -> str:
@@ -212,7 +263,7 @@ def small_print(attribution: Attribution) -> str:
     made = attribution.provenance()
     settings = "".join(f", {name} {value}" for name, value in made["parameters"].items())
     parts = [
-        f"{made['method']} for {made['target']}{settings}",
+        f"{made['method']} for {target_words(attribution)}{settings}",
         f"layer {made['layer']}" if made["layer"] else "",
         f"against {made['baseline']}" if made["baseline"] else "",
         "" if made["seed"] is None else f"seed {made['seed']}",

@@ -8,7 +8,7 @@ from typing import Any
 from steel_core import render
 from steel_core.explain.base import EXPLAINERS
 from steel_core.inference import Predictor, evidence
-from steel_core.types import REFER, Attribution, Prediction, SteelImage
+from steel_core.types import REFER, UNFAMILIAR, Attribution, Prediction, SteelImage
 
 CAUTION = "A map shows what influenced the model, not what caused the defect. The model can be wrong; a person decides."
 
@@ -16,6 +16,8 @@ CAUTION = "A map shows what influenced the model, not what caused the defect. Th
 def verdict_sentence(prediction: Prediction) -> str:
     """The outcome in words: the class and its probability, or why a person must decide."""
     best = f"{prediction.pred} ({render.percent(prediction.confidence)})"
+    if prediction.outcome == UNFAMILIAR:
+        return "Unfamiliar: unlike all that the model has learnt from; a person decides"
     if prediction.outcome == REFER and prediction.confidence >= prediction.threshold:
         return "Refer to a person: the picture cannot be judged"
     if prediction.outcome == REFER:
@@ -23,18 +25,43 @@ def verdict_sentence(prediction: Prediction) -> str:
     return f"{prediction.outcome[0].upper()}{prediction.outcome[1:]} ({render.percent(prediction.confidence)})"
 
 
-def panel(predictor: Predictor, image: SteelImage, found: Attribution, opacity: float = 0.6) -> render.Panel:
-    """One map drawn on its checkpoint's fixed scale, with the sentence that says where its evidence lies."""
+def panel(
+    predictor: Predictor,
+    image: SteelImage,
+    found: Attribution,
+    opacity: float = 0.6,
+    threshold: float = render.FAINT,
+    scale: float | None = None,
+) -> render.Panel:
+    """One map drawn on its checkpoint's fixed scale, with the sentence that says where its evidence lies.
+
+    Args:
+        predictor: the model that was explained.
+        image: the picture that was explained.
+        found: its raw map.
+        opacity: of the strongest evidence, 0 to 1.
+        threshold: share of the scale up to which evidence is not drawn, 0 to less than 1.
+        scale: shared with other panels, where the checkpoint has no fixed one for the method.
+    """
     info = EXPLAINERS[found.method].info
-    scale, fixed = predictor.map_scale(found)
+    own, fixed = predictor.map_scale(found)
+    scale = own if fixed or scale is None else scale
     shown = evidence(found)
     told = render.summary(shown, scale)
-    caption = f"For {found.target}. {told.sentence}" + ("" if fixed else " Scaled by itself: not comparable.")
-    return render.Panel(info.title, caption, render.overlay(image, shown, scale, opacity), info.signed)
+    caption = f"For {render.target_words(found)}. {told.sentence}"
+    if not fixed:
+        caption += " Scaled by the maps shown here: not comparable with those of other images."
+    picture = render.overlay(image, shown, scale, opacity, threshold=threshold)
+    return render.Panel(info.title, caption, picture, info.signed)
 
 
 def report_png(
-    predictor: Predictor, image: SteelImage, prediction: Prediction, maps: Sequence[Attribution], opacity: float = 0.6
+    predictor: Predictor,
+    image: SteelImage,
+    prediction: Prediction,
+    maps: Sequence[Attribution],
+    opacity: float = 0.6,
+    threshold: float = render.FAINT,
 ) -> bytes:
     """One page as PNG: verdict, picture, maps side by side, and everything needed to make them again."""
     ranked = sorted(prediction.probs.items(), key=lambda pair: -pair[1])
@@ -46,16 +73,27 @@ def report_png(
         *predictor.card.warnings,
     ]
     footer = [render.small_print(found) for found in maps] + [CAUTION]
-    return render.report_png(image, [panel(predictor, image, found, opacity) for found in maps], header, footer)
+    return render.report_png(
+        image, [panel(predictor, image, found, opacity, threshold) for found in maps], header, footer
+    )
+
+
+def map_keys(maps: Sequence[Attribution]) -> list[str]:
+    """A name for each map: its method; with what is explained where a method was used for several classes."""
+    methods = [found.method for found in maps]
+    return [
+        found.method if methods.count(found.method) == 1 else f"{found.method} for {render.target_words(found)}"
+        for found in maps
+    ]
 
 
 def result_json(predictor: Predictor, prediction: Prediction, maps: Sequence[Attribution]) -> dict[str, Any]:
     """Prediction, checkpoint, and each map's provenance, scale and evidence, as a dictionary that `json` can write."""
     described = {}
-    for found in maps:
+    for key, found in zip(map_keys(maps), maps, strict=True):
         scale, fixed = predictor.map_scale(found)
         told = render.summary(evidence(found), scale)
-        described[found.method] = found.provenance() | {
+        described[key] = found.provenance() | {
             "scale": scale,
             "scale_fixed_on_validation": fixed,
             "evidence": {name: getattr(told, name) for name in told.__slots__},

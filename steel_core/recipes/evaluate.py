@@ -364,19 +364,27 @@ def stored_evaluation(
     Raises:
         DataError: no image can be read.
     """
-    folder = folder or cache_folder() / "evaluations"
+    folder = folder or _kept()
+    if known := find_evaluation(predictor, index, folder):
+        return known
     index = in_words_of(index, predictor.classes)
-    path = folder / stored_name(model_key(predictor.card), data_key(index), "all")
-    with suppress(DataError):
-        found = Evaluation.load(path)
-        return dataclasses.replace(found.under(predictor.card), checkpoint=predictor.card.name,
-                                   checkpoint_hash=predictor.hash)  # fmt: skip
     found = evaluate(predictor, index, "all", progress)
     measured = properties(index).iloc[found.table["row"]].reset_index(drop=True)
     found = dataclasses.replace(found, table=pd.concat([found.table, measured], axis=1))
     with suppress(UsageError):  # a cache that cannot be written only costs time
         found.save(folder)
     return found
+
+
+def find_evaluation(predictor: Predictor, index: DatasetIndex, folder: Path | None = None) -> Evaluation | None:
+    """What `stored_evaluation` would load, with the same arguments; None where it would have to work."""
+    index = in_words_of(index, predictor.classes)
+    try:
+        found = Evaluation.load((folder or _kept()) / stored_name(model_key(predictor.card), data_key(index), "all"))
+    except DataError:
+        return None
+    return dataclasses.replace(found.under(predictor.card), checkpoint=predictor.card.name,
+                               checkpoint_hash=predictor.hash)  # fmt: skip
 
 
 def model_key(card: Card) -> str:
@@ -424,6 +432,10 @@ def spreadsheet(table: pd.DataFrame) -> str:
     texts = table.select_dtypes(include=["object", "str"]).columns
     safe = table.assign(**{name: table[name].map(lambda cell: escape_formula(str(cell))) for name in texts})
     return str(safe.rename(columns=escape_formula).to_csv(index=False))
+
+
+def _kept() -> Path:
+    return cache_folder() / "evaluations"
 
 
 def _decoded(index: DatasetIndex, size: int) -> Iterator[list[tuple[int, SteelImage | str]]]:

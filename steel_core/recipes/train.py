@@ -18,11 +18,10 @@ import numpy.typing as npt
 import torch
 
 import steel_core
-from steel_core import metrics
+from steel_core import inference, metrics
 from steel_core.data.index import DatasetIndex
 from steel_core.data.near_duplicates import near_duplicate_groups
 from steel_core.data.splits import split
-from steel_core.data.strip_mill import StripMill
 from steel_core.data.transforms import Preprocessing
 from steel_core.device import choose_device, seed_everything, tune_memory
 from steel_core.errors import DataError, UsageError
@@ -164,8 +163,10 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         )
 
     # Card, background and scales
-    draw = _drawn_background if drawn_background else _training_background
-    background, background_title = draw(index, table, parts["train"], preprocessing, config.seed)
+    if drawn_background:
+        background, background_title = inference.drawn_background(preprocessing, config.seed), inference.DRAWN_TITLE
+    else:
+        background, background_title = _training_background(index, table, parts["train"], config.seed)
     card = Card(
         name=name or out.name,
         title=title or f"{index.spec.title}, {BACKBONES[config.backbone].config.title}",
@@ -353,7 +354,7 @@ def _no_better_than_majority(figures: dict[str, Any], index: DatasetIndex) -> st
 
 
 def _training_background(
-    index: DatasetIndex, table: ImageTable, train_rows: torch.Tensor, _: Preprocessing, seed: int
+    index: DatasetIndex, table: ImageTable, train_rows: torch.Tensor, seed: int
 ) -> tuple[npt.NDArray[np.uint8], str]:
     """Reference images (B, H, W) for SHAP: of class "clear" where there is one, else evenly over the classes."""
     labels = table.labels[train_rows].numpy()
@@ -365,19 +366,6 @@ def _training_background(
     images = table.grids[train_rows[torch.from_numpy(np.array(chosen))], 0].float().numpy()
     title = f"{len(chosen)} {'clear ' if CLEAR in index.classes else ''}images of the training split"
     return (images * 255).round().astype(np.uint8), title
-
-
-def _drawn_background(
-    _: DatasetIndex, __: ImageTable, ___: torch.Tensor, preprocessing: Preprocessing, seed: int
-) -> tuple[npt.NDArray[np.uint8], str]:
-    """Reference images (B, H, W) for SHAP: clear sheets of the strip mill, as bright and contrasty as training."""
-    mill = StripMill(size=preprocessing.input_size, seed=seed)
-    sheets = np.stack([mill.render(i, CLEAR).pixels for i in range(BACKGROUND_IMAGES)]).astype(np.float32) / 255
-    alike = (sheets - sheets.mean()) / sheets.std() * preprocessing.std + preprocessing.mean
-    title = (
-        f"{BACKGROUND_IMAGES} clear sheets drawn by the program, as bright and rich in contrast as the training images"
-    )
-    return (alike.clip(0, 1) * 255).round().astype(np.uint8), title
 
 
 def _run_folder(out: Path, index: DatasetIndex, table: ImageTable, config: TrainConfig) -> Path:
