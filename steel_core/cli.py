@@ -164,7 +164,6 @@ def _train(args: argparse.Namespace) -> Answer:
         _train_config(args),
         title=args.title,
         notes=tuple(args.note),
-        extra_metrics={"cross_validation": _figures_file(args.cross_validation)} if args.cross_validation else None,
         drawn_background=args.drawn_background,
         device=args.device,
         report=_say,
@@ -175,6 +174,7 @@ def _train(args: argparse.Namespace) -> Answer:
 
 
 def _cross_validate(args: argparse.Namespace) -> Answer:
+    from steel_core.models.checkpoint import update_card
     from steel_core.recipes.cross_validate import cross_validate
 
     index = _open(args.data)
@@ -187,6 +187,10 @@ def _cross_validate(args: argparse.Namespace) -> Answer:
         report=_say,
         progress=_Bars(),
     )
+    if args.caveat:
+        figures["caveat"] = args.caveat
+    if args.store:
+        update_card(args.store, lambda card: {"metrics": card["metrics"] | {"cross_validation": figures}})
     return OK, figures, _table({f"{args.folds}-fold": figures})
 
 
@@ -236,6 +240,7 @@ def _compare(args: argparse.Namespace) -> Answer:
 def _familiarity(args: argparse.Namespace) -> Answer:
     from steel_core.models.checkpoint import list_checkpoints
     from steel_core.recipes.familiarity import teach_familiarity
+    from steel_core.recipes.train import with_groups
 
     others = {}
     for pair in args.other:
@@ -245,7 +250,8 @@ def _familiarity(args: argparse.Namespace) -> Answer:
         others[name] = _open(Path(path))
     folder = list_checkpoints().get(args.checkpoint, Path(args.checkpoint))
     bars = _Bars()
-    rates = teach_familiarity(folder, _open(args.data), others, args.who, device=args.device,
+    index = with_groups(_open(args.data), _say, bars)
+    rates = teach_familiarity(folder, index, others, args.who, device=args.device,
                               progress=lambda done, of: bars("looking at familiar images", done, of))  # fmt: skip
     lines = [f"{name}: {_figure(rate['unfamiliar'], rate['interval'])} unfamiliar, n = {rate['n']}"
              for name, rate in rates.items()]  # fmt: skip
@@ -452,7 +458,8 @@ def _with_bad_inputs(results: list[dict[str, Any]], predictor: Predictor) -> Ans
             continue
         ranked = sorted(result["probs"].items(), key=lambda pair: -pair[1])[:3]
         shares = ", ".join(f"{name} {percent(p)}" for name, p in ranked)
-        outcome = "refer to a person" if result["outcome"] == "refer" else result["outcome"]
+        in_words = {"refer": "refer to a person", "unfamiliar": "unfamiliar: no verdict"}
+        outcome = in_words.get(result["outcome"], result["outcome"])
         note = f"; {result['note']}" if result["note"] else ""
         lines.append(f"{result['file']}: {outcome} ({shares}){note}")
     for sentence in predictor.card.warnings:
@@ -531,17 +538,6 @@ class _Bars:
         bar.update(done - bar.n)
         if done >= of:
             self._bars.pop(what).close()
-
-
-def _figures_file(path: Path) -> dict[str, Any]:
-    """The object that `cross-validate --json` printed."""
-    try:
-        figures = json.loads(path.read_text(encoding="utf-8"))
-        low, high = figures["intervals"]["macro_recall"]
-        whole = {"n": int(figures["n"]), "folds": int(figures["folds"]), "macro_recall": float(figures["macro_recall"])}
-        return {**figures, **whole, "intervals": {**figures["intervals"], "macro_recall": [float(low), float(high)]}}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"{path.name}: expected the JSON that cross-validate --json printed") from error
 
 
 def _train_config(args: argparse.Namespace) -> Any:
@@ -626,13 +622,14 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a plain list of arg
         action="store_true",
         help="SHAP compares with drawn sheets, not training images: for a checkpoint passed on without its images",
     )
-    made.add_argument("--cross-validation", type=Path, help="what cross-validate --json printed; goes into the card")
 
     made = with_training(
         command("cross-validate", _cross_validate, "k-fold cross-validation by group of near-duplicates")
     )
     made.add_argument("--work", type=Path, required=True, help="folder for the rounds' checkpoints")
     made.add_argument("--folds", type=int, default=5)
+    made.add_argument("--store", metavar="CHECKPOINT", help="write the figures into this checkpoint's card")
+    made.add_argument("--caveat", help="a sentence to stand beside the figures")
 
     made = with_model(command("evaluate", _evaluate, "figures of a checkpoint on labelled images, with intervals"))
     made.add_argument("--data", type=Path, required=True, help="folder or manifest with labelled images")

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from steel_core import render
+from steel_core.bulk import BulkForward
 from steel_core.data.base import Progress
 from steel_core.data.strip_mill import StripMill
 from steel_core.data.transforms import Preprocessing
@@ -63,6 +64,7 @@ class Predictor:
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
+        self._bulk = BulkForward(self.model)
         self.gate = checkpoint.gate
         self._background = checkpoint.background
         self._preprocessing = checkpoint.card.preprocessing
@@ -91,7 +93,14 @@ class Predictor:
         self, grids: Sequence[npt.NDArray[np.float32]], progress: Progress | None = None
     ) -> npt.NDArray[np.float32]:
         """Logits (N, K) of grey images (H, W) in 0 to 1 at the size the network sees; sizes may differ."""
-        return self._look(grids, progress)[0]
+        logits = np.empty((len(grids), len(self.classes)), dtype=np.float32)
+        done = 0
+        for rows in _batches([grid.shape for grid in grids], batch_size(self.device)):
+            logits[rows] = self._bulk(self._inputs([grids[i] for i in rows])).numpy()
+            done += len(rows)
+            if progress:
+                progress(done, len(grids))
+        return logits
 
     def _look(
         self, grids: Sequence[npt.NDArray[np.float32]], progress: Progress | None = None
@@ -157,7 +166,7 @@ class Predictor:
                 for patch in patches:
                     patch.paste_on(picture)
             inputs = self._normalised(torch.from_numpy(pictures[: len(batch)]))
-            logits.append(engine.predict(self.model, inputs)[0].float().cpu().numpy())
+            logits.append(self._bulk(inputs).numpy())
         return probabilities(np.concatenate(logits).astype(np.float64), self.card.head, self.card.temperature)
 
     def explain(

@@ -15,9 +15,10 @@ LAYERS = [
     {"data", "familiarity"},
     {"models"},
     {"perturb", "explain", "metrics", "render", "baselines"},
+    {"bulk"},
     {"inference", "embedding"},
     {"audit", "recipes", "store"},
-    {"report", "plots", "evaluation_report"},
+    {"report", "plots", "html", "evaluation_report", "audit_report"},
     {"service", "batch", "audit_cli", "cli", "__main__"},
 ]
 FORBIDDEN = {"streamlit", "altair", "fastapi", "sqlalchemy", "dashboard"}

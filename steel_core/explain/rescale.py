@@ -59,7 +59,7 @@ def _contributions(net: Classifier, images: Tensor, references: Tensor, targets:
     logit = TargetLogit(net, targets)
     with torch.no_grad():
         there = logit(references.contiguous(memory_format=torch.channels_last))
-    leaf = images.contiguous(memory_format=torch.channels_last).requires_grad_()
+    leaf = images.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
     here = logit(leaf)
     values = torch.autograd.grad(here.sum(), leaf)[0] * (images - references)
     gap = values.sum(dim=(1, 2, 3)) - (here.detach() - there)[:, 0]

@@ -71,7 +71,6 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
     name: str = "",
     title: str = "",
     notes: tuple[str, ...] = (),
-    extra_metrics: dict[str, Any] | None = None,
     drawn_background: bool = False,
     scale_maps: bool = True,
     device: str = "auto",
@@ -89,7 +88,6 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         name: of the checkpoint; that of `out` if empty.
         title: for people.
         notes: sentences for the card.
-        extra_metrics: further figures for the card (a cross-validation's, say).
         drawn_background: SHAP compares with sheets drawn by the program instead of training images; for a checkpoint
             that is passed on while the images may not be.
         scale_maps: whether to measure the scale of each explainer's maps; not needed by a model that only counts.
@@ -192,7 +190,7 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
             "counts": {part: len(rows) for part, rows in parts.items()},
             "files": {part: [table.hashes[i][:16] for i in rows.tolist()] for part, rows in parts.items()},
         },
-        metrics=figures | (extra_metrics or {}),
+        metrics=figures,
         training={
             "settings": config.to_json() | {"init": Path(config.init).name, "learning_rate": rate},
             "learning_rate_search": [[(round(r, 6), round(loss, 4)) for r, loss in curve] for curve in curves],
@@ -235,12 +233,7 @@ def with_groups_and_splits(
     Returns:
         The data set, and a sentence where the splits that came with it leak, else "".
     """
-    if (index.table["group"] == "").any():
-        report("looking for near-duplicates")
-        groups = near_duplicate_groups(
-            index, progress=lambda done, of: progress("looking for near-duplicates", done, of)
-        )
-        index = index.with_groups(groups)
+    index = with_groups(index, report, progress)
     if not (index.table["split"] != "").any():
         return split(index, SHARES, seed), ""
     leaking = index.leaking_groups()
@@ -258,6 +251,15 @@ def with_groups_and_splits(
         splits[rows] = split(index.select(rows=rows), (0.9, 0.1, 0.0), seed).table["split"].to_numpy()
         index = replace(index, table=index.table.assign(split=splits))
     return index, warning
+
+
+def with_groups(index: DatasetIndex, report: Report, progress: Progress) -> DatasetIndex:
+    """The data set with groups of near-duplicates, searched for unless every image has one."""
+    if not (index.table["group"] == "").any():
+        return index
+    report("looking for near-duplicates")
+    groups = near_duplicate_groups(index, progress=lambda done, of: progress("looking for near-duplicates", done, of))
+    return index.with_groups(groups)
 
 
 def _sample(index: DatasetIndex, seed: int) -> npt.NDArray[np.int64]:

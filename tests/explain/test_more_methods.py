@@ -317,3 +317,12 @@ def test_sobel_sees_a_step_and_nothing_else():
     assert (edges[:, 5:7] > 0.5).all()
     edges[:, 5:7] = 0
     assert edges.max() < 1e-6
+
+
+def test_the_result_takes_no_gradient_whatever_the_memory_layout():
+    """An image of one channel layout is not copied on its way, and must not become the leaf of the caller's graph."""
+    model = BACKBONES["small-cnn"](3).eval()
+    images = noise(1, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    values = EXPLAINERS["deep-lift"]().attribute(model, images, torch.tensor([1]))
+    assert not values.requires_grad
+    assert not images.requires_grad
