@@ -21,7 +21,11 @@ page = st.navigation(
     [
         st.Page("app_pages/overview.py", title="Overview", icon=":material/dashboard:", default=True),
         st.Page("app_pages/inspect.py", title="Inspect", icon=":material/frame_inspect:"),
+        st.Page("app_pages/explain.py", title="Explain", icon=":material/layers:"),
         st.Page("app_pages/explore.py", title="Explore", icon=":material/photo_library:"),
+        st.Page("app_pages/evaluate.py", title="Evaluate", icon=":material/monitoring:"),
+        st.Page("app_pages/audit.py", title="Audit", icon=":material/policy:"),
+        st.Page("app_pages/methods.py", title="Methods", icon=":material/leaderboard:"),
     ],
     position="top",
 )

@@ -6,19 +6,16 @@ The file needs no network and no other file: Plotly's script lies in it once, pi
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jinja2
 from markupsafe import Markup
 
-from steel_core import plots, render
+from steel_core import html, plots, render
 from steel_core.data.index import DatasetIndex
-from steel_core.data.pixels import encode_png
 from steel_core.errors import ImageError
 from steel_core.inference import Predictor
 from steel_core.metrics import curves, decisions, most_confused, probabilities
@@ -68,7 +65,8 @@ def evaluation_html(
     counted = evaluation.labelled
     allowed = index is not None and (index.spec.redistributable if with_images is None else with_images)
     rows = counted.top_losses(worst)
-    return _environment().from_string(_TEMPLATE).render(
+    return html.document(
+        _TEMPLATE,
         title=f"{predictor.card.title}: evaluation on {evaluation.data}",
         card=predictor.card, evaluation=evaluation, remarks=evaluation.remarks, caution=CAUTION,
         made=datetime.now(UTC).isoformat(timespec="seconds"), report=evaluation.report if len(counted) else None,
@@ -76,8 +74,7 @@ def evaluation_html(
         confused=most_confused(evaluation.confusion()).to_dict("records") if len(counted) else [],
         plant=_plant(counted, costs) if len(counted) else [],
         outcomes=evaluation.table["outcome"].value_counts().to_dict(),
-        figures=[_drawn(name, figure, i) for i, (name, figure) in enumerate(evaluation_plots(evaluation).items())],
-        script=Markup(_plotly_script()),  # noqa: S704 - Plotly's own file
+        figures=[html.drawn(name, figure, i) for i, (name, figure) in enumerate(evaluation_plots(evaluation).items())],
         worst=[_worst(row, predictor, index, methods, allowed) for row in rows.to_dict("records")],
         images=allowed, licence=index.spec.licence if index else "",
         about=json.dumps(_about(predictor), indent=1, ensure_ascii=False),
@@ -124,28 +121,10 @@ def evaluation_plots(evaluation: Evaluation) -> dict[str, go.Figure]:
     return drawn
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["percent"] = lambda value: "–" if value is None else render.percent(value)
-    return environment
-
-
 def _plant(counted: Evaluation, costs: decisions.Costs | None) -> list[dict[Any, Any]]:
     said = counted.table["outcome"].to_numpy(object)
     found = decisions.plant_figures(said, counted.labels, counted.classes, costs, groups=list(counted.groups))
     return found.astype(object).where(found.notna(), None).to_dict("records")
-
-
-def _drawn(name: str, figure: go.Figure, number: int) -> dict[str, Any]:
-    html = figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"plot-{number}",
-                          config={"displaylogo": False, "responsive": True})  # fmt: skip
-    return {"name": name, "alternative": plots.alternative(figure), "html": Markup(html)}  # noqa: S704 - Plotly escapes
-
-
-def _plotly_script() -> str:
-    from plotly.offline import get_plotlyjs  # noqa: PLC0415 - loads slowly, and only a report needs it
-
-    return str(get_plotlyjs())
 
 
 def _worst(
@@ -155,17 +134,13 @@ def _worst(
     if allowed and index is not None:
         try:
             image = index.image(int(row["row"]))
-            pictures.append(("Picture", _inline(render.thumbnail(image, 320))))
+            pictures.append(("Picture", html.inline(render.thumbnail(image, 320))))
             for method in methods:
                 shown = panel(predictor, image, predictor.explain(image, method, row["pred"]))
-                pictures.append((f"{shown.title}. {shown.caption}", _inline(shown.picture)))
+                pictures.append((f"{shown.title}. {shown.caption}", html.inline(shown.picture)))
         except ImageError as error:
             pictures = [(str(error), Markup())]
     return Worst(row["file"], row["label"], row["pred"], row["loss"], row["confidence"], pictures)
-
-
-def _inline(picture: Any) -> Markup:
-    return Markup("data:image/png;base64," + base64.b64encode(encode_png(picture)).decode())  # noqa: S704 - base64
 
 
 def _about(predictor: Predictor) -> dict[str, Any]:
@@ -175,33 +150,7 @@ def _about(predictor: Predictor) -> dict[str, Any]:
     return card | {"checkpoint_hash": predictor.hash}
 
 
-_TEMPLATE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:">
-<title>{{ title }}</title>
-<style>
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; display: block; overflow-x: auto; }
-th, td { padding: .3rem .8rem; border-bottom: 1px solid #8884; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-figure { margin: 0 0 2rem; }
-figcaption, .small { font-size: .85rem; opacity: .85; }
-.worst { display: flex; flex-wrap: wrap; gap: 1rem; border-top: 1px solid #8884; padding: 1rem 0; }
-.worst > div { flex: 1 1 14rem; max-width: 22rem; }
-.worst img { width: 100%; image-rendering: auto; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
-.xtick text, .ytick text, .y2tick text, .xtitle, .ytitle, .y2title, .legendtext, .cbtitle text, .cbaxis text
-{ fill: currentColor !important; }
-</style>
-<script>{{ script }}</script>
-</head>
-<body>
-<h1>{{ title }}</h1>
+_TEMPLATE = """<h1>{{ title }}</h1>
 <p>Part: {{ evaluation.part }}. {{ evaluation|length }} images. Made {{ made }} with checkpoint
 {{ evaluation.checkpoint }} ({{ evaluation.checkpoint_hash[:12] }}).</p>
 {% for sentence in card.warnings %}<p><strong>{{ sentence }}</strong></p>{% endfor %}
@@ -251,6 +200,4 @@ probability {{ item.probability|percent }}</div>
 {% endif %}<p class="small">{{ caption }}</p></div>{% endfor %}</section>{% endfor %}{% endif %}
 <h2>The checkpoint's card</h2>
 <pre>{{ about }}</pre>
-</body>
-</html>
 """

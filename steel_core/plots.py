@@ -137,7 +137,7 @@ def threshold_costs(table: pd.DataFrame, label: str, threshold: float | None = N
     Args:
         table: of `metrics.decisions.threshold_curve`.
         label: the class.
-        threshold: the one in force, marked by a line.
+        threshold: the one chosen, marked by a line.
     """
     cheapest = table.iloc[int(table["cost_per_1000"].to_numpy().argmin())]
     figure = _figure(
@@ -151,11 +151,12 @@ def threshold_costs(table: pd.DataFrame, label: str, threshold: float | None = N
         figure.add_scatter(x=table["threshold"], y=table[name], name=name.replace("_", " "), yaxis="y2", mode="lines",
                            line={"color": _SERIES[i], "dash": _DASHES[i]})  # fmt: skip
     if threshold is not None:
-        figure.add_vline(x=threshold, line={"color": INK, "dash": "dot"}, annotation_text="in force")
+        figure.add_vline(x=threshold, line={"color": INK, "dash": "dot"}, annotation_text="chosen",
+                         annotation_position="top left")  # fmt: skip
     figure.update_yaxes(rangemode="tozero")
     return figure.update_layout(
         yaxis2={"overlaying": "y", "side": "right", "title": "share of sheets", "tickformat": ".0%", "showgrid": False,
-                "rangemode": "tozero"}
+                "rangemode": "tozero", "automargin": True}
     )  # fmt: skip
 
 
@@ -175,11 +176,87 @@ def segments(table: pd.DataFrame, most: int = 12) -> go.Figure:
         x=shown["error"], y=names, mode="markers", name="error rate",
         marker={"color": [ORANGE if weak else BLUE for weak in shown["weak"]], "size": 10,
                 "symbol": ["diamond" if weak else "circle" for weak in shown["weak"]]},
-        error_x={"array": shown["high"] - shown["error"], "arrayminus": shown["error"] - shown["low"]},
+        error_x={"array": shown["high"] - shown["error"], "arrayminus": shown["error"] - shown["low"], "color": INK,
+                 "thickness": 1.5},
     )  # fmt: skip
     figure.add_scatter(x=shown["elsewhere"], y=names, mode="markers", name="elsewhere",
                        marker={"color": INK, "symbol": "line-ns-open", "size": 12})  # fmt: skip
     return figure.update_xaxes(tickformat=".0%", rangemode="tozero").update_yaxes(automargin=True)
+
+
+def flip_rates(rates: Mapping[str, tuple[float, float, float]], of: int, marked: str) -> go.Figure:
+    """How often each change turned the verdict, with its interval; the change that is tested is marked.
+
+    Args:
+        rates: share, low and high of each change, by name.
+        of: images, the same for all.
+        marked: name of the change that is tested; the others are its controls.
+    """
+    says = ", ".join(f"{name} {rate:.1%} ({low:.1%} to {high:.1%})" for name, (rate, low, high) in rates.items())
+    figure = _figure(f"Share of {of} images whose verdict turned, with 95 % intervals: {says}.", "verdicts turned", "")
+    names = list(rates)[::-1]
+    value, low, high = (np.array([rates[name][i] for name in names], dtype=float) for i in range(3))
+    figure.add_scatter(
+        x=value, y=_safe(names), mode="markers",
+        marker={"color": [ORANGE if name == marked else BLUE for name in names], "size": 12,
+                "symbol": ["diamond" if name == marked else "circle" for name in names]},
+        error_x={"array": high - value, "arrayminus": value - low, "color": INK},
+        hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+    )  # fmt: skip
+    figure.update_layout(height=120 + 42 * len(names))
+    return figure.update_xaxes(tickformat=".0%", rangemode="tozero").update_yaxes(automargin=True)
+
+
+def doses(table: pd.DataFrame, what: str) -> go.Figure:
+    """A heat map of the share of verdicts turned beyond the control, by area and brightness of a stain.
+
+    Args:
+        table: columns area, brightness, excess, n.
+        what: where the stains lie, in words.
+    """
+    grid = table.pivot(index="brightness", columns="area", values="excess")
+    known = table.dropna(subset="excess").sort_values("excess")
+    worst = known.iloc[-1] if len(known) else None
+    figure = _figure(
+        f"Verdicts turned by a stain {what} beyond its strongest control, for {len(grid)} brightnesses by "
+        f"{grid.shape[1]} areas. "
+        + ("No image could be tested." if worst is None else
+           f"Most at an area of {worst['area']:.1%} and a brightness of {worst['brightness']:.2f}: "
+           f"{worst['excess']:+.1%}."),
+        "area of the stain",
+        "brightness of the stain",
+    )  # fmt: skip
+    values = grid.to_numpy(dtype=float)
+    top = max(0.2, float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0)
+    figure.add_heatmap(
+        z=values, x=[f"{area:.1%}" for area in grid.columns], y=[f"{b:.2f}" for b in grid.index],
+        text=[["" if np.isnan(v) else f"{v:+.0%}" for v in row] for row in values], texttemplate="%{text}",
+        colorscale=[[0, BLUE], [0.5, "#eeeeee"], [1, ORANGE]], zmin=-top, zmax=top, xgap=2, ygap=2,
+        colorbar={"title": "excess", "tickformat": "+.0%"},
+        hovertemplate="area %{x}, brightness %{y}: %{z:+.1%}<extra></extra>",
+    )  # fmt: skip
+    return figure.update_xaxes(type="category", showgrid=False).update_yaxes(type="category", showgrid=False)
+
+
+def click_pad(picture: np.ndarray[Any, Any], places: int) -> go.Figure:
+    """A picture (H, W) or (H, W, 3) with `places` by `places` points that can be clicked, in percent of its sides."""
+    from PIL import Image  # noqa: PLC0415 - only this plot holds a picture
+
+    figure = _figure("A picture to click on.", "", "")
+    figure.add_layout_image(
+        source=Image.fromarray(picture), x=0, y=0, sizex=100, sizey=100, xref="x", yref="y", sizing="stretch",
+        layer="below",
+    )  # fmt: skip
+    at = np.linspace(0, 100, places)
+    down, across = np.meshgrid(at, at, indexing="ij")
+    figure.add_scatter(
+        x=across.ravel(), y=down.ravel(), mode="markers", marker={"size": 14, "opacity": 0.01},
+        selected={"marker": {"opacity": 0.6, "color": ORANGE}}, unselected={"marker": {"opacity": 0.01}},
+        hovertemplate="%{y:.0f} % down, %{x:.0f} % across<extra></extra>", showlegend=False,
+    )  # fmt: skip
+    figure.update_layout(margin={"l": 0, "r": 0, "t": 0, "b": 0}, height=320, clickmode="event+select", dragmode=False)
+    figure.update_xaxes(range=[0, 100], visible=False)
+    return figure.update_yaxes(range=[100, 0], visible=False)
 
 
 def _figure(alternative: str, x: str, y: str) -> go.Figure:

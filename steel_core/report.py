@@ -17,7 +17,7 @@ def verdict_sentence(prediction: Prediction) -> str:
     """The outcome in words: the class and its probability, or why a person must decide."""
     best = f"{prediction.pred} ({render.percent(prediction.confidence)})"
     if prediction.outcome == UNFAMILIAR:
-        return "Unfamiliar: unlike all that the model has learnt from; a person decides"
+        return "Unfamiliar: no verdict, because it is unlike all that the model has learnt from; a person decides"
     if prediction.outcome == REFER and prediction.confidence >= prediction.threshold:
         return "Refer to a person: the picture cannot be judged"
     if prediction.outcome == REFER:

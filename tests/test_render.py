@@ -13,7 +13,7 @@ from PIL import Image
 
 from steel_core import render
 from steel_core.errors import UsageError
-from steel_core.types import Attribution, SteelImage
+from steel_core.types import Attribution, Box, SteelImage
 
 
 def steel(height=40, width=60, dtype=np.uint8, rgb=False, name="coil.png"):
@@ -221,7 +221,7 @@ def test_summary_names_the_place(row, column):
 @pytest.mark.parametrize("values", [np.zeros((9, 9)), -np.ones((9, 9)), np.full((9, 9), 0.05)])
 def test_summary_says_where_there_is_no_evidence(values):
     got = render.summary(values, 1.0)
-    assert got.sentence == "No evidence for this class."
+    assert got.sentence == "No positive evidence for this class."
     assert got.half_area == 0 and got.place == ""
 
 
@@ -319,3 +319,44 @@ def test_render_needs_neither_torch_nor_streamlit():
     code = f"import sys, steel_core.render; print(sorted({names} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# --- regions
+
+
+def test_a_region_sentence_is_made_of_computed_numbers():
+    values = np.full((30, 30), -1.0)
+    values[20:30, :10] = 1.0  # the lower left ninth
+    values[:2, :10] = 1.0
+    mask = np.zeros((30, 30), bool)
+    mask[20:30, :10] = True
+    share = round(100 * 100 / 120)
+    expected = f"{share} % of the positive evidence lies in 11 % of the image, mostly at the lower left."
+    assert render.region_sentence(values, mask) == expected
+    assert render.region_sentence(-np.abs(values), mask).startswith("No region")
+    assert render.region_sentence(values, ~mask & (values < 0)).startswith("No region")
+
+
+def test_a_threshold_hides_weaker_evidence_only():
+    values = np.zeros((40, 60))
+    values[:, :30], values[:, 30:] = 0.4, 1.0
+    image = steel()
+    drawn = render.overlay(image, values, 1.0, threshold=0.5)
+    plain = render.thumbnail(image)
+    assert np.array_equal(drawn[:, :28], plain[:, :28])
+    assert not np.array_equal(drawn[:, 32:], plain[:, 32:])
+    with pytest.raises(UsageError, match="threshold"):
+        render.overlay(image, values, 1.0, threshold=1.0)
+
+
+def test_boxes_are_outlined_where_they_lie_on_the_larger_picture():
+    picture = np.zeros((100, 200, 3), np.uint8)
+    drawn = render.outlined(picture, [Box("a", 10, 5, 20, 15)], (50, 100))
+    rows, columns = np.nonzero(drawn.any(axis=2))
+    assert (columns.min(), rows.min(), columns.max(), rows.max()) == (20, 10, 39, 29)
+    assert not drawn[15:25, 25:35].any() and not picture.any()
+
+
+def test_a_contrast_is_named_in_the_small_print():
+    made = Attribution(np.zeros((2, 2), np.float32), "shap", "a", "", "", {}, 0, "f" * 64, "c" * 64, against="b")
+    assert "shap for a rather than b" in render.small_print(made)

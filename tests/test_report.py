@@ -62,3 +62,15 @@ def test_the_page_and_the_numbers(predictor, prediction):
         told = render.summary(evidence(found), made["scale"])
         assert made["evidence"]["sentence"] == told.sentence
         assert made["evidence"]["half_area"] == pytest.approx(told.half_area)
+
+
+def test_two_classes_of_one_method_are_both_in_the_numbers(predictor, prediction):
+    maps = [predictor.explain(steel_image(), "grad-cam", name) for name in predictor.classes]
+    maps.append(predictor.explain(steel_image(), "shap", "defect", against="clear"))
+    told = report.result_json(predictor, prediction, maps)["maps"]
+    assert list(told) == ["grad-cam for clear", "grad-cam for defect", "shap"]
+    assert told["shap"]["against"] == "clear"
+
+
+def test_an_unfamiliar_picture_gets_no_class(prediction):
+    assert report.verdict_sentence(replace(prediction, outcome="unfamiliar")).startswith("Unfamiliar")

@@ -48,9 +48,14 @@ def clear() -> None:
     st.session_state.update(label=ALL, split=ALL, page=1)
 
 
+wanted = {key: st.query_params.get(key) for key in ("label", "split", "page")}  # widgets drop what they do not know
 with st.grid(2, min_column_width=130, width=640):
     label = st.selectbox("Class", offered("labels"), key="label", bind="query-params", on_change=first_page)
     split = st.selectbox("Split", offered("splits"), key="split", bind="query-params", on_change=first_page)
+for key, word, known in (("label", "class", offered("labels")), ("split", "split", offered("splits"))):
+    given = wanted[key]
+    if given and given not in known:
+        st.caption(f":material/info: There is no {word} “{plain(given[:80])}” here; showing all instead.")
 matching = services.filtered(index, *({ALL: None, NONE: ""}.get(value, value) for value in (label, split)))
 
 if not len(matching):
@@ -59,6 +64,8 @@ if not len(matching):
     st.stop()
 pages = math.ceil(len(matching) / PAGE)
 current = st.pagination(pages, key="page", bind="query-params") if pages > 1 else 1
+if wanted["page"] and wanted["page"] not in map(str, range(1, pages + 1)):
+    st.caption(f":material/info: There is no page “{plain(wanted['page'][:20])}” here; showing page {current} instead.")
 first = (current - 1) * PAGE
 st.caption(f"{first + 1:,} to {min(first + PAGE, len(matching)):,} of {len(matching):,} images")
 gallery(

@@ -4,9 +4,9 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.downloads import verdict_buttons
-from dashboard.components.gallery import gallery
+from dashboard.components.gallery import try_a_sample
+from dashboard.components.heat_row import heat_row
 from dashboard.components.intake import intake
-from dashboard.components.maps import heat_maps
 from dashboard.components.summary import choose_one, look_at_all, refusals
 from dashboard.components.text import plain
 from dashboard.components.verdict import verdict_card
@@ -18,12 +18,7 @@ if model is None:
     st.info("No model is here yet, so nothing can be inspected. The Overview says how to get one.")
     st.stop()
 if not given:
-    st.subheader("Or try a sample")
-    tried = services.samples(8)
-    if tried:
-        gallery([(path, source, plain(", ".join(source.labels))) for _, path, source in tried], tried[0][0])
-    else:
-        st.caption("No samples are shipped here.")
+    try_a_sample("inspect")
     st.stop()
 
 looks = look_at_all(model, given)
@@ -37,7 +32,8 @@ if any(isinstance(seen, services.Look) for _, seen in looks):
             verdict_card(model, seen)
             if source.labels:
                 st.caption(f"Labelled in its data set: {plain(', '.join(source.labels))}")
-    heat_maps(model, source, seen)
+    heat_row(model, source, seen)
+    st.page_link("app_pages/explain.py", label="More methods, classes and regions: Explain", icon=":material/layers:")
 if len(looks) > 1:
     st.subheader("All verdicts")
     verdict_buttons(model, looks)

@@ -4,7 +4,7 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.figures import figures
-from dashboard.components.gallery import inspect_link
+from dashboard.components.gallery import image_link
 from dashboard.components.text import plain
 from dashboard.components.verdict import marked
 from steel_core.render import percent
@@ -58,7 +58,7 @@ if shown:
                     st.image(seen.overlay, width="stretch", alt=f"{source.name} with its Grad-CAM map")
                     st.markdown(f"**{marked(seen.look.prediction)}** {percent(seen.look.prediction.confidence)}")
                     st.caption(f"Labelled: {plain(', '.join(source.labels) or 'nothing')}")
-                    st.page_link("app_pages/inspect.py", label="Look closer", query_params=inspect_link(path, data))
+                    st.page_link("app_pages/inspect.py", label="Look closer", query_params=image_link(path, data))
 
 if card.data:
     st.subheader("What it learnt from")

@@ -18,14 +18,14 @@ def report_buttons(
     source: services.Source,
     seen: services.Look,
     maps: Sequence[Attribution],
-    opacity: float,
+    style: services.Style,
 ) -> None:
     """The report on one image, as a page and in numbers. Each is made when it is asked for."""
     stem = PurePath(source.name).stem
     with st.container(horizontal=True):
         st.download_button(
             "Report as picture (PNG)",
-            functools.partial(services.report_png, model, source, seen, maps, opacity),
+            functools.partial(services.report_png, model, source, seen, maps, style),
             f"{stem}-report.png",
             "image/png",
             on_click="ignore",
@@ -41,6 +41,29 @@ def report_buttons(
         )
     if source.licence:
         st.caption(f":material/info: The report holds this picture. Its licence: {plain(source.licence)}")
+
+
+def region_buttons(
+    model: services.Predictor, seen: services.Look, made: Attribution, marked: services.Marked, stem: str
+) -> None:
+    """A region as boxes and as a mask."""
+    with st.container(horizontal=True):
+        st.download_button(
+            "Mask (PNG)",
+            functools.partial(services.mask_png, marked.region),
+            f"{stem}-{made.method}-mask.png",
+            "image/png",
+            on_click="ignore",
+            icon=":material/download:",
+        )
+        st.download_button(
+            "Boxes (JSON)",
+            functools.partial(services.region_json, model, seen, made, marked),
+            f"{stem}-{made.method}-boxes.json",
+            "application/json",
+            on_click="ignore",
+            icon=":material/data_object:",
+        )
 
 
 def verdict_buttons(

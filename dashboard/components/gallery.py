@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -20,37 +20,57 @@ _WHOLE_TILE = """<style>
 </style>"""
 
 
-def gallery(tiles: Sequence[tuple[str, services.Source, str]], data: str, columns: int = 8) -> None:
-    """Thumbnails with a caption, each linking to its image in Inspect.
+def gallery(
+    tiles: Sequence[tuple[str, services.Source, str]],
+    data: str,
+    columns: int = 8,
+    page: str = "inspect",
+    name: str = "",
+    also: Mapping[str, str] | None = None,
+) -> None:
+    """Thumbnails with a caption, each linking to its image on a page.
 
     Args:
         tiles: path within the data set, source, and caption (Markdown) of each.
         data: name of the data set.
         columns: how many fit side by side on a wide screen.
+        page: name of the page's file.
+        name: tells it from other galleries on the same page.
+        also: what else the links shall hold.
     """
     st.html(_WHOLE_TILE)
     with st.grid(columns, min_column_width=140):
         for number, (path, source, caption) in enumerate(tiles):
-            with st.container(key=f"tile-{number}", gap="xsmall"):
-                _tile(path, source, caption, data)
+            with st.container(key=f"tile-{name}{number}", gap="xsmall"):
+                _tile(source, caption, page, image_link(path, data) | dict(also or {}))
 
 
-def _tile(path: str, source: services.Source, caption: str, data: str) -> None:
+def _tile(source: services.Source, caption: str, page: str, query: dict[str, str]) -> None:
     picture = services.thumbnail(source)
     if isinstance(picture, services.Refused):
         st.markdown(f":material/broken_image: Not readable. {plain(picture.sentence)}")
     else:
         st.image(picture, width="stretch", alt=f"{source.name}, {', '.join(source.labels) or 'unlabelled'}")
     st.page_link(
-        "app_pages/inspect.py",
+        f"app_pages/{page}.py",
         label=plain(source.name),
         icon="",
-        query_params=inspect_link(path, data),
+        query_params=query,
         width="stretch",
     )
     st.caption(caption)
 
 
-def inspect_link(path: str, data: str) -> dict[str, str]:
-    """The query of an image's page in Inspect, with the model that is chosen now: whole, so that it can be copied."""
+def try_a_sample(page: str) -> None:
+    """Shipped images to begin with, for a page that was given none."""
+    st.subheader("Or try a sample")
+    tried = services.samples(8)
+    if tried:
+        gallery([(path, source, plain(", ".join(source.labels))) for _, path, source in tried], tried[0][0], page=page)
+    else:
+        st.caption("No samples are shipped here.")
+
+
+def image_link(path: str, data: str) -> dict[str, str]:
+    """The query of a page that shows an image, with the model that is chosen now: whole, so that it can be copied."""
     return {"model": str(st.session_state.get("model") or ""), "data": data, "image": path}

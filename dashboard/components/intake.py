@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from dashboard import services
@@ -18,7 +20,7 @@ def intake() -> list[services.Source]:
         waiting = not (st.session_state.get("files") or st.query_params.get("image"))
         st.html(_AREA % ("9rem" if waiting else "0"))
         files = st.file_uploader(
-            f"Drop images of steel surfaces here ({services.LIMITS})",
+            f"Drop images of steel surfaces here ({services.LIMITS}; at most {services.MOST_FILES} together)",
             accept_multiple_files=True,
             key="files",
             on_change=_forget,
@@ -27,9 +29,27 @@ def intake() -> list[services.Source]:
     if st.toggle("Use the camera", key="camera on", help="The browser asks for permission only when this is on."):
         photo = st.camera_input("Take a picture of the sheet", key="camera", on_change=_forget)
     given = [services.uploaded(file) for file in (*(files or []), *([photo] if photo else []))]
+    if left_out := given[services.MOST_FILES :]:
+        names = ", ".join(plain(source.name) for source in left_out[:5])
+        more = f" and {len(left_out) - 5} more" if left_out[5:] else ""
+        st.warning(
+            f"At most {services.MOST_FILES} images are looked at together. Left out: {names}{more}. "
+            "Remove some of the others, or use `python -m steel_core predict` for a whole folder.",
+            icon=":material/content_cut:",
+        )
+        given = given[: services.MOST_FILES]
     if given:
         st.session_state["kept"] = given
     return given or _linked() or _kept()
+
+
+def pick(given: Sequence[services.Source]) -> services.Source:
+    """The one image that is shown, chosen by the visitor where there are several."""
+    if len(given) == 1:
+        return given[0]
+    by_key = {source.key: source for source in given}
+    chosen = st.selectbox("Image", list(by_key), format_func=lambda key: by_key[key].name, key="picked")
+    return by_key[chosen]
 
 
 def _kept() -> list[services.Source]:

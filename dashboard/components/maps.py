@@ -1,106 +1,154 @@
-"""The heat-map row: the picture beside one map a method, each shown as soon as it is ready."""
+"""One heat map on a page: shown as soon as it is there, refined while the visitor looks."""
 
 from __future__ import annotations
 
-import functools
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import services
-from dashboard.components.downloads import report_buttons
 from dashboard.components.guard import guarded
 from dashboard.components.text import plain
+from dashboard.components.trust import trust_badges
 from steel_core import render
+from steel_core.errors import SteelError
 from steel_core.types import Attribution
 
-
-@st.fragment
-@guarded()
-def heat_maps(model: services.Predictor, source: services.Source, seen: services.Look) -> None:
-    """Maps of one image, with the choice of class and opacity. Opacity draws the cached raw maps anew."""
-    st.subheader("What influenced the model")
-    st.markdown(f":material/info: {services.CAUTION}")
-    target, opacity = _controls(model, seen)
-    cells = _row(1 + len(services.MAPS), upright=seen.width <= 3 * seen.height)
-    with cells[0]:
-        st.markdown("**Picture as it came**")
-        st.image(seen.preview, width="stretch", alt=f"{source.name}, the picture as it came")
-    slots = [_waiting(cell, name) for cell, name in zip(cells[1:], services.MAPS, strict=True)]
-    _legends()
-    read = functools.cache(source.read)  # decoded once for all methods, and only if a map is missing
-    found = []
-    for slot, name in zip(slots, services.MAPS, strict=True):
-        with slot.container(), guarded():
-            made = services.explain(model, seen, read, name, target)
-            _show(model, seen, made, opacity)
-            found.append(made)
-    report_buttons(model, source, seen, found, opacity)
+_PATIENCE = 0.8  # seconds that a page may wait for first steps, all its maps together
+_POLL = 1.0  # seconds
 
 
-def _controls(model: services.Predictor, seen: services.Look) -> tuple[str, float]:
-    with st.grid(2, min_column_width=240):
-        target = st.selectbox(
-            "Class to explain",
-            model.classes,
-            index=model.classes.index(seen.prediction.pred),
-            format_func=lambda name: f"{name} (predicted)" if name == seen.prediction.pred else name,
-            key=f"target {seen.prediction.image_sha256} {model.hash}",
-            help="The maps show what speaks for this class. The predicted class comes first.",
-        )
-        opacity = st.slider("Opacity of the maps", 0.0, 1.0, 0.6, 0.05, key="opacity", persist_state="session")
-    return target or seen.prediction.pred, opacity
+@dataclass(frozen=True)
+class Cell:
+    """The place of one map.
+
+    Attributes:
+        model: that is explained.
+        seen: the first look at the image.
+        read: gives the decoded image.
+        asked: which map.
+        slot: where it is drawn.
+    """
+
+    model: services.Predictor
+    seen: services.Look
+    read: services.Read
+    asked: services.Wanted
+    slot: DeltaGenerator
 
 
-def _row(count: int, upright: bool) -> list[DeltaGenerator]:
-    """Identical columns; long strips go one below the other."""
-    return list(st.columns(count)) if upright else [st.container() for _ in range(count)]
-
-
-def _waiting(cell: DeltaGenerator, name: str) -> DeltaGenerator:
+def waiting(model: services.Predictor, name: str) -> DeltaGenerator:
     """Title of a method, and a place for its map that says how long it will take."""
     info = services.method(name)
-    with cell:
-        st.markdown(f"**{info.title}**", help=f"{info.plain} Source: {info.source}")
-        slot = st.empty()
+    st.markdown(f"**{info.title}**", help=f"{info.plain} Source: {info.source}")
+    if not services.quick(name):  # a fragment fills its place: what lies there already would stay below it
+        return st.container()
+    slot = st.empty()
     with slot.container():
-        st.skeleton(height=220)
-        st.caption(f":material/hourglass_top: Computing, about {max(1, round(services.expected_seconds(name)))} s")
+        _computing(model, name)
     return slot
 
 
-def _show(model: services.Predictor, seen: services.Look, made: Attribution, opacity: float) -> None:
-    drawn = services.panel(model, seen, made, opacity)
+def show_maps(cells: Iterable[Cell], style: services.Style) -> list[Attribution | None]:
+    """Fill the places. The raw map of each that is finished; None for the others.
+
+    Maps of one method of one model share a scale. A map that is not finished draws itself anew until it is.
+    """
+    cells = list(cells)
+    until = time.monotonic() + _PATIENCE
+    come = [_ask(cell, max(0.0, until - time.monotonic())) for cell in cells]
+    found = [made.found if isinstance(made, services.Made) and made.done else None for made in come]
+    for cell, made, raw in zip(cells, come, found, strict=True):
+        with cell.slot.container(), guarded():  # once: a second container would lie below the first
+            if isinstance(made, SteelError):
+                raise made
+            if raw is None:
+                st.fragment(run_every=_POLL)(_unfinished)(cell, style)
+                continue
+            owner = (cell.model.hash, cell.asked.method)
+            alike = [
+                other
+                for at, other in zip(cells, found, strict=True)
+                if other and (at.model.hash, at.asked.method) == owner
+            ]
+            _draw(cell, raw, style, services.scale_of(cell.model, alike)[0])
+            trust_badges(cell.model, cell.read, raw)
+    return found
+
+
+def _ask(cell: Cell, patience: float) -> services.Made | SteelError:
+    try:
+        return services.explain(cell.model, cell.seen, cell.read, cell.asked, patience)
+    except SteelError as error:  # shown in its own place, when all others are known
+        return error
+
+
+@guarded()
+def _unfinished(cell: Cell, style: services.Style) -> None:
+    """What there is so far. It runs once a second; when the map is finished, the page is drawn anew, and last."""
+    made = services.explain(cell.model, cell.seen, cell.read, cell.asked)
+    if made.done:
+        st.rerun()
+    if made.found is None:
+        _computing(cell.model, cell.asked.method, made.waiting)
+        return
+    _draw(cell, made.found, style, services.scale_of(cell.model, [made.found])[0], refining=True)
+
+
+def _computing(model: services.Predictor, name: str, queued: bool = False) -> None:
+    about = f"about {max(1, round(services.expected_seconds(model, name)))} s"
+    st.skeleton(height=220)
+    st.caption(f":material/hourglass_top: {'Waiting for other maps, then' if queued else 'Computing,'} {about}")
+
+
+def _draw(cell: Cell, made: Attribution, style: services.Style, scale: float, refining: bool = False) -> None:
+    drawn = services.panel(cell.model, cell.seen, made, style, scale)
     st.image(
         drawn.picture,
         width="stretch",
         output_format="JPEG",
-        alt=f"{drawn.title} map of {seen.prediction.name}. {drawn.caption}",
+        alt=f"{drawn.title} map of {cell.seen.prediction.name}. {drawn.caption}",
     )
+    if refining:
+        st.caption(f":material/hourglass_top: Rough so far, being refined{_noise(made)}")
     st.markdown(plain(drawn.caption))
-    facts = (f"layer {made.layer}" if made.layer else "", f"against {made.baseline}" if made.baseline else "")
-    st.caption(
-        plain(
-            " · ".join(
-                fact for fact in (drawn.title, *facts, model.card.title, f"{max(made.seconds, 0.1):.1f} s") if fact
-            )
-        )
+    facts = (
+        f"layer {made.layer}" if made.layer else "",
+        f"against {made.baseline}" if made.baseline else "",
+        "" if refining else _noise(made).removeprefix(": "),
+        f"full colour at {scale:.2g}",
+        cell.model.card.title,
+        f"{max(made.seconds, 0.1):.1f} s",
     )
+    st.caption(plain(" · ".join(fact for fact in facts if fact)))
 
 
-def _legends() -> None:
+def _noise(made: Attribution) -> str:
+    return "" if made.noise is None else f": noise {made.noise:.0%}".replace("%", " %")
+
+
+def legends(methods: Iterable[str]) -> None:
     """The colours in words, once for each kind of map."""
     dark = st.context.theme.type == "dark"
+    methods = list(methods)
     with st.container(horizontal=True, gap="large"):
         for signed in (True, False):
-            titles = [services.method(name).title for name in services.MAPS if services.method(name).signed == signed]
+            titles = [services.method(name).title for name in methods if services.method(name).signed == signed]
             if not titles:
                 continue
             words = "blue: against the class, grey: no evidence, red: for the class"
             if not signed:
                 words = "grey: no evidence, red: for the class"
             with st.container(width=340, gap="xsmall"):
-                st.caption(f"Colours of {' and '.join(titles)}")
+                st.caption(f"Colours of {', '.join(titles[:-1])}{' and ' if titles[1:] else ''}{titles[-1]}")
                 bar = np.asarray(render.legend(640, 88, dark=dark, signed=signed))
                 st.image(bar, width=320, output_format="PNG", alt=f"Colour scale: {words}.")
+
+
+def opacity() -> float:
+    """The slider for how strongly maps cover the picture."""
+    return st.slider("Opacity of the maps", 0.0, 1.0, 0.6, 0.05, key="opacity", persist_state="session")

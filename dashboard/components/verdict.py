@@ -9,19 +9,20 @@ import streamlit as st
 from dashboard import services
 from dashboard.components.text import capital, plain
 from steel_core.render import percent
-from steel_core.types import CLEAR, REFER, Prediction
+from steel_core.types import CLEAR, REFER, UNFAMILIAR, Prediction
+
+_MARKS = {REFER: ("person_search", "orange"), UNFAMILIAR: ("help_center", "orange"), CLEAR: ("check_circle", "green")}
 
 
 def words(prediction: Prediction) -> str:
-    """The outcome for people: a class, "Clear", or "Refer to a person"."""
-    return "Refer to a person" if prediction.outcome == REFER else capital(prediction.outcome)
+    """The outcome for people: a class, "Clear", "Refer to a person", or "Unfamiliar: no verdict"."""
+    said = {REFER: "Refer to a person", UNFAMILIAR: "Unfamiliar: no verdict"}
+    return said.get(prediction.outcome, capital(prediction.outcome))
 
 
 def marked(prediction: Prediction) -> str:
     """The outcome as Markdown: icon, words and colour; the words alone would do."""
-    icon, colour = {REFER: ("person_search", "orange"), CLEAR: ("check_circle", "green")}.get(
-        prediction.outcome, ("report", "red")
-    )
+    icon, colour = _MARKS.get(prediction.outcome, ("report", "red"))
     return f":{colour}[:material/{icon}: {plain(words(prediction))}]"
 
 
@@ -31,7 +32,12 @@ def verdict_card(model: services.Predictor, seen: services.Look) -> None:
     st.caption("Verdict")
     st.markdown(f"## {marked(prediction)}")
     best, needed = plain(prediction.pred), f"{prediction.threshold:.0%}".replace("%", " %")
-    if prediction.outcome == REFER and prediction.confidence >= prediction.threshold:
+    if prediction.outcome == UNFAMILIAR:
+        st.markdown(
+            "The picture is unlike all that this model has learnt from, so it gets no verdict. A person decides. "
+            f"Were it familiar, the model would say {best}."
+        )
+    elif prediction.outcome == REFER and prediction.confidence >= prediction.threshold:
         st.markdown("The picture cannot be judged. A person decides.")
     elif prediction.outcome == REFER:
         st.markdown(

@@ -216,7 +216,7 @@ def _expose(
 
     def pictures_of() -> Iterator[Grey]:
         for i, (grid, region) in enumerate(zip(sheets.grids, regions, strict=True)):
-            seed = _seed(settings.seed, sheets.hashes[i])
+            seed = seed_of(settings.seed, sheets.hashes[i])
             avoid = {"off": region, "anywhere": None, "on": ~region if region.any() else None}[position]
             fitting = [d for d in donors if d != i and sheets.grids[d].shape == grid.shape]
             donor = sheets.grids[fitting[seed % len(fitting)]] if fitting else None
@@ -328,7 +328,7 @@ def _removal(
             continue
         top, left = (np.flatnonzero(spots.any(axis=axis)) for axis in (1, 0))
         footprint = spots[top[0] : top[-1] + 1, left[0] : left[-1] + 1]
-        rng = np.random.default_rng(_seed(settings.seed, sheets.hashes[i]))
+        rng = np.random.default_rng(seed_of(settings.seed, sheets.hashes[i]))
         row, column = place(footprint, spots, rng)
         elsewhere = np.zeros_like(spots)
         elsewhere[row : row + footprint.shape[0], column : column + footprint.shape[1]] = footprint
@@ -397,7 +397,7 @@ def _evidence_inside(
     shares: dict[str, list[float]] = {"before": [], "stain": [], "clean steel": []}
     area = 0.0
     for i in rows:
-        grid, seed = sheets.grids[i], _seed(settings.seed, sheets.hashes[i])
+        grid, seed = sheets.grids[i], seed_of(settings.seed, sheets.hashes[i])
         stain = settings.stain(settings.brightness)
         placed = stain.placed(grid.shape, settings.area, seed, regions[i])
         shown = [
@@ -437,7 +437,7 @@ def _sentence(name: str, effect: Effect) -> str:
     return told(effect, "Painting over a bright spot of a clear sheet", "turns to a defect")
 
 
-def _seed(seed: int, sha256: str) -> int:
+def seed_of(seed: int, sha256: str) -> int:
     """One for each image, the same whatever other images there are."""
     return (seed * 1_000_003 + int(sha256[:12] or "0", 16)) % 2**31
 

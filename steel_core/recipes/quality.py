@@ -41,8 +41,8 @@ from steel_core.recipes.evaluate import in_words_of
 from steel_core.recipes.training import Progress, Report
 from steel_core.types import Attribution, SteelImage
 
-_MAP_BUDGET = 20_000  # passes for one method's maps: a costly method is measured on fewer images, and says so
-_MORE_BUDGET = 10_000  # passes for the further maps that one metric asks for
+_MAP_BUDGET = 8_000  # passes for one method's maps: a costly method is measured on fewer images, and says so
+_MORE_BUDGET = 2_000  # passes for the further maps that one metric asks for
 _FEWEST = 5
 _RANDOMISED = 10  # images for randomisation, which asks whether a map changes at all
 _AGREEMENT = 30  # images

@@ -26,9 +26,12 @@ def upload(page, *files):
 def expect_maps(page):
     for title in MAPS:
         expect(page.get_by_role("img", name=re.compile(rf"^{title}.* map of "))).to_be_visible()
+    expect(page.get_by_text("being refined")).to_have_count(0, timeout=180_000)
+    expect(page.get_by_text("The report holds the maps that are finished")).to_have_count(0, timeout=180_000)
 
 
 def save(page, button):
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
     with page.expect_download() as download:
         page.get_by_role("button", name=button).click()
     return download.value.suggested_filename, Path(download.value.path()).read_bytes()
@@ -56,6 +59,31 @@ def test_a_real_scratch_is_named_by_the_shipped_model(visit):
     expect(page.get_by_role("heading", name="Scratches")).to_be_visible()
     expect(page.get_by_text("in this model's test images")).to_be_visible()
     expect_maps(page)
+
+
+def test_an_upload_is_explained_refined_faded_and_carried_away(visit):
+    page = visit("/explain?model=c-bare")
+    upload(page, ("plate.png", png(size=(120, 160))))
+    expect_maps(page)
+    expect(page.get_by_text(re.compile(r"noise \d+ %")).first).to_be_visible()
+    shap = page.get_by_role("img", name=re.compile(r"^SHAP.* map of "))
+    told, shown = shap.get_attribute("alt"), shap.get_attribute("src")
+    page.get_by_role("slider", name="Opacity of the maps").press("ArrowLeft")
+    expect(shap).not_to_have_attribute("src", shown)
+    assert shap.get_attribute("alt") == told  # the same raw map, drawn anew
+    name, content = save(page, "Mask (PNG)")
+    assert name == "plate-grad-cam-mask.png" and content.startswith(b"\x89PNG")
+    name, content = save(page, "Boxes (JSON)")
+    assert json.loads(content)["width"] == 160 and "boxes" in json.loads(content)
+
+
+def test_the_choice_of_methods_lies_in_the_url_and_can_be_shared(visit):
+    page = visit("/explain?model=a-six&data=sheets&image=images/sheet-000001.png&slow=")
+    page.get_by_role("button", name="Control: edges").click()
+    expect(page.get_by_role("img", name=re.compile("^Control: edges map of "))).to_be_visible()
+    assert "methods=" in page.url
+    shared = visit(page.url[page.url.index("/explain") :])
+    expect(shared.get_by_role("img", name=re.compile("^Control: edges map of "))).to_be_visible()
 
 
 def test_a_bad_file_gets_its_sentence_beside_a_good_one(visit):
@@ -94,7 +122,8 @@ def test_filters_lie_in_the_url_and_model_and_data_survive_a_change_of_page(visi
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["/", "/inspect", "/inspect?data=sheets&image=images/sheet-000001.png", "/explore"])
+@pytest.mark.parametrize("path", ["/", "/inspect", "/inspect?data=sheets&image=images/sheet-000001.png", "/explore",
+                                  "/explain?data=sheets&image=images/sheet-000001.png", "/methods"])  # fmt: skip
 def test_a_phone_shows_every_page_without_scrolling_sideways(visit, path, theme):
     page = visit(path, width=390, height=844, theme=theme)
     expect(page.get_by_role("heading", level=1)).to_be_visible()

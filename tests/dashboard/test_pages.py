@@ -6,15 +6,9 @@ import json
 from pathlib import PurePosixPath
 
 import pytest
-from helpers.dash import png, words
+from helpers.dash import finished, png, upload, words
 
 from dashboard import services
-
-
-def upload(test, *files):
-    test.file_uploader(key="files").set_value([(name, content, "image/png") for name, content in files])
-    return test.run()
-
 
 # Overview
 
@@ -109,13 +103,13 @@ def test_the_camera_appears_when_it_is_asked_for(app):
 
 
 def test_one_image_gets_verdict_bars_three_maps_and_downloads(app):
-    test = upload(app("inspect", model="c-bare"), ("plate *1*.png", png()))
+    test = finished(upload(app("inspect", model="c-bare"), ("plate *1*.png", png())))
     said = words(test)
     assert not test.error and not test.exception
     assert "cannot clear a sheet" in said
     assert said.count('role="listitem"') == 6
     assert all(title in said for title in ("**Grad-CAM**", "**Guided Grad-CAM**", "**SHAP"))
-    assert "Computing" not in said
+    assert "noise " in said  # of the sampled map
     assert services.CAUTION in said
     assert "plate \\*1\\*\\.png" in said and "plate *1*" not in said
     assert len(test.get("download_button")) == 2
@@ -132,18 +126,27 @@ def test_a_doubtful_image_is_referred_in_words(app):
 
 def test_the_class_to_explain_can_be_chosen(app):
     test = upload(app("inspect", model="a-six"), ("a.png", png()))
-    other = next(o for o in ("crazing", "patches") if o != test.selectbox[2].value)
-    test.selectbox[2].select(other).run()
-    assert words(test).count(f"For {other}") == 3
+    question = next(box for box in test.selectbox if box.label == "Class to explain")
+    other = next(o for o in ("crazing", "patches") if o != question.value[0])
+    question.select((other, "")).run()
+    assert finished(test) and words(test).count(f"For {other}\\.") == 3
+
+
+def test_a_referred_image_begins_with_the_contrast_of_the_two_likeliest_classes(app):
+    test = finished(upload(app("inspect", model="b-clear"), ("a.png", png())))
+    assert " rather than " in test.selectbox[2].value[0] or test.selectbox[2].value[1]
+    assert "The maps show what makes the model lean to" in words(test)
+    assert words(test).count(" rather than ") >= 3
 
 
 def test_opacity_draws_anew_but_computes_nothing(app, monkeypatch):
-    test = upload(app("inspect", model="a-six"), ("a.png", png()))
+    test = finished(upload(app("inspect", model="a-six"), ("a.png", png())))
 
     def fail(*_, **__):
         raise AssertionError("computed again")
 
     monkeypatch.setattr("steel_core.inference.Predictor.explain", fail)
+    monkeypatch.setattr("steel_core.inference.Predictor.refine", fail)
     monkeypatch.setattr("steel_core.inference.Predictor.predict", fail)
     test.slider(key="opacity").set_value(0.2).run()
     assert not test.error and not test.exception
@@ -194,6 +197,14 @@ def test_an_image_of_the_training_data_is_marked_as_such(app, monkeypatch):
     assert "training data" in words(upload(app("inspect", model="a-six"), ("a.png", png(11))))
 
 
+def test_more_images_than_are_looked_at_together_are_named(app, monkeypatch):
+    monkeypatch.setattr("dashboard.services.MOST_FILES", 2)
+    test = upload(app("inspect", model="a-six"), *((f"{name}.png", png(i)) for i, name in enumerate("abcd")))
+    assert "At most 2 images" in test.warning[0].value
+    assert "c\\.png, d\\.png" in test.warning[0].value and "a\\.png" not in test.warning[0].value
+    assert "**2 images:**" in words(test)
+
+
 # Explore
 
 
@@ -233,6 +244,20 @@ def test_no_matches_can_be_cleared(app, monkeypatch):
     assert "No image matches these filters" in words(test)
     next(b for b in test.button if b.label == "Clear filters").click().run()
     assert "of 60 images" in words(test)
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ({"label": "rust"}, "There is no class “rust”"),
+        ({"split": "best"}, "There is no split “best”"),
+        ({"page": "99"}, "There is no page “99”"),
+    ],
+)
+def test_what_the_url_asks_for_and_is_not_there_gets_a_sentence(app, query, sentence):
+    test = app("explore", data="sheets", **query)
+    assert sentence in words(test) and "1 to 24 of 60 images" in words(test)
+    assert sentence not in words(app("explore", data="sheets"))
 
 
 def test_each_picture_links_to_its_page_in_inspect_with_the_chosen_model(app):

@@ -1,6 +1,7 @@
 """What the tests of the dashboard share: models and data made on the spot, and the words of a page."""
 
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +93,18 @@ def words(test):
     """Everything a page of `AppTest` says, in one string."""
     kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "html", "metric", "expander")
     return "\n".join(str(getattr(e, "value", "") or getattr(e, "label", "")) for kind in kinds for e in test.get(kind))
+
+
+def finished(test):
+    """The page once all maps are made: in a browser it draws itself anew, here it is asked to."""
+    until = time.monotonic() + 100
+    while ":material/hourglass_top: " in words(test).replace(":material/hourglass_top: For each map", ""):
+        assert time.monotonic() < until, "the maps are not finished"
+        time.sleep(0.2)
+        test.run()
+    return test
+
+
+def upload(test, *files):
+    test.file_uploader(key="files").set_value([(name, content, "image/png") for name, content in files])
+    return test.run()

@@ -1,0 +1,54 @@
+"""Evaluate: where the model is wrong, how sure it is, and where the line should be drawn."""
+
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.evaluate.calibration import calibration
+from dashboard.components.evaluate.comparing import comparing
+from dashboard.components.evaluate.compute import evaluated
+from dashboard.components.evaluate.figures import figures
+from dashboard.components.evaluate.headline import headline
+from dashboard.components.evaluate.losses import losses
+from dashboard.components.evaluate.matrix import matrix
+from dashboard.components.evaluate.takeaway import takeaway
+from dashboard.components.evaluate.thresholds import thresholds
+from dashboard.components.evaluate.weak import weak
+
+st.title("Evaluate")
+name, data = st.session_state.get("model"), st.session_state.get("data")
+if not name or not data:
+    missing = "model" if not name else "data set"
+    st.info(f"No {missing} is here yet, so nothing can be evaluated.", icon=":material/deployed_code:")
+    st.stop()
+model = services.predictor(name)
+part = st.segmented_control(
+    "Images",
+    services.EVALUATION_PARTS,
+    default="held-out",
+    required=True,
+    key="part",
+    bind="query-params",
+    help="“held-out” are the images that served neither to train this model nor to choose anything about it.",
+)
+found = evaluated(model, data, part)
+whole = services.evaluation(model, data)
+if found is None or whole is None:
+    st.stop()
+headline(found, data)
+if not len(found):
+    st.info("This part holds no image. Choose another one above.", icon=":material/image_not_supported:")
+    st.stop()
+tabs = {
+    "Confusion": lambda: matrix(model, data, found),
+    "Worst images": lambda: losses(model, data, found),
+    "Figures": lambda: figures(model, data, found),
+    "Calibration": lambda: calibration(data, found),
+    "Thresholds": lambda: thresholds(model, whole, found),
+    "Weak spots": lambda: weak(model, data, found),
+    "Compare": lambda: comparing(model, data, found),
+    "Take away": lambda: takeaway(model, data, found),
+}
+for tab, draw in zip(st.tabs(list(tabs), key="tab", bind="query-params"), tabs.values(), strict=True):
+    if tab.open:  # the others are not even run
+        with tab:
+            draw()

@@ -1,0 +1,26 @@
+"""Explain: one image, many methods, any class, side by side with another image or another model."""
+
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.gallery import try_a_sample
+from dashboard.components.grid import explained
+from dashboard.components.intake import intake, pick
+from dashboard.components.question import question
+from dashboard.components.text import plain
+
+st.title("Explain")
+model = services.predictor(st.session_state["model"]) if st.session_state.get("model") else None
+given = intake()
+if model is None:
+    st.info("No model is here yet, so nothing can be explained. The Overview says how to get one.")
+    st.stop()
+if not given:
+    try_a_sample("explain")
+    st.stop()
+source = pick(given)
+seen = services.look(model, source)
+if isinstance(seen, services.Refused):
+    st.error(plain(seen.sentence), icon=":material/broken_image:")
+    st.stop()
+explained(question(model, source, seen, given))

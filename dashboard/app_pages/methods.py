@@ -1,0 +1,34 @@
+"""Methods: how good the explanations of the chosen model are, measured; for data scientists."""
+
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.quality_table import behind, headline, plots, table
+from dashboard.components.reference import reference
+
+st.title("Methods")
+st.markdown("How far the maps of this model can be trusted: what was measured, on which images, with intervals.")
+name = st.session_state.get("model")
+if not name:
+    st.info("No model is here yet. The Overview says how to get one.", icon=":material/deployed_code:")
+    st.stop()
+measured = services.predictor(name).card.quality
+if not measured:
+    st.info(
+        "The explanations of this model were not measured yet. Measure them on images that it has not learnt from, "
+        "best with masks or boxes:",
+        icon=":material/query_stats:",
+    )
+    st.code(f"python -m steel_core quality --checkpoint {name} --data FOLDER --store", language="bash")
+    reference()
+    st.stop()
+data = st.segmented_control("Measured on", list(measured), default=next(iter(measured)), required=True, key="measured")
+told = measured[data or next(iter(measured))]
+rows = services.quality_rows(name, told["data"])
+headline(told)
+chosen = table(told)
+if chosen:
+    behind(told, rows, *chosen)
+st.subheader("Metric by metric")
+plots(told, rows)
+reference()

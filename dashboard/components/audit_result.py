@@ -1,0 +1,255 @@
+"""What an audit found: the verdict in three words, the excess over the controls, findings, pairs, limits."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.gallery import gallery
+from dashboard.components.guard import guarded
+from dashboard.components.text import capital, plain
+from dashboard.components.verdict import marked
+from steel_core.render import percent
+
+_VERDICTS = {
+    "evidence for a shortcut": ("gpp_bad", "red"),
+    "evidence against": ("verified_user", "green"),
+    "not enough data": ("balance", "orange"),
+}
+_SEVERITIES = dict(
+    zip(services.SEVERITIES, (("dangerous", "red"), ("visibility", "orange"), ("check", "gray")), strict=True)
+)
+_LEGS = {True: "✓ yes", False: "✗ no", None: "– cannot be told"}
+
+
+def marked_verdict(verdict: str) -> str:
+    """A verdict as Markdown: icon, words and colour; the words alone would do."""
+    icon, colour = _VERDICTS[verdict]
+    return f":{colour}[:material/{icon}: {capital(verdict)}]"
+
+
+def shown_run(run: Any) -> None:
+    """A finished run, question by question."""
+    first = run.reports[0]
+    st.caption(
+        f"{plain(first['model'])} on {plain(run.data)} · {first['images']} images · "
+        f"{plain(run.at[:16].replace('T', ' '))} UTC · {max(1, round(run.seconds))} s"
+    )
+    with st.container(horizontal=True):
+        st.download_button(
+            "Report as page (HTML)",
+            functools.partial(services.audit_page, run),
+            f"audit-{run.name}.html",
+            "text/html",
+            on_click="ignore",
+            icon=":material/download:",
+        )
+        st.download_button(
+            "Report in numbers (JSON)",
+            functools.partial(services.audit_json, run),
+            f"audit-{run.name}.json",
+            "application/json",
+            on_click="ignore",
+            icon=":material/data_object:",
+        )
+    for report in run.reports:
+        with st.container(border=True), guarded():
+            _question(run, report)
+
+
+def _question(run: Any, report: dict[str, Any]) -> None:
+    st.caption(plain(report["question"]))
+    st.markdown(f"## {marked_verdict(report['verdict'])}")
+    st.markdown(f"**{plain(services.in_plain_words(report))}**")
+    if report["audit"] != "properties":  # one excess says little there: three legs must agree
+        if report["excess"] is not None:
+            _figures(report)
+        st.markdown(f":material/troubleshoot: {plain(services.missed(report))}")
+    _plots(report)
+    _findings(report)
+    _classes(report)
+    if report["audit"] == "white-stain":
+        _pairs(run, report)
+        _evidence(report)
+    if report["audit"] == "edges":
+        _edges(report)
+    if report["audit"] == "discover":
+        _clusters(run, report)
+    st.markdown("**Limits**")
+    limits = ["A map shows influence, not cause.", *report["limits"]]
+    st.markdown("\n".join(f"- {plain(limit)}" for limit in limits))
+    with st.expander("Settings and hashes: what makes this report again"):
+        facts = {name: report[name] for name in ("model", "model_hash", "data", "data_hash", "seed", "code_version")}
+        st.json(facts | {"settings": report["settings"]}, expanded=1)
+
+
+def _figures(report: dict[str, Any]) -> None:
+    low, high = report["interval"]
+    tolerated = report["settings"].get("tolerated", 0.05)
+    control = report["findings"][0]["control"].replace("-", " ")
+    tiles = (
+        ("Verdicts turned", percent(report["flip_rate"]), f"of {report['n']} images that count"),
+        ("By the strongest control", percent(report["control_flip_rate"]), capital(control)),
+        ("Excess", f"{100 * report['excess']:+.1f} %", f"95 %: {100 * low:+.1f} % to {100 * high:+.1f} %"),
+        ("Put up with", percent(tolerated), "an excess up to this is no finding"),
+    )
+    with st.grid(4, min_column_width=170):
+        for title, value, said in tiles:
+            with st.container(border=True, height="stretch"):
+                st.metric(title, value)
+                st.caption(plain(said))
+
+
+def _plots(report: dict[str, Any]) -> None:
+    against = services.compared(report)
+    doses = {name: services.dose_response(report, name) for name in services.POSITIONS}
+    known = [name for name, figure in doses.items() if figure is not None]
+    with st.grid(2, min_column_width=340):
+        if against is not None:
+            with st.container():
+                st.markdown("**The stain against each control**" if known else "**The change against each control**")
+                st.caption("Orange diamond: what is tested. Blue: controls of the same outline at the same place.")
+                _chart(against, f"controls {report['audit']}")
+        if known:
+            with st.container():
+                st.markdown("**Dose and response**")
+                place = st.segmented_control(
+                    "Where the stain lies",
+                    known,
+                    default=known[0],
+                    format_func=lambda name: capital(services.POSITIONS[name]),
+                    required=True,
+                    key="dose position",
+                )
+                if place != "off":
+                    st.caption("No evidence: here a stain can hide the defect. The verdict rests on stains beside it.")
+                _chart(doses[place or known[0]], "doses")
+
+
+def _chart(figure: go.Figure | None, key: str) -> None:
+    if figure is not None:
+        st.plotly_chart(figure, key=key, theme=None, config={"displayModeBar": False}, alt=services.alternative(figure))
+
+
+def _findings(report: dict[str, Any]) -> None:
+    st.markdown("**Findings, the most severe first**")
+    found = services.by_severity(report)
+    if not found:
+        st.markdown("Nothing could be tested.")
+    telling = [pair for pair in found if pair[0] != services.SEVERITIES[-1]]
+    quiet = found[len(telling) :]
+    for severity, finding in telling or quiet[:1]:
+        _finding(severity, finding)
+    if rest := quiet if telling else quiet[1:]:
+        with st.expander(f"{len(rest)} more were tested: {services.SEVERITIES[-1]}"):
+            for severity, finding in rest:
+                _finding(severity, finding)
+    legs = [(finding["name"], finding["legs"]) for _, finding in found if finding["legs"]]
+    if report["audit"] == "properties" and legs:
+        st.caption("A finding is a shortcut only where data, model and evidence agree:")
+        table = pd.DataFrame({"Property": name} | {k: _LEGS[v] for k, v in own.items()} for name, own in legs)
+        st.dataframe(table, hide_index=True, alt="For each property, whether data, model and evidence agree")
+
+
+def _finding(severity: str, finding: dict[str, Any]) -> None:
+    icon, colour = _SEVERITIES[severity]
+    st.markdown(f":{colour}[:material/{icon}: **{capital(severity)}**] · {plain(finding['sentence'])}")
+
+
+def _classes(report: dict[str, Any]) -> None:
+    table = services.effect_by_class(report["findings"][0]) if report["findings"] else pd.DataFrame()
+    if len(table) < 1:
+        return
+    st.markdown("**By class**")
+    names = {"class": "Class", "flip_rate": "Turned", "control_flip_rate": "Strongest control", "excess": "Excess"}
+    shares = st.column_config.NumberColumn(format="percent")
+    st.dataframe(
+        table.rename(columns=names | {"low": "95 % from", "high": "to", "n": "Images"}),
+        column_config=dict.fromkeys((*list(names.values())[1:], "95 % from", "to"), shares),
+        hide_index=True,
+        alt="Share of verdicts turned for each class, with controls and intervals",
+    )
+
+
+def _pairs(run: Any, report: dict[str, Any]) -> None:
+    model, pairs = services.audited(run), services.audit_pairs(run, report)
+    if model is None or not pairs:
+        st.caption(
+            ":material/info: The pairs of pictures need the very model and images of this run, and one of them has "
+            "changed or gone."
+        )
+        return
+    st.markdown("**With and without: the images that the stain moved the most**")
+    st.caption("They were chosen because they moved; how often that happens, the figures above say.")
+    with st.grid(4, min_column_width=250):
+        for pair in pairs:
+            with st.container(border=True):
+                _pair(model, pair)
+
+
+def _pair(model: services.Predictor, pair: Any) -> None:
+    st.markdown(f"**{plain(pair.file)}**")
+    with st.grid(2, min_column_width=90):
+        for row in pair.rows[:2]:
+            _side(model, pair, row)
+
+
+def _side(model: services.Predictor, pair: Any, row: Any) -> None:
+    with st.container():
+        target = row.attribution.target
+        st.markdown(f"{plain(row.title)}  \n{marked(row.prediction)}")
+        st.caption(f"{plain(target)} {percent(row.prediction.probs[target])}")
+        st.image(
+            services.bench_map(model, row, pair.rows).picture,
+            width="stretch",
+            output_format="JPEG",
+            alt=f"{pair.file}, {row.title.lower()}: {row.prediction.outcome}, with its Grad-CAM map for {target}",
+        )
+
+
+def _evidence(report: dict[str, Any]) -> None:
+    inside = report["detail"].get("evidence_inside") or {}
+    if inside.get("stain") is None:
+        return
+    st.markdown(
+        f":material/target: Of the evidence for **{plain(inside['class'])}**, {percent(inside['stain'])} lies inside "
+        f"the stain, against {percent(inside['before'])} at the same place before, {percent(inside['clean steel'])} "
+        f"with clean steel, and {percent(inside['area'])} of the area (n = {inside['n']})."
+    )
+
+
+def _edges(report: dict[str, Any]) -> None:
+    border = report["detail"].get("evidence_in_border") or {}
+    if border.get("share") is not None:
+        low, high = border["interval_of_difference"]
+        st.markdown(
+            f":material/target: {percent(border['share'])} of the evidence lies in the border, which is "
+            f"{percent(border['area'])} of the area (difference {100 * low:+.1f} % to {100 * high:+.1f} %, "
+            f"n = {border['n']})."
+        )
+    moves = pd.DataFrame(report["detail"].get("moves", []))
+    if len(moves):
+        share = st.column_config.NumberColumn(format="percent")
+        st.dataframe(
+            moves.rename(columns=lambda name: capital(name.replace("_", " "))),
+            column_config=dict.fromkeys(("Severity", "Flip rate", "Confidence drop"), share),
+            hide_index=True,
+            alt="Share of verdicts turned by shifts and crops",
+        )
+
+
+def _clusters(run: Any, report: dict[str, Any]) -> None:
+    for number, cluster in enumerate(report["detail"].get("clusters", [])[:6]):
+        low, high = cluster["interval"]
+        st.markdown(
+            f"**{capital(cluster['kind'])}, {cluster['n']} images** · {percent(cluster['share'])} of them "
+            f"{plain(cluster['label'])} (95 %: {percent(low)} to {percent(high)}), which is the label of "
+            f"{percent(cluster['prior'])} of all"
+        )
+        tiles = services.named(run.data, [one["file"] for one in cluster["exemplars"]])
+        gallery([(path, source, "") for path, source in tiles], run.data, name=f"{report['audit']}{number}-")

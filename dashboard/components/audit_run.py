@@ -1,0 +1,121 @@
+"""An audit of a whole data set as a job: asked for, watched, stopped, and shown when it is finished."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.audit_result import shown_run
+from dashboard.components.guard import guarded
+from dashboard.components.text import capital, plain
+
+_POLL = 1.0  # seconds
+QUESTIONS = {
+    "white-stain": "White stain: does one turn the verdict?",
+    "edges": "Edges: does the border of the picture decide?",
+    "properties": "Properties: does brightness, sharpness or the like decide?",
+    "discover": "Discover: is there evidence beside the defects that decides?",
+}
+_PARTS = {
+    "held-out": "images that the model has not learnt from",
+    "test": "its test images",
+    "val": "its validation images",
+    "train": "its training images",
+    "all": "all images",
+}
+
+
+def whole_data_set(model: services.Predictor) -> None:
+    """The run that the URL names, or the form to start one."""
+    name = st.query_params.get("run", "")
+    if not name:
+        _form(model)
+        return
+    st.button("Ask something else", on_click=_forget, icon=":material/arrow_back:")
+    job = services.auditing(name)
+    if job and not (job.made.done() and not job.made.cancelled() and job.made.exception() is None):
+        _watched(job)
+    elif run := services.audit_run(name):
+        shown_run(run)
+    else:
+        st.info(
+            f"There is no audit “{plain(name[:40])}” here. It may have been stopped, or the server was started anew "
+            "before it was finished. The History lists the audits that were kept.",
+            icon=":material/search_off:",
+        )
+
+
+def _form(model: services.Predictor) -> None:
+    data = st.session_state.get("data")
+    if not data:
+        st.info(
+            "No data set is here. Point `STEEL_DATA` to one, or to a folder of them, and start again.",
+            icon=":material/folder_off:",
+        )
+        return
+    if services.cannot_clear(model):
+        st.caption(
+            ":material/info: This model has no class “clear”. The white-stain test asks of each of its classes instead "
+            "whether a stain turns other sheets to it."
+        )
+    with st.container(border=True):
+        kinds = st.pills(
+            "Questions",
+            services.QUESTIONS,
+            selection_mode="multi",
+            default=["white-stain"],
+            format_func=lambda kind: QUESTIONS[kind],
+            key="audit kinds",
+        )
+        with st.grid(2, min_column_width=240, width=800):
+            part = st.selectbox(
+                "Images", list(_PARTS), format_func=lambda name: capital(_PARTS[name]), key="audit part"
+            )
+            limit = st.slider("At most", 50, 1000, 300, 50, key="audit limit", help="Drawn evenly from the classes.")
+        if not kinds:
+            st.caption(":material/checklist: Choose at least one question.")
+        else:
+            st.caption(
+                f":material/hourglass_top: About {_duration(services.seconds_to_audit(kinds, data, limit))} for "
+                f"{plain(data)}, beside the page; the page can be left meanwhile."
+            )
+        if st.button("Start the audit", type="primary", icon=":material/play_arrow:", disabled=not kinds):
+            st.query_params["run"] = services.start_audit(model, data, tuple(kinds), part, limit)
+            st.rerun()
+    for job in services.audits_at_work():
+        st.page_link(
+            "app_pages/audit.py",
+            label=f"At work: {plain(', '.join(job.kinds))} on {plain(job.data)}, model {plain(job.model)}",
+            icon=":material/hourglass_top:",
+            query_params={"view": "Data set", "run": job.name},
+        )
+
+
+@st.fragment(run_every=_POLL)
+@guarded()
+def _watched(job: services.Auditing) -> None:
+    """How far the job has come. It runs once a second; when the job is finished, the page is drawn anew, and last."""
+    if job.cancelled:
+        st.info("The audit was stopped. Nothing was kept.", icon=":material/cancel:")
+        return
+    if job.made.done():
+        job.made.result()  # raises what the worker met; the guard shows it
+        st.rerun()
+    stage = job.stage.removeprefix("audit: ")
+    left = "" if job.seconds_left is None else f", about {_duration(job.seconds_left)} left for this step"
+    share = job.done / job.total if job.total else 0.0
+    count = f": {job.done:,} of {job.total:,}" if job.total else ""
+    st.progress(min(share, 1.0), f"{capital(stage.replace('-', ' '))}{count}{left}")
+    st.caption(
+        f"{capital(', '.join(job.kinds))} · {plain(job.model)} on {plain(job.data)}. "
+        "The address of this page leads back here."
+    )
+    st.button("Stop", on_click=job.cancel, icon=":material/stop:")
+
+
+def _forget() -> None:
+    st.query_params.pop("run", None)
+
+
+def _duration(seconds: float) -> str:
+    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"

@@ -1,0 +1,51 @@
+"""How far the probabilities can be believed, before and after temperature; softmax beside sigmoid."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.evaluate.headline import countable
+from dashboard.components.evaluate.pictures import plot
+from dashboard.components.guard import guarded
+from dashboard.components.text import plain
+
+_OFFERED = 100
+
+
+@st.fragment
+@guarded()
+def calibration(data: str, found: services.Evaluation) -> None:
+    """Reliability diagram, then one image through both heads."""
+    if countable(found):
+        plot(services.evaluation_figures(found)["Calibration"], "Calibration")
+        low, high = found.report.intervals["ece"]
+        st.markdown(
+            f"Logits are divided by the temperature **{found.temperature:.3f}**, found on validation images. "
+            f"Expected calibration error afterwards: **{found.report.ece:.3f}** (95 %: {low:.3f} to {high:.3f}, "
+            f"n = {found.report.n:,}). Points above the diagonal: more often right than sure; below: too sure."
+        )
+    if not len(found):
+        return
+    st.subheader("The best guess is not necessarily a good guess")
+    st.markdown(
+        "Softmax must name a winner, even for a picture of nothing. The sigmoid of each logit alone may find no class "
+        "likely; for a model trained with softmax it is not calibrated: it shows how little backs the winner."
+    )
+    offered = found.table.sort_values("confidence", kind="stable")["file"].head(_OFFERED)
+    file = st.selectbox("Image, the least sure first", list(offered), key="image-heads")
+    table = services.both_heads(found, file)
+    picture, told = st.columns([1, 3])
+    source = services.find(services.dataset(data), file)
+    small = services.thumbnail(source)
+    if isinstance(small, bytes):
+        picture.image(small, width="stretch", alt=f"{source.name}, the picture as it came")
+    told.dataframe(
+        table.rename(columns={"label": "Class", "softmax": "Softmax", "sigmoid": "Sigmoid"}),
+        hide_index=True,
+        column_config=dict.fromkeys(
+            ("Softmax", "Sigmoid"), st.column_config.ProgressColumn(format="%.3f", min_value=0, max_value=1)
+        ),
+        alt="Softmax and sigmoid of each class for the chosen image",
+    )
+    told.caption(plain(f"{file}, with the model's temperature"))

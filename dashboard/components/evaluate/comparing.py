@@ -1,0 +1,81 @@
+"""Two models on the same images: is one better, by how much, and where do they disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.evaluate.compute import evaluated
+from dashboard.components.evaluate.headline import countable
+from dashboard.components.evaluate.pictures import plot, worst_images
+from dashboard.components.guard import guarded
+from dashboard.components.text import plain
+
+
+@guarded()
+def comparing(model: services.Predictor, data: str, found: services.Evaluation) -> None:
+    """Choose the other model; its evaluation is made here where it is missing."""
+    others = [name for name in services.models() if name != st.session_state["model"]]
+    if not others:
+        st.info(
+            "There is only one model here. Put another one where `STEEL_MODELS` points to.", icon=":material/balance:"
+        )
+        return
+    if not countable(found):
+        return
+    name = st.selectbox("Compare with", others, key="other", bind="query-params", width=320)
+    other = services.predictor(name)
+    if set(other.classes) != set(model.classes):
+        st.info(
+            f"{plain(name)} knows {plain(', '.join(other.classes))}: only models with the same classes compare.",
+            icon=":material/balance:",
+        )
+        return
+    theirs = evaluated(other, data, found.part, "other")
+    if theirs is None:
+        return
+    made = services.comparison(found, theirs)
+    st.markdown(f"**{plain(made.verdict)}**")
+    st.caption(f"{made.n:,} images that neither has learnt from, as {made.effective:.0f} independent ones.")
+    for sentence in made.left_out:
+        st.caption(f":material/info: {plain(sentence)}.")
+    st.dataframe(
+        made.figures.rename(columns={"figure": "Figure", "a": made.a, "b": made.b, "difference": "Difference",
+                                     "low": "95 % from", "high": "to"}),
+        hide_index=True,
+        column_config=dict.fromkeys(
+            (made.a, made.b, "Difference", "95 % from", "to"), st.column_config.NumberColumn(format="%.3f")
+        ),
+        alt="Figures of both models and their paired difference with its interval",
+    )  # fmt: skip
+    test = made.mcnemar
+    st.markdown(
+        f"Only **{plain(made.a)}** is right on {test.only_a} images, only **{plain(made.b)}** on {test.only_b}: "
+        f"McNemar p = {test.p:.3g}, by groups of near-duplicates {test.p_groups:.3g}."
+    )
+    label = st.selectbox("Curves of", found.classes, key="curves", bind="query-params", width=320)
+    drawn = services.overlaid(found, theirs, label)
+    with st.grid(2, min_column_width=330):
+        for heading, figure in drawn.items():
+            with st.container():
+                st.subheader(heading)
+                plot(figure, f"{heading} of both")
+    st.subheader(f"Where they disagree: {len(made.disagreements):,} images")
+    both = made.disagreements
+    mine = found.labelled.table
+    rows = mine.set_index("image_sha256", drop=False).loc[list(both["image_sha256"])] if len(both) else mine.head(0)
+    said = dict(zip(both["image_sha256"], both["pred_b"], strict=True))
+
+    def other_says(row: Mapping[Any, Any]) -> None:
+        st.caption(f"{plain(made.b)} says {plain(said[row['image_sha256']])}")
+
+    worst_images(
+        model,
+        data,
+        rows[~rows.index.duplicated()].reset_index(drop=True),
+        "differ-page",
+        other_says,
+    )

@@ -1,0 +1,77 @@
+"""Per-class figures, curves, histograms of scores and the most confused pairs."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.evaluate.headline import countable
+from dashboard.components.evaluate.pictures import plot, worst_images
+from dashboard.components.guard import guarded
+from dashboard.components.text import plain
+
+_FIGURES = {"recall": "Recall", "precision": "Precision", "f1": "F1", "auc": "AUC",
+            "average_precision": "Average precision"}  # fmt: skip
+
+
+@st.fragment
+@guarded()
+def figures(model: services.Predictor, data: str, found: services.Evaluation) -> None:
+    """Tables first, then the plots; a range of scores shows its images."""
+    if not countable(found):
+        return
+    st.subheader("Class by class")
+    st.dataframe(
+        pd.DataFrame(
+            [
+                {"Class": name} | {title: cell(of[key]) for key, title in _FIGURES.items()}
+                for name, of in services.by_label(found).items()
+            ]
+        ),
+        hide_index=True,
+        column_config={"Class": st.column_config.Column(pinned=True)},
+        alt="Recall, precision, F1, AUC and average precision of each class, with intervals",
+    )
+    st.caption("In brackets: 95 % interval (Wilson, or bootstrap by group). n: the images the figure rests on.")
+    st.subheader("Most confused")
+    confused = services.confused(found)
+    if confused.empty:
+        st.markdown("No image is called by another class than its own.")
+    for pair in confused.head(6).to_dict("records"):
+        st.markdown(
+            f"- **{plain(pair['actual'])}** called **{plain(pair['predicted'])}**: {pair['n']} of {pair['of']} "
+            f"({_percent(pair['share'])}; 95 %: {_percent(pair['low'])} to {_percent(pair['high'])})"
+        )
+    drawn = services.evaluation_figures(found)
+    if "ROC curves" not in drawn:
+        st.info("ROC and precision-recall curves need images of at least two classes.", icon=":material/show_chart:")
+        return
+    with st.grid(2, min_column_width=330):
+        for heading in ("ROC curves", "Precision and recall"):
+            with st.container():
+                st.subheader(heading)
+                plot(drawn[heading], heading)
+    _scores(model, data, found)
+
+
+def _scores(model: services.Predictor, data: str, found: services.Evaluation) -> None:
+    st.subheader("Scores")
+    drawn = services.evaluation_figures(found)
+    known = [name for name in found.classes if f"Scores of {name}" in drawn]
+    label = st.selectbox("Probability of", known, key="scores", bind="query-params")
+    plot(drawn[f"Scores of {label}"], f"Scores of {label}")
+    low, high = st.slider("Show the images with a probability between", 0.0, 1.0, (0.4, 0.6), 0.05, key="score-range")
+    rows = found.top_losses()
+    worst_images(model, data, rows[rows[f"p.{label}"].between(low, high)], "score-page")
+
+
+def cell(figure: services.Figure) -> str:
+    """A figure, its interval and n, for a table."""
+    if figure.value is None:
+        return f"–, n {figure.n}"
+    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f}), n {figure.n}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}".replace("%", " %")

@@ -1,0 +1,101 @@
+"""Top losses: where the model is most wrong, and what a person finds about each image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.evaluate.pictures import worst_images
+from dashboard.components.guard import guarded
+from dashboard.components.text import plain
+
+_KINDS = ("all", "wrong", "right", "open", "triaged")
+_UNSURE = "not known"
+
+
+@st.fragment
+@guarded()
+def losses(model: services.Predictor, data: str, found: services.Evaluation) -> None:
+    """The gallery by falling loss with filters and triage; without labels, by rising confidence."""
+    found_so_far = services.triaged()
+    with st.grid(4, min_column_width=150):
+        kind = st.selectbox("Images", _KINDS, key="images", bind="query-params")
+        actual = st.selectbox("Actually", [services.ANY, *found.classes], key="of", bind="query-params")
+        predicted = st.selectbox("Called", [services.ANY, *found.classes], key="as", bind="query-params")
+        who = st.text_input(
+            "Your name, to triage",
+            key="who",
+            persist_state="session",
+            help="Kept with each finding. Findings are only ever added; the last one of an image counts.",
+        )
+    if len(found.labelled):
+        rows = _matching(services.in_cell(found, actual, predicted), kind, set(found_so_far))
+    else:
+        st.caption("No labels, so no losses: the images that the model is least sure of come first.")
+        rows = _matching(found.table.sort_values("confidence", kind="stable"), kind, set(found_so_far))
+
+    def below(row: Mapping[Any, Any]) -> None:
+        _triage(found, row, who, found_so_far.get(row["image_sha256"]))
+
+    worst_images(model, data, rows, "loss-page", below)
+    listed = sum(each.finding != "model wrong" for each in found_so_far.values())
+    st.download_button(
+        f"Relabelling list (CSV), {listed} images",
+        services.relabelling_csv,
+        "relabelling.csv",
+        "text/csv",
+        on_click="ignore",
+        icon=":material/download:",
+        disabled=not listed,
+        help="Images of any data set whose label was found wrong or ambiguous, with who and when.",
+    )
+
+
+def _matching(rows: pd.DataFrame, kind: str, triaged: set[str]) -> pd.DataFrame:
+    right = rows["label"] == rows["pred"]
+    seen = rows["image_sha256"].isin(triaged)
+    return rows[{"wrong": ~right, "right": right, "open": ~seen, "triaged": seen}.get(kind, right | True)]
+
+
+def _triage(found: services.Evaluation, row: Mapping[Any, Any], who: str, last: services.Triage | None) -> None:
+    """What a person found about this image; it can be changed and taken back."""
+    key = f"triage {row['image_sha256']}"
+    said = last.finding if last else None
+
+    def keep() -> None:
+        with guarded():
+            services.triage(found, row, st.session_state[key] or "open", who)
+
+    if key not in st.session_state or st.session_state.get(f"{key} said") != said:
+        st.session_state[key] = st.session_state[f"{key} said"] = said  # another session may have changed it
+    st.pills(
+        "Which is wrong?",
+        services.TRIAGE,
+        key=key,
+        on_change=keep,
+        disabled=not who.strip(),
+        help=None if who.strip() else "Type your name above first.",
+    )
+    if last and last.finding == "label wrong":
+        label = f"should be {row['image_sha256']}"
+        options = [_UNSURE, *found.classes]
+
+        def relabel() -> None:
+            should_be = st.session_state[label]
+            with guarded():
+                services.triage(found, row, "label wrong", who, "" if should_be == _UNSURE else should_be)
+
+        st.selectbox(
+            "Should be",
+            options,
+            index=options.index(last.should_be) if last.should_be in options else 0,
+            key=label,
+            on_change=relabel,
+            disabled=not who.strip(),
+        )
+    if last:
+        st.caption(f"{plain(last.who)}, {plain(last.at[:16].replace('T', ' '))} UTC")

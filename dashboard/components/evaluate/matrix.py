@@ -1,0 +1,153 @@
+"""The confusion matrix: a cell that is chosen shows its images, sorted by loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.evaluate.headline import countable
+from dashboard.components.evaluate.pictures import worst_images
+from dashboard.components.guard import guarded
+from dashboard.components.text import plain
+from steel_core.render import percent
+
+_CHART, _TABLE, _CELL = "matrix", "cells", "cell"
+
+
+@st.fragment
+@guarded()
+def matrix(model: services.Predictor, data: str, found: services.Evaluation) -> None:
+    """Matrix, table, and the images of the cell in the URL."""
+    if not countable(found):
+        return
+    left, right = st.columns([3, 2], gap="large")
+    with right, st.container(horizontal=True):
+        shares = st.segmented_control(
+            "Show", ["percentages", "counts"], default="percentages", required=True, key="show", bind="query-params"
+        )
+        outcomes = st.toggle(
+            "Count verdicts",
+            key="verdicts-counted",
+            bind="query-params",
+            help="Count what a user is told, so that “refer” and “unfamiliar” are answers, too; "
+            "else the likeliest class, whatever its probability.",
+        )
+    cells = services.cells(found, outcomes)
+    columns = list(dict.fromkeys(cells["predicted"]))
+    with right:
+        with st.grid(2, min_column_width=130):
+            actual = st.selectbox("Actual", [services.ANY, *found.classes], key="actual", bind="query-params")
+            predicted = st.selectbox("Predicted", [services.ANY, *columns], key="predicted", bind="query-params")
+        _as_table(cells)
+    with left:
+        _chart(cells, shares == "percentages", actual, predicted)
+        st.caption(
+            "Rows: what an image shows. Columns: what the model says. Each cell: its share of the row, or count, and "
+            "the 95 % interval. Grey: fewer than 30 images in the row. Choose a cell to see its images."
+        )
+    rows = services.in_cell(found, actual, predicted, outcomes)
+    if (actual, predicted) == (services.ANY, services.ANY):
+        st.subheader("All images, by falling loss")
+    else:
+        st.subheader(f"Actual {plain(actual)}, predicted {plain(predicted)}: {len(rows):,} images")
+    worst_images(model, data, rows, "cell-page")
+
+
+def _choose(cell: dict[str, str]) -> None:
+    st.session_state["actual"], st.session_state["predicted"] = cell["actual"], cell["predicted"]
+    if "cell-page" in st.session_state:
+        st.session_state["cell-page"] = 1
+
+
+def _from_chart() -> None:
+    for cell in st.session_state[_CHART]["selection"][_CELL][:1]:
+        _choose(cell)
+
+
+def _as_table(cells: pd.DataFrame) -> None:
+    """The same by keyboard: a row chooses its cell."""
+    shown = pd.DataFrame(
+        {
+            "Actual": cells["actual"],
+            "Predicted": cells["predicted"],
+            "Images": cells["n"],
+            "Share of row": cells["share"],
+            "95 % from": cells["low"],
+            "to": cells["high"],
+            "Row": cells["of"],
+        }
+    )
+
+    def choose() -> None:
+        for row in st.session_state[_TABLE]["selection"]["rows"][:1]:
+            _choose(cells.iloc[row][["actual", "predicted"]].to_dict())
+
+    with st.expander("The matrix as a table"):
+        st.dataframe(
+            shown,
+            hide_index=True,
+            key=_TABLE,
+            on_select=choose,
+            selection_mode="single-row",
+            column_config=dict.fromkeys(
+                ("Share of row", "95 % from", "to"), st.column_config.NumberColumn(format="percent")
+            ),
+            alt="Count, share and interval of each cell of the confusion matrix",
+        )
+
+
+def _chart(cells: pd.DataFrame, shares: bool, actual: str, predicted: str) -> None:
+    drawn = cells.assign(
+        label=[_label(cell, shares) for cell in cells.to_dict("records")],
+        interval=[_interval(cell, shares) for cell in cells.to_dict("records")],
+        colour=cells["share"].fillna(0),
+        dark=cells["share"].fillna(0).where(~cells["few"], 0) > 0.5,
+        chosen=(cells["actual"] == actual) & (cells["predicted"] == predicted),
+    )
+    orders = {name: list(dict.fromkeys(cells[name])) for name in ("predicted", "actual")}
+    base = alt.Chart(drawn).encode(
+        x=alt.X("predicted:N", sort=orders["predicted"], title="predicted",
+                axis=alt.Axis(orient="top", labelAngle=-30 if len(orders["predicted"]) > 4 else 0, labelOverlap=False)),
+        y=alt.Y("actual:N", sort=orders["actual"], title="actual"),
+    )  # fmt: skip
+    rect = base.mark_rect(stroke="#8a929b", strokeWidth=1, cursor="pointer", tooltip=True).encode(
+        color=alt.condition(
+            "datum.few",
+            alt.value("#c9ced3"),
+            alt.Color("colour:Q", scale=alt.Scale(domain=[0, 1], range=["#e6eef5", "#0b4f83"]), legend=None),
+        ),
+        tooltip=["actual:N", "predicted:N", "label:N", "interval:N", alt.Tooltip("of:Q", title="images in the row")],
+        description="label:N",
+    )
+    cell = alt.selection_point(name=_CELL, fields=["actual", "predicted"], on="click", clear=False, toggle=False)
+    ink = alt.condition("datum.dark", alt.value("#ffffff"), alt.value("#10202c"))
+    big = base.mark_text(fontSize=15, fontWeight=600, dy=-7, aria=False).encode(text="label:N", color=ink)
+    small = base.mark_text(fontSize=11, dy=10, aria=False).encode(text="interval:N", color=ink)
+    outline = base.mark_rect(filled=False, stroke="#d55e00", strokeWidth=4, aria=False).transform_filter("datum.chosen")
+    chart = alt.layer(rect.add_params(cell), big, small, outline).properties(height=60 + 64 * len(orders["actual"]))
+    st.altair_chart(
+        chart,
+        key=_CHART,
+        on_select=_from_chart,
+        alt="Confusion matrix: "
+        + "; ".join(
+            f"{c['actual']} called {c['predicted']}: {c['n']} of {c['of']}" for c in cells.to_dict("records") if c["n"]
+        ),
+    )
+
+
+def _label(cell: Mapping[Any, Any], shares: bool) -> str:
+    return "–" if not cell["of"] else percent(cell["share"]) if shares else f"{cell['n']:,}"
+
+
+def _interval(cell: Mapping[Any, Any], shares: bool) -> str:
+    if not cell["of"]:
+        return "no images"
+    ends = ("low", "high") if shares else ("n_low", "n_high")
+    low, high = (cell[end] for end in ends)
+    return f"{low:.0%} to {high:.0%}" if shares else f"{low:.0f} to {high:.0f}"

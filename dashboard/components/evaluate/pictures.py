@@ -1,0 +1,104 @@
+"""Images of an evaluation with their maps, and plots: what several tabs draw."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.gallery import image_link
+from dashboard.components.text import plain
+from steel_core.render import percent
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+PAGE = 12
+
+
+def worst_images(
+    model: services.Predictor,
+    data: str,
+    rows: pd.DataFrame,
+    name: str,
+    below: Callable[[Mapping[Any, Any]], None] | None = None,
+) -> None:
+    """One page of images: predicted, actual, loss and probability above each, its map beside it.
+
+    Args:
+        model: that was evaluated.
+        data: name of the data set.
+        rows: of an evaluation's table, in the order to be shown.
+        name: tells the pages' numbers from those of other galleries, also in the URL.
+        below: draws more below an image, from its row.
+    """
+    pages = max(1, math.ceil(len(rows) / PAGE))
+    chosen = st.pagination(pages, key=name, bind="query-params") if pages > 1 else 1
+    first = (min(chosen, pages) - 1) * PAGE
+    part = rows.iloc[first : first + PAGE]
+    st.caption(f"{first + 1:,} to {first + len(part):,} of {len(rows):,} images" if len(part) else "No images")
+    maps = []
+    with st.grid(3, min_column_width=300):
+        for row, (path, source) in zip(
+            part.to_dict("records"), services.shown(services.dataset(data), part), strict=True
+        ):
+            with st.container(border=True, gap="xsmall"):
+                st.markdown(_above(row))
+                with st.grid(2, min_column_width=110):
+                    picture = services.thumbnail(source)
+                    if isinstance(picture, services.Refused):
+                        st.caption(plain(picture.sentence))
+                    else:
+                        st.image(
+                            _inline(picture),
+                            width="stretch",
+                            alt=f"{source.name}, actual {row['label'] or 'unlabelled'}",
+                        )
+                    slot = st.empty()
+                    slot.skeleton(height=140)
+                    maps.append((slot, source, row))
+                st.page_link(
+                    "app_pages/explain.py", label=plain(source.name), icon="", query_params=image_link(path, data)
+                )
+                if below:
+                    below(row)
+    for slot, source, row in maps:  # after all pictures: a map takes longer
+        made = services.small_map(model, source)
+        if isinstance(made, services.Refused):
+            slot.caption(plain(made.sentence))
+        else:
+            slot.image(_inline(made), width="stretch", alt=f"Grad-CAM of {source.name} for {row['pred']}")
+    if len(part):
+        st.caption(f"Maps: Grad-CAM for the predicted class. {services.CAUTION}")
+
+
+def _inline(jpeg: bytes) -> str:
+    """A picture as part of the page: a file of Streamlit's is gone when a click interrupts the run that made it."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+
+
+def plot(figure: go.Figure, name: str) -> None:
+    """A figure with its words for those who cannot see it; its toolbar saves it as PNG."""
+    st.plotly_chart(
+        figure,
+        theme=None,
+        key=f"plot {name}",
+        alt=services.alternative(figure),
+        config={
+            "displaylogo": False,
+            "toImageButtonOptions": {"format": "png", "scale": 2, "filename": name.lower().replace(" ", "-")},
+        },
+    )
+
+
+def _above(row: Mapping[Any, Any]) -> str:
+    said = plain(row["pred"]) if row["outcome"] == row["pred"] else f"{plain(row['pred'])} ({plain(row['outcome'])})"
+    loss = "" if math.isnan(row["loss"]) else f" · loss {row['loss']:.2f}"
+    wrong = ":material/close: " if row["label"] and row["label"] != row["pred"] else ""
+    actual = plain(row["label"]) or "unlabelled"
+    return f"{wrong}Predicted **{said}**, actual **{actual}**{loss} · probability {percent(row['confidence'])}"

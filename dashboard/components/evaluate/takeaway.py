@@ -1,0 +1,44 @@
+"""What is carried away from an evaluation."""
+
+from __future__ import annotations
+
+import functools
+
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.text import plain
+
+
+def takeaway(model: services.Predictor, data: str, found: services.Evaluation) -> None:
+    """Predictions as a table, the report as one page. Each is made when it is asked for."""
+    stem = f"{model.card.name}-{data}-{found.part}"
+    with st.container(horizontal=True):
+        st.download_button(
+            "Predictions (CSV)",
+            functools.partial(services.evaluation_csv, found),
+            f"{stem}.csv",
+            "text/csv",
+            on_click="ignore",
+            icon=":material/table:",
+        )
+        st.download_button(
+            "Report (HTML)",
+            functools.partial(services.evaluation_report, found, model, data),
+            f"{stem}.html",
+            "text/html",
+            on_click="ignore",
+            icon=":material/download:",
+        )
+    spec = services.dataset(data).spec
+    held = "holds the worst images with their maps" if spec.redistributable else "names the worst images only"
+    st.caption(
+        f"The report is one file that loads nothing; it {held}. Licence of the images: {plain(spec.licence)} "
+        "Each plot on this page has a camera in its toolbar that saves it as PNG."
+    )
+    st.markdown("The same without this page:")
+    st.code(
+        f"python -m steel_core evaluate --checkpoint {model.card.name} --data FOLDER --part {found.part} "
+        "--report out.html",
+        "bash",
+    )

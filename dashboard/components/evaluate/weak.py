@@ -1,0 +1,87 @@
+"""Where the model is weak, and which images it does not know at all."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.evaluate.headline import countable
+from dashboard.components.evaluate.pictures import plot, worst_images
+from dashboard.components.guard import guarded
+from dashboard.components.text import plain
+from steel_core.render import percent
+
+
+@st.fragment
+@guarded()
+def weak(model: services.Predictor, data: str, found: services.Evaluation) -> None:
+    """Segments with intervals and correction; the gate's measured rates and what it stopped here."""
+    st.subheader("Weak segments")
+    if countable(found):
+        _segments(found)
+    st.subheader("Unfamiliar images")
+    _unfamiliar(model, data, found)
+
+
+def _segments(found: services.Evaluation) -> None:
+    table = services.segments(found)
+    if table.empty:
+        st.info("Too few images to look at segments.", icon=":material/group_off:")
+        return
+    sure = table[table["weak"].astype(bool)]
+    if sure.empty:
+        st.markdown(
+            f"**No segment is weak beyond chance:** {len(table)} were looked at, and p was corrected for that many "
+            "looks (Holm). That proves no strength where images are few."
+        )
+    else:
+        worst = ", ".join(f"**{plain(row['property'])} {plain(row['segment'])}**" for row in sure.to_dict("records"))
+        st.markdown(
+            f"Weak beyond chance: {worst}. {len(table)} segments were looked at, and p was corrected for it (Holm)."
+        )
+    plot(services.evaluation_figures(found)["Weak segments"], "Weak segments")
+    with st.expander("All segments as a table"):
+        st.dataframe(
+            table.drop(columns=["start", "end"]).rename(columns={"p_holm": "p, corrected"}),
+            hide_index=True,
+            column_config=dict.fromkeys(
+                ("error", "low", "high", "elsewhere"), st.column_config.NumberColumn(format="percent")
+            )
+            | dict.fromkeys(("p", "p, corrected"), st.column_config.NumberColumn(format="%.3g")),
+            alt="Error rate of each segment with interval, rate elsewhere and corrected p",
+        )
+
+
+def _unfamiliar(model: services.Predictor, data: str, found: services.Evaluation) -> None:
+    gate = model.card.familiarity
+    if not gate:
+        st.info(
+            "This model has no gate: it gives a verdict on any picture, even one of no steel. Teach it:",
+            icon=":material/help_center:",
+        )
+        st.code(f"python -m steel_core familiarity --checkpoint {model.card.name} --data FOLDER --who NAME", "bash")
+        return
+    st.markdown(
+        "The gate says **unfamiliar: no verdict** to a picture unlike all that the model has learnt from. "
+        "Its own rates, measured on images that had no part in it:"
+    )
+    st.dataframe(
+        pd.DataFrame(
+            [
+                {
+                    "Images": name,
+                    "Called unfamiliar": percent(rate["unfamiliar"]) if rate["unfamiliar"] is not None else "–",
+                    "95 %": f"{percent(rate['interval'][0])} to {percent(rate['interval'][1])}",
+                    "n": rate["n"],
+                }
+                for name, rate in gate["rates"].items()
+            ]
+        ),
+        hide_index=True,
+        alt="Share of each set of images that the gate calls unfamiliar",
+    )
+    strange = found.table[found.table["strangeness"] > 1].sort_values("strangeness", ascending=False)
+    st.markdown(f"In this part: **{len(strange):,} of {len(found):,}** images are unfamiliar.")
+    if len(strange):
+        worst_images(model, data, strange, "strange-page")

@@ -1,0 +1,293 @@
+"""An audit for people: its verdict in plain sentences, its plots, its pairs of pictures, and one HTML file of it all.
+
+Everything here starts from what `AuditReport.to_json` wrote, so an audit of last year reads like one of today. Only the
+pairs of pictures need the checkpoint and the data set again; where either has changed, they are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+from markupsafe import Markup
+
+from steel_core import html, plots, render
+from steel_core.audit.bench import BenchRow, bench
+from steel_core.audit.sheets import defect_mask
+from steel_core.audit.statistics import AGAINST, ALPHA, FOR, LEAST
+from steel_core.audit.white_stain import seed_of
+from steel_core.data.index import DatasetIndex
+from steel_core.errors import SteelError
+from steel_core.inference import Predictor
+from steel_core.metrics.intervals import wilson
+from steel_core.perturb.methods.white_stain import WhiteStain
+from steel_core.report import CAUTION, panel
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+Report = dict[str, Any]
+"""What `AuditReport.to_json` gave, perhaps read back from a file."""
+
+SHORTCUT, SUSPICIOUS, QUIET = "shortcut", "worth a look", "nothing found"
+"""How severe a finding is, the worst first."""
+
+POSITIONS = {"off": "beside the defect", "anywhere": "anywhere", "on": "on the defect"}
+
+_CHANGES = {"white-stain": "white stain", "edges": "border replaced", "discover": "the pasted patch"}
+_FOUND = {
+    "white-stain": "This model takes a harmless white stain for a sign of {towards}.",
+    "edges": "The border of the picture turns verdicts of this model.",
+    "properties": "A property of the picture, and not the steel, goes with the label and moves this model.",
+    "discover": "There is something beside the defects that goes with a label and turns verdicts by itself.",
+}
+_ABSENT = {
+    "white-stain": "A white stain turns hardly more verdicts of this model than a patch that is no stain.",
+    "edges": "The border of the picture turns hardly more verdicts than a band inside it.",
+    "properties": "No property of the picture goes with the label, moves this model and holds its evidence at once.",
+    "discover": "No evidence beside the defects was found that turns verdicts by itself.",
+}
+
+
+class Pair(NamedTuple):
+    """One image of an audit with and without the stain: its file, and what the bench showed of it."""
+
+    file: str
+    rows: tuple[BenchRow, ...]
+
+
+def in_plain_words(report: Report) -> str:
+    """What the verdict means, in one sentence."""
+    if report["verdict"] == FOR:
+        return _FOUND[report["audit"]].format(towards=report["detail"].get("towards", "a class"))
+    if report["verdict"] == AGAINST:
+        return _ABSENT[report["audit"]]
+    if not report["findings"]:
+        return "No image could be tested, so nothing can be said."
+    return "These images are too few, or the effect lies too close to what is put up with, to tell."
+
+
+def missed(report: Report) -> str:
+    """What effect would have been found in so many images, and what could have been missed, in one sentence."""
+    if report["excess"] is None:
+        return "No image could be tested."
+    if report["detectable"] >= 1:
+        return f"{report['groups']} independent images are too few to find any effect dependably; {LEAST} is the least."
+    return (
+        f"With {report['groups']} independent images, an excess of {render.percent(report['detectable'])} or more "
+        "would have been found 4 times in 5. A smaller one could have been missed."
+    )
+
+
+def severity(report: Report, finding: dict[str, Any]) -> str:
+    """How severe a finding is: `SHORTCUT`, `SUSPICIOUS` or `QUIET`."""
+    excess, legs = finding["excess"], list(finding["legs"].values())
+    beyond = (
+        excess is not None
+        and finding["groups"] >= LEAST
+        and finding["p_corrected"] < ALPHA / 2
+        and excess > report["settings"].get("tolerated", 0.05)
+    )
+    if beyond and all(leg is True for leg in legs if report["audit"] == "properties"):
+        return SHORTCUT
+    hint = sum(leg is True for leg in legs) >= 2 if report["audit"] == "properties" else finding["interval"][0] > 0
+    return SUSPICIOUS if beyond or (excess is not None and hint) else QUIET
+
+
+def by_severity(report: Report) -> list[tuple[str, dict[str, Any]]]:
+    """Severity and finding of each, the worst first, then in the order of the report."""
+    order = [SHORTCUT, SUSPICIOUS, QUIET]
+    return sorted(
+        ((severity(report, found), found) for found in report["findings"]), key=lambda pair: order.index(pair[0])
+    )
+
+
+def classes(finding: dict[str, Any]) -> pd.DataFrame:
+    """One row a class: flip rate, that of the strongest control, excess with its interval, images."""
+    return pd.DataFrame(
+        {
+            "class": name,
+            "flip_rate": effect["flip_rate"],
+            "control_flip_rate": effect["control_flip_rate"],
+            "excess": effect["excess"],
+            "low": effect["interval"][0],
+            "high": effect["interval"][1],
+            "n": effect["n"],
+        }
+        for name, effect in finding["per_class"].items()
+        if effect["n"]
+    )
+
+
+def compared(report: Report) -> go.Figure | None:
+    """The change against each of its controls, with Wilson intervals over independent images; None without any."""
+    if not report["findings"] or report["audit"] not in _CHANGES or report["excess"] is None:
+        return None
+    first = report["findings"][0]
+    changed = _CHANGES[report["audit"]]
+    shares = {changed: first["flip_rate"]} | {name.replace("-", " "): rate for name, rate in first["controls"].items()}
+    # The rates are of n images in fewer independent groups: the interval counts the groups.
+    rates = {name: (rate, *wilson(rate, first["groups"])) for name, rate in shares.items()}
+    return plots.flip_rates(rates, first["n"], changed)
+
+
+def dose_response(report: Report, position: str) -> go.Figure | None:
+    """Area by brightness for stains in one position out of `POSITIONS`; None where it was not asked."""
+    table = pd.DataFrame(report["detail"].get("doses", []))
+    if table.empty or not (table["position"] == position).any():
+        return None
+    return plots.doses(table[table["position"] == position], POSITIONS[position])
+
+
+def pairs(predictor: Predictor, index: DatasetIndex, report: Report, most: int = 4) -> list[Pair]:
+    """The images of a white-stain audit that the stain moved the most, with the very same stain made again.
+
+    Args:
+        predictor: the checkpoint that was audited.
+        index: the data set that it was audited on.
+        report: of kind "white-stain"; others have no pairs.
+        most: how many.
+
+    Returns:
+        Fewer, or none, where files have changed since or the stain was cut out of a picture.
+    """
+    settings = report["settings"]
+    if report["audit"] != "white-stain" or report["model_hash"] != predictor.hash or settings["stain"] != "drawn":
+        return []
+    stain = WhiteStain(
+        shape=settings["shape"],
+        number=settings["number"],
+        brightness=settings["brightness"],
+        texture=settings["texture"],
+    )
+    made = []
+    for example in report["detail"]["examples"][:most]:
+        try:
+            image = index.image(example["row"])
+            if image.sha256 != example["sha256"]:
+                continue
+            grid, _ = predictor.card.preprocessing.to_grid(image)
+            defect = defect_mask(index, example["row"], (image.height, image.width), grid.shape)
+            rows = bench(
+                predictor,
+                image,
+                stain,
+                settings["area"],
+                defect=defect,
+                watched=report["detail"]["towards"],
+                seed=seed_of(report["seed"], image.sha256),
+            )
+        except (SteelError, IndexError):  # the file has gone or changed; the others still show
+            continue
+        made.append(Pair(example["file"], rows))
+    return made
+
+
+def audit_html(
+    reports: Sequence[Report],
+    predictor: Predictor | None = None,
+    index: DatasetIndex | None = None,
+    *,
+    with_images: bool | None = None,
+    most: int = 4,
+) -> str:
+    """One self-contained file: verdicts, figures, plots, pairs of pictures, settings and hashes.
+
+    Args:
+        reports: one for each question that was asked of the same model and data.
+        predictor: the checkpoint, for the pairs of pictures; without it there are none.
+        index: the data set, for the same.
+        with_images: whether pictures may stand in the report, which may be passed on; as the data set's licence says
+            if None.
+        most: pairs of pictures at the most.
+    """
+    allowed = predictor is not None and index is not None
+    if allowed and index is not None:
+        allowed = index.spec.redistributable if with_images is None else with_images
+    told: list[dict[str, Any]] = []
+    for report in reports:
+        figures = {"Against each control": compared(report)} | {
+            f"Dose and response, stains {words}": dose_response(report, name) for name, words in POSITIONS.items()
+        }
+        told.append(
+            {
+                "report": report,
+                "plain": in_plain_words(report),
+                "missed": missed(report),
+                "findings": by_severity(report),
+                "classes": classes(report["findings"][0]).to_dict("records") if report["findings"] else [],
+                "figures": [
+                    html.drawn(name, figure, 100 * len(told) + i)
+                    for i, (name, figure) in enumerate(figures.items())
+                    if figure is not None
+                ],
+                "pairs": [
+                    _drawn_pair(predictor, pair)
+                    for pair in (pairs(predictor, index, report, most) if predictor and index and allowed else [])
+                    if predictor
+                ],
+                "settings": json.dumps(report["settings"], indent=1, ensure_ascii=False, default=str),
+            }
+        )
+    first = reports[0]
+    return html.document(
+        _TEMPLATE,
+        title=f"Shortcut audit of {first['model']} on {first['data']}",
+        first=first,
+        told=told,
+        caution=CAUTION,
+    )
+
+
+def _drawn_pair(predictor: Predictor, pair: Pair) -> dict[str, Any]:
+    pictures: list[tuple[str, Markup]] = []
+    for row in pair.rows[:2]:
+        watched = row.attribution.target
+        said = f"{row.prediction.outcome}; {watched} {render.percent(row.prediction.probs[watched])}"
+        pictures.append((f"{row.title}: {said}", html.inline(render.thumbnail(row.image, 320))))
+        shown = panel(predictor, row.image, row.attribution)
+        pictures.append((f"{row.title}, Grad-CAM. {shown.caption}", html.inline(shown.picture)))
+    return {"file": pair.file, "pictures": pictures}
+
+
+_TEMPLATE = """<h1>{{ title }}</h1>
+<p>{{ first.images }} images. Made {{ first.created }} with steel_core {{ first.code_version }},
+seed {{ first.seed }}.</p>
+{% for item in told %}{% set report = item.report %}
+<h2>{{ report.question }}</h2>
+<p><strong>{{ report.verdict[0]|upper }}{{ report.verdict[1:] }}.</strong> {{ item.plain }}</p>
+{% if report.excess is not none %}
+<table><tr><th>figure</th><th>value</th></tr>
+<tr><td>verdicts turned ({{ report.finding }})</td><td>{{ report.flip_rate|percent }} of {{ report.n }}</td></tr>
+<tr><td>by the strongest control</td><td>{{ report.control_flip_rate|percent }}</td></tr>
+<tr><td>excess, with 95 % interval</td><td>{{ "%+.1f"|format(100 * report.excess) }} %
+({{ "%+.1f"|format(100 * report.interval[0]) }} to {{ "%+.1f"|format(100 * report.interval[1]) }} %)</td></tr></table>
+{% endif %}<p>{{ item.missed }}</p>
+<h3>Findings, the most severe first</h3>
+<ul>{% for severity, finding in item.findings %}<li><strong>{{ severity }}</strong>: {{ finding.sentence }}</li>
+{% else %}<li>Nothing could be tested.</li>{% endfor %}</ul>
+{% if item.classes %}<h3>By class</h3>
+<table><tr><th>class</th><th>turned</th><th>strongest control</th><th>excess</th><th>from</th><th>to</th><th>n</th></tr>
+{% for row in item.classes %}<tr><td>{{ row["class"] }}</td><td>{{ row.flip_rate|percent }}</td>
+<td>{{ row.control_flip_rate|percent }}</td>{% for name in ("excess", "low", "high") %}
+<td>{{ "%+.1f"|format(100 * row[name]) }} %</td>{% endfor %}<td>{{ row.n }}</td></tr>{% endfor %}</table>{% endif %}
+{% for figure in item.figures %}<h3>{{ figure.name }}</h3>
+<figure role="img" aria-label="{{ figure.alternative }}">{{ figure.html }}
+<figcaption>{{ figure.alternative }}</figcaption></figure>{% endfor %}
+{% if item.pairs %}<h3>Pairs: the images that the stain moved the most</h3>
+<p class="small">They were chosen because they moved; the figures above say how often that happens. {{ caution }}</p>
+{% for pair in item.pairs %}<section class="worst"><div><strong>{{ pair.file }}</strong></div>
+{% for caption, picture in pair.pictures %}<div><img src="{{ picture }}" alt="{{ pair.file }}. {{ caption }}">
+<p class="small">{{ caption }}</p></div>{% endfor %}</section>{% endfor %}{% endif %}
+<h3>Limits</h3>
+<ul><li>A map shows influence, not cause.</li>
+{% for limit in report.limits %}<li>{{ limit }}</li>{% endfor %}</ul>
+<h3>Settings</h3>
+<pre>{{ item.settings }}</pre>
+{% endfor %}
+<h2>What was audited</h2>
+<table><tr><td>model</td><td>{{ first.model }}</td></tr><tr><td>model hash</td><td>{{ first.model_hash }}</td></tr>
+<tr><td>data</td><td>{{ first.data }}</td></tr><tr><td>data hash</td><td>{{ first.data_hash }}</td></tr></table>
+"""

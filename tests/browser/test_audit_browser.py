@@ -1,0 +1,53 @@
+"""The Audit page in a real browser: the stain is moved, and the verdict turns where the library says so."""
+
+import re
+
+import pytest
+from helpers.dash import ROOT
+
+from steel_core.audit.bench import bench, smallest_flip
+from steel_core.audit.sheets import defect_mask
+from steel_core.data.index import open_dataset
+from steel_core.inference import Predictor
+from steel_core.perturb.methods.white_stain import WhiteStain
+
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
+pytestmark = pytest.mark.browser
+expect.set_options(timeout=60_000)
+
+SHIPPED = ROOT / "assets" / "models" / "strip-mill"
+SHEETS = ROOT / "assets" / "demo" / "strip-mill"
+FILE = "images/sheet-000014.png"
+PAGE = f"/audit?model=strip-mill&data=strip-mill&image={FILE.replace('/', '%2F')}"
+
+
+@pytest.mark.skipif(not SHIPPED.is_dir(), reason="the shipped model is not here")
+def test_the_verdict_turns_at_the_size_that_the_library_names(visit):
+    index = open_dataset(SHEETS)
+    row = int((index.table["path"] == FILE).to_numpy().argmax())
+    model, image = Predictor.load(SHIPPED), index.image(row)
+    defect = defect_mask(index, row, (image.height, image.width), model.card.input_size)
+    found = smallest_flip(model, image, WhiteStain(), defect=defect, towards="clear")
+    assert found and 0.006 < found.area < 0.05 and found.counts and not found.controls
+    assert bench(model, image, WhiteStain(), 0.005, defect=defect)[1].prediction.pred == "defect"
+
+    page = visit(PAGE)
+    expect(page.get_by_text("A stain like this lets a bad sheet out")).to_be_visible()
+    slider = page.get_by_role("slider", name="Area of the stain")
+    slider.focus()
+    slider.press("Home")  # the keyboard moves it, too
+    expect(page.get_by_text("The likeliest class stays defect")).to_be_visible()
+    page.get_by_role("button", name="Find the smallest stain").click()
+    expect(page.get_by_text(re.compile(rf"A stain of {100 * found.area:.1f} % of the sheet turns it"))).to_be_visible()
+    page.get_by_role("button", name="Show this stain").click()
+    expect(page.get_by_text("None of the 4 controls")).to_be_visible()
+    assert page.evaluate("() => [...document.images].every(i => i.alt)")
+
+
+@pytest.mark.skipif(not SHIPPED.is_dir(), reason="the shipped model is not here")
+def test_a_phone_shows_the_bench_without_scrolling_sideways(visit):
+    page = visit(PAGE, width=390, height=844, theme="dark")
+    expect(page.get_by_role("img", name=re.compile("^Grad-CAM for clear, white stain"))).to_be_visible()
+    wide = page.evaluate("() => [document.documentElement, document.querySelector('[data-testid=stMain]')]"
+                         ".map(e => e.scrollWidth - e.clientWidth)")  # fmt: skip
+    assert max(wide) <= 0

@@ -1,0 +1,132 @@
+"""Evaluate in a real browser: a click on a cell, a finding that stays, a threshold that Inspect obeys."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pandas as pd
+import pytest
+from helpers.dash import ROOT, furnish
+
+from steel_core.data.index import open_dataset
+from steel_core.inference import Predictor
+from steel_core.recipes.evaluate import stored_evaluation
+
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
+pytestmark = pytest.mark.browser
+expect.set_options(timeout=60_000)
+
+LAST_MAP = re.compile("^SHAP.* map of ")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("evaluate")
+    furnish(home)
+    shutil.copytree(home / "models" / "b-clear", home / "models" / "y-copy")
+    return home
+
+
+@pytest.fixture(scope="module")
+def server(home):
+    """A dashboard of its own, which keeps findings and evaluations in a folder of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folders = {"STEEL_MODELS": "models", "STEEL_DATA": "data", "STEEL_CACHE": "cache", "STEEL_HOME": "kept"}
+    own = {name: str(home / folder) for name, folder in folders.items()}
+    command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(port)]
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--server.headless", "true"], cwd=ROOT, env=os.environ | own, stdout=log, stderr=log
+        )
+    try:
+        for _ in range(240):
+            assert process.poll() is None, (home / "log").read_text()
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5).read()
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def table(home) -> pd.DataFrame:
+    """What the page must show: the evaluation, made past the page."""
+    found = stored_evaluation(
+        Predictor.load(home / "models" / "y-copy"),
+        open_dataset(home / "data" / "sheets"),
+        home / "cache" / "evaluations",
+    )
+    return found.select("all").table
+
+
+def shown(page):
+    return page.locator('[data-testid="stPageLink"] a[href*="image="]')
+
+
+def test_compute_then_click_a_cell_and_see_exactly_its_images(visit, table, home):
+    page = visit("/evaluate?model=b-clear&data=sheets&part=all")
+    page.get_by_role("button", name="Compute, about").or_(page.get_by_text("59 images")).first.wait_for()
+    if page.get_by_role("button", name="Compute, about").count():
+        page.get_by_role("button", name="Compute, about").click()
+    expect(page.get_by_text("59 images of sheets")).to_be_visible()
+    chart = page.locator('[data-testid="stVegaLiteChart"]')
+    cells = chart.locator("canvas, svg").first
+    expect(cells).to_be_visible()
+    box = cells.bounding_box()
+    # the lower right quarter of the plot: actual defect, predicted defect
+    page.mouse.click(box["x"] + box["width"] * 0.8, box["y"] + box["height"] * 0.8)
+    page.wait_for_url("**actual=defect*predicted=defect**")
+    mine = table[(table["label"] == "defect") & (table["pred"] == "defect")].sort_values(
+        "loss", ascending=False, kind="stable"
+    )
+    expect(page.get_by_text(f"Actual defect, predicted defect: {len(mine)} images")).to_be_visible()
+    expect(shown(page)).to_have_text([file.split("/")[-1] for file in mine["file"]][:12])
+
+
+def test_a_finding_is_there_after_a_reload(visit, table, home):
+    worst = table.sort_values("loss", ascending=False, kind="stable").iloc[0]
+    page = visit("/evaluate?model=y-copy&data=sheets&part=all&tab=Worst+images")
+    name = page.get_by_role("textbox", name="Your name")
+    name.fill("Ada")
+    name.press("Enter")
+    page.wait_for_load_state("networkidle")
+    finding = page.get_by_role("button", name="model wrong").or_(page.get_by_role("radio", name="model wrong")).first
+    expect(finding).to_be_enabled()
+    finding.click()
+    expect(page.get_by_text("Ada, 20")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    again = visit("/evaluate?model=y-copy&data=sheets&part=all&tab=Worst+images&images=triaged")
+    expect(again.get_by_text("Ada, 20")).to_be_visible()
+    expect(shown(again)).to_have_text([worst["file"].split("/")[-1]])
+
+
+def test_a_saved_threshold_changes_the_verdict_of_inspect(visit, table, home):
+    inspect = "/inspect?model=y-copy&data=sheets&image=images/sheet-000010.png"
+    before = visit(inspect)
+    expect(before.get_by_role("heading", name="Refer to a person")).to_be_visible()
+    expect(before.get_by_role("img", name=LAST_MAP)).to_be_visible()
+    page = visit("/evaluate?model=y-copy&data=sheets&tab=Thresholds")
+    for label in ("clear", "defect"):
+        field = page.get_by_role("spinbutton", name=f"{label} (in force")
+        field.fill("0")
+        field.press("Tab")
+    page.get_by_role("textbox", name="Who answers for it").fill("Ada")
+    page.get_by_role("textbox", name="Why").fill("fewer looks")
+    page.get_by_role("button", name="Save thresholds").click()
+    expect(page.get_by_text("Thresholds saved by Ada")).to_be_visible()
+    assert json.loads((home / "models" / "y-copy" / "card.json").read_text())["thresholds"] == {"clear": 0, "defect": 0}
+    after = visit(inspect)
+    expect(after.get_by_role("img", name=LAST_MAP)).to_be_visible()
+    expect(after.get_by_role("heading", name="Refer to a person")).to_have_count(0)

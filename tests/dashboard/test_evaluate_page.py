@@ -1,0 +1,348 @@
+"""Evaluate: what is shown equals what scikit-learn finds on the page's own data, and every figure leads to images."""
+
+import json
+import shutil
+import threading
+import time
+
+import numpy as np
+import pytest
+from helpers.dash import words
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_score, recall_score, roc_auc_score
+
+from dashboard import services
+from steel_core.data.index import open_dataset
+from steel_core.familiarity import fit_gate
+from steel_core.inference import Predictor
+from steel_core.recipes.evaluate import stored_evaluation
+from steel_core.recipes.familiarity import install_gate
+from steel_core.store.triage import TriageStore
+from steel_core.types import UNFAMILIAR, Prediction
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def places(cache, tmp_path, monkeypatch):
+    """Evaluations are kept for the module, findings for one test."""
+    monkeypatch.setenv("STEEL_CACHE", str(cache))
+    monkeypatch.setenv("STEEL_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def evaluated(home, places):
+    """The evaluation of a model on the sheets, stored."""
+
+    def make(name, folder=None):
+        return stored_evaluation(
+            Predictor.load(home / "models" / name), open_dataset(folder or home / "data" / "sheets")
+        )
+
+    return make
+
+
+@pytest.fixture
+def own_data(home, places):
+    """A data set made of some of the sheets with labels of one's own: `own_data("odd", ["clear", ""])`."""
+    made = []
+
+    def make(name, labels):
+        folder = home / "data" / name
+        (folder / "images").mkdir(parents=True)
+        made.append(folder)
+        about = {"name": name, "title": name, "licence": "none", "citation": "", "redistributable": True}
+        rows = ["path,labels,split"]
+        for i, label in enumerate(labels):
+            shutil.copy(home / "data" / "sheets" / "images" / f"sheet-{10 + i:06d}.png", folder / "images")
+            rows.append(f"images/sheet-{10 + i:06d}.png,{label},")
+        (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+        (folder / "dataset.json").write_text(json.dumps(about))
+        services._datasets_in.clear()
+        return folder
+
+    yield make
+    for folder in made:
+        shutil.rmtree(folder)
+    services._datasets_in.clear()
+
+
+def files(test):
+    """The images on the page, in order."""
+    return [link.proto.label.replace("\\", "") for link in test.get("page_link") if ".png" in link.proto.label]
+
+
+def table(test, column):
+    """The first table on the page that has this column."""
+    return next(frame.value for frame in test.dataframe if column in frame.value)
+
+
+def test_an_evaluation_is_offered_made_and_from_then_on_there(app, places, monkeypatch):
+    test = app("evaluate", model="c-bare", data="sheets")
+    button = next(b for b in test.button if b.label.startswith("Compute, about"))
+    assert "has not looked at sheets yet" in words(test) and not test.exception
+    button.click().run()
+    until = time.monotonic() + 100
+    while not test.metric:
+        assert time.monotonic() < until, words(test)
+        time.sleep(0.2)
+        test.run()
+    said = words(test)
+    assert "59 images" in said  # one of 60 cannot be read
+    assert "sheet\\-000003\\.png" in said and not test.error
+
+    def fail(*_, **__):
+        raise AssertionError("predicted again")
+
+    for cached in (services._evaluation, services._part):
+        cached.clear()
+    monkeypatch.setattr("steel_core.recipes.evaluate.evaluate", fail)
+    assert "59 images" in words(app("evaluate", model="c-bare", data="sheets"))
+
+
+def test_an_evaluation_can_be_cancelled(app, home, places, monkeypatch):
+    shutil.copytree(home / "models" / "c-bare", home / "models" / "z-slow")
+    card = json.loads((home / "models" / "z-slow" / "card.json").read_text())
+    (home / "models" / "z-slow" / "card.json").write_text(json.dumps(card | {"title": "Slow"}))
+    go_on, stopped = threading.Event(), []
+
+    def slow(model, index, folder, progress):
+        try:
+            for done in range(1, 100):
+                progress(done, 100)
+                go_on.wait(0.05)
+        except services._Stopped:
+            stopped.append(done)
+            raise
+
+    monkeypatch.setattr(services, "stored_evaluation", slow)
+    monkeypatch.setattr(services, "find_evaluation", lambda *_: None)
+    try:
+        test = app("evaluate", model="z-slow", data="sheets")
+        next(b for b in test.button if b.label.startswith("Compute")).click().run()
+        next(b for b in test.button if b.label == "Cancel").click().run()
+        until = time.monotonic() + 20
+        while not stopped:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert any(b.label.startswith("Compute") for b in app("evaluate", model="z-slow", data="sheets").button)
+    finally:
+        shutil.rmtree(home / "models" / "z-slow")
+
+
+def test_figures_equal_scikit_learn_on_the_pages_own_data(app, evaluated):
+    found = evaluated("b-clear").select("all")
+    truth, pred = found.table["label"], found.table["pred"]
+    test = app("evaluate", model="b-clear", data="sheets", part="all")
+    assert not test.exception and not test.error
+    shown = {metric.label: metric.value for metric in test.metric}
+    assert shown["Accuracy"] == f"{100 * accuracy_score(truth, pred):.1f} %"
+    assert shown["Recall, mean of classes"] == f"{100 * recall_score(truth, pred, average='macro'):.1f} %"
+    assert shown["AUC"] == f"{roc_auc_score(truth == 'defect', found.table['p.defect']):.3f}"
+    cells = table(test, "Share of row")
+    expected = confusion_matrix(truth, pred, labels=["clear", "defect"])
+    assert cells["Images"].to_numpy().reshape(2, 2).tolist() == expected.tolist()
+    np.testing.assert_allclose(cells["Share of row"], (expected / expected.sum(axis=1, keepdims=True)).ravel())
+    test = app("evaluate", model="b-clear", data="sheets", part="all", tab="Figures")
+    by_class = table(test, "Precision").set_index("Class")
+    recall = recall_score(truth, pred, pos_label="defect")
+    assert by_class.loc["defect", "Recall"].startswith(f"{recall:.3f} (")
+    precision = precision_score(truth, pred, pos_label="defect")
+    assert by_class.loc["defect", "Precision"].startswith(f"{precision:.3f} (")
+    assert not test.exception and not test.error
+
+
+def test_a_cell_shows_exactly_its_images_by_falling_loss(app, evaluated):
+    found = evaluated("b-clear").select("all").table
+    pair = found.groupby(["label", "pred"]).size().idxmin()
+    mine = found[(found["label"] == pair[0]) & (found["pred"] == pair[1])]
+    expected = mine.sort_values("loss", ascending=False, kind="stable")["file"].str.split("/").str[-1]
+    test = app("evaluate", model="b-clear", data="sheets", part="all", actual=pair[0], predicted=pair[1])
+    assert files(test) == list(expected)[:12] and not test.error
+    assert f"Actual {pair[0]}, predicted {pair[1]}: {len(mine)} images" in words(test)
+    loss = log_loss([mine.loc[expected.index[0], "label"]], [mine.loc[expected.index[0], ["p.clear", "p.defect"]]],
+                    labels=["clear", "defect"])  # fmt: skip
+    assert f"loss {loss:.2f}" in words(test)
+
+
+def test_refer_counts_as_an_answer_where_verdicts_are_counted(app, evaluated):
+    found = evaluated("b-clear").select("all").table  # its thresholds are 1: nearly everything is referred
+    test = app("evaluate", model="b-clear", data="sheets", part="all", **{"verdicts-counted": "true"})
+    cells = table(test, "Share of row").set_index(["Actual", "Predicted"])["Images"]
+    for label in ("clear", "defect"):
+        assert cells[label, "refer"] == ((found["label"] == label) & (found["outcome"] == "refer")).sum()
+    assert cells.sum() == len(found)
+
+
+@pytest.mark.parametrize(
+    "tab", ["Confusion", "Worst images", "Figures", "Calibration", "Thresholds", "Weak spots", "Compare", "Take away"]
+)
+def test_every_tab_is_drawn(app, evaluated, tab):
+    evaluated("a-six")
+    test = app("evaluate", model="a-six", data="sheets", part="all", tab=tab)
+    assert not test.exception and not test.error
+    assert "The labels clear are unknown to this checkpoint" in words(test).replace("\\", "")
+
+
+def test_hidden_tabs_are_not_run(app, evaluated, monkeypatch):
+    evaluated("b-clear")
+
+    def fail(*_, **__):
+        raise AssertionError("a hidden tab ran")
+
+    for name in ("segments", "evaluation_figures", "comparison", "propose", "by_label"):
+        monkeypatch.setattr(services, name, fail)
+    assert not app("evaluate", model="b-clear", data="sheets").error
+
+
+def test_a_finding_is_kept_with_who_and_when_and_goes_into_the_relabelling_list(app, evaluated):
+    found = evaluated("b-clear").select("all")
+    worst = found.top_losses(1).iloc[0]
+    start = {"model": "b-clear", "data": "sheets", "part": "all", "tab": "Worst images"}
+    test = app("evaluate", **start)
+    key = f"triage {worst['image_sha256']}"
+    assert test.get("button_group")[1].proto.disabled  # nobody is named yet
+    test.text_input(key="who").set_value("Ada").run()
+    test.session_state[key] = "label wrong"  # what a click on the pill sends
+    test.run()
+    services.triage(found, worst, "label wrong", "Ada")
+    test = app("evaluate", **start)
+    assert "Ada, 20" in words(test) and not test.error
+    box = next(b for b in test.selectbox if b.label == "Should be")
+    test.text_input(key="who").set_value("Ada").run()
+    box = next(b for b in test.selectbox if b.label == "Should be")
+    box.select("clear").run()
+    last = TriageStore().latest()[worst["image_sha256"]]
+    assert (last.finding, last.should_be, last.who, last.label) == ("label wrong", "clear", "Ada", worst["label"])
+    assert worst["file"] in services.relabelling_csv().decode()
+    assert files(app("evaluate", **start, images="triaged")) == [worst["file"].split("/")[-1]]
+
+
+@pytest.fixture
+def copy(home, evaluated):
+    """A model that may be changed."""
+    shutil.copytree(home / "models" / "b-clear", home / "models" / "y-copy")
+    evaluated("y-copy")
+    yield "y-copy"
+    shutil.rmtree(home / "models" / "y-copy")
+
+
+def test_saved_thresholds_stand_in_the_card_and_verdicts_obey_at_once(app, home, copy):
+    image = {"model": copy, "data": "sheets", "image": "images/sheet-000010.png"}
+    assert "Refer to a person" in words(app("inspect", **image))
+    test = app("evaluate", model=copy, data="sheets", tab="Thresholds")
+    assert "validation images, shown on" in words(test) and not test.error
+    for field in [f for f in test.number_input if "in force" in f.label]:
+        field.set_value(0.0)
+    test.text_input[0].set_value("Ada")
+    test.text_input[1].set_value("fewer looks")
+    next(b for b in test.button if b.label == "Save thresholds").click().run()
+    assert "Thresholds saved by Ada" in test.success[0].value and not test.error
+    card = json.loads((home / "models" / copy / "card.json").read_text())
+    assert card["thresholds"] == {"clear": 0.0, "defect": 0.0}
+    assert card["history"][-1]["who"] == "Ada" and card["history"][-1]["reason"] == "fewer looks"
+    assert "Refer to a person" not in words(app("inspect", **image))
+    said = app("evaluate", model=copy, data="sheets")
+    assert "handed to a person" not in words(said) and not said.error  # and nothing had to be computed again
+
+
+def test_thresholds_need_a_name_and_a_shipped_model_stays_as_it_is(app, home, copy, monkeypatch):
+    def save(who):
+        test = app("evaluate", model=copy, data="sheets", tab="Thresholds")
+        test.text_input[0].set_value(who)
+        test.text_input[1].set_value("why not")
+        next(b for b in test.button if b.label == "Save thresholds").click().run()
+        return test.error[0].value
+
+    before = (home / "models" / copy / "card.json").read_text()
+    assert "needs the name of the person" in save(" ")
+    monkeypatch.setattr(services, "ASSETS", home)
+    assert "comes with the program and stays as it is" in save("Ada")
+    assert (home / "models" / copy / "card.json").read_text() == before
+
+
+def test_the_proposal_is_what_the_library_chooses_from_typed_costs(app, evaluated):
+    whole = evaluated("b-clear")
+    test = app("evaluate", model="b-clear", data="sheets", tab="Thresholds")
+    test.number_input(key="escape defect").set_value(500.0).run()
+    chosen = services.propose(whole, services.Costs({"defect": 500.0}, {"defect": 1.0}, 0.1), None)
+    fields = {f.label.split(" ")[0]: f.value for f in test.number_input if "in force" in f.label}
+    assert fields == pytest.approx(chosen.thresholds)
+    shown = table(test, "Escape")
+    after = services.plant_figures(whole.select("test"), chosen.thresholds, services.Costs({"defect": 500.0}), None)
+    costs = shown[shown["Thresholds"] == "as typed"]["Cost of 1,000 sheets"]
+    assert list(costs) == [f"{cost:.1f}" for cost in after["cost_per_1000"]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (["", ""], "no image has a label"),
+        (["rust", "rust"], "are unknown to this checkpoint"),
+        (["clear", "clear"], "No image of defect"),
+        (["clear", "rust", ""], "1 images have no label"),
+        (["clear"], "Only 1 labelled images"),
+    ],
+)
+def test_odd_labels_get_a_sentence_and_what_can_still_be_shown(app, evaluated, own_data, labels, says):
+    folder = own_data("odd", labels)
+    evaluated("b-clear", folder)
+    for tab in ("Confusion", "Worst images", "Figures", "Calibration", "Thresholds", "Weak spots"):
+        test = app("evaluate", model="b-clear", data="odd", tab=tab)
+        assert not test.exception and not test.error, (tab, [e.value for e in test.error])
+        said = words(test).replace("\\", "")
+        assert says in said or labels == ["rust", "rust"]  # a binary model takes rust for a defect
+    assert len(files(app("evaluate", model="b-clear", data="odd", tab="Worst images"))) >= 1
+
+
+def test_a_part_without_images_says_so(app, evaluated, own_data):
+    evaluated("b-clear", own_data("odd", ["clear", "patches"]))
+    test = app("evaluate", model="b-clear", data="odd", part="val")
+    assert "This part holds no image" in words(test) and not test.error and not test.exception
+
+
+def test_two_models_are_compared_on_the_same_images(app, evaluated):
+    a, b = evaluated("a-six"), evaluated("c-bare")
+    test = app("evaluate", model="a-six", data="sheets", part="all", tab="Compare", other="c-bare")
+    assert not test.error and not test.exception
+    rows = table(test, "Difference").set_index("Figure")
+    for name, found in (("a-six", a), ("c-bare", b)):
+        counted = found.labelled.table
+        assert rows.loc["accuracy", name] == pytest.approx((counted["label"] == counted["pred"]).mean())
+    assert "McNemar p" in words(test)
+    other = app("evaluate", model="a-six", data="sheets", part="all", tab="Compare", other="b-clear")
+    assert "only models with the same classes" in words(other)
+
+
+def test_without_a_model_it_says_so(app, tmp_path, monkeypatch):
+    app("overview")
+    monkeypatch.setenv("STEEL_MODELS", str(tmp_path))
+    test = app("evaluate")
+    assert "No model is here yet" in words(test) and not test.exception
+
+
+def test_an_unfamiliar_image_gets_no_verdict_in_words(app):
+    from dashboard.components import verdict
+    from steel_core.report import verdict_sentence
+
+    said = Prediction("cat.png", "clear", UNFAMILIAR, {"clear": 0.99, "defect": 0.01}, np.zeros(2, np.float32), 0.5,
+                      "0" * 64, "1" * 64, strangeness=4.0)  # fmt: skip
+    assert verdict.words(said) == "Unfamiliar: no verdict"
+    assert verdict_sentence(said).startswith("Unfamiliar: no verdict")
+
+
+def test_a_gate_shows_its_measured_rates_and_what_it_stopped(app, home, copy, evaluated):
+    folder = home / "models" / copy
+    image = open_dataset(home / "data" / "sheets").image(10)
+    width = Predictor.load(folder).features([image]).shape[1]
+    noise = np.random.default_rng(0).normal(50, 1, (90, width))
+    rates = {"sheets, test part": {"unfamiliar": 0.02, "interval": [0.004, 0.1], "n": 50, "effective": 50.0}}
+    install_gate(folder, fit_gate(noise[:60], noise[60:]), rates, "Ada", "a gate that knows none of the sheets")
+    evaluated(copy)
+    test = app("evaluate", model=copy, data="sheets", tab="Weak spots")
+    assert table(test, "Called unfamiliar").iloc[0].to_list() == ["sheets, test part", "2.0 %", "0.4 % to 10.0 %", 50]
+    assert "**59 of 59** images are unfamiliar" in words(test) and "called unfamiliar: no verdict" in words(test)
+    seen = app("inspect", model=copy, data="sheets", image="images/sheet-000010.png")
+    assert "Unfamiliar: no verdict" in words(seen).replace("\\", "")

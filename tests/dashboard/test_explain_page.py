@@ -1,0 +1,210 @@
+"""Explain: what is asked lies in the URL, and what is shown is what was asked."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+from helpers.dash import finished, png, upload, words
+
+from dashboard import services
+from steel_core.inference import Predictor
+from steel_core.types import Attribution
+
+IMAGE = {"data": "sheets", "image": "images/sheet-000001.png"}
+
+
+def box(test, label):
+    return next(box for box in test.selectbox if box.label == label)
+
+
+def explain(app, **query):
+    return finished(app("explain", **({"model": "a-six"} | IMAGE | query)))
+
+
+def test_without_an_image_it_offers_samples_that_lead_back_here(app):
+    test = app("explain", model="a-six")
+    assert "Or try a sample" in words(test)
+    assert {link.proto.page for link in test.get("page_link")} == {"explain"}
+
+
+def test_cheap_methods_and_shap_come_by_default_and_every_method_can_be_chosen(app):
+    test = explain(app)
+    said = words(test)
+    assert not test.error and not test.exception
+    assert said.count("full colour at") == 3
+    quick, slow = services.methods()
+    assert {"grad-cam", "random", "sobel"} <= set(quick) and {"shap", "lime", "occlusion"} <= set(slow)
+    assert "LIME about" in said  # the expected time stands there before it is chosen
+    assert "noise " in said and "Rough" not in said
+
+
+def test_methods_classes_and_contrast_are_read_from_the_url(app):
+    test = explain(
+        app, methods=["Grad-CAM", "Control: edges"], slow="", classes=["crazing", "patches"], against="clear"
+    )
+    said = words(test)
+    assert "For **crazing**" in said and "For **patches**" in said  # "clear" is no class of this model
+    assert said.count("full colour at") == 4
+    test = explain(app, methods="Grad-CAM", slow="", classes="crazing", against="patches")
+    assert "For **crazing** rather than **patches**" in words(test)
+    assert test.query_params["against"] == "patches" and test.query_params["classes"] == "crazing"
+
+
+def test_a_choice_goes_into_the_url(app):
+    test = explain(app, slow="", methods="Grad-CAM")
+    assert "against" not in test.query_params
+    box(test, "Rather than").select("patches").run()
+    assert test.query_params["against"] == "patches"
+    layer = box(test, "Layer of Grad-CAM")
+    other = next(option for option in layer.options if "usual" not in option)
+    layer.select_index(layer.options.index(other)).run()
+    assert "layer" in test.query_params and "not comparable" in words(test)  # only the usual layer has a fixed scale
+    assert not test.error and not test.exception
+
+
+def test_a_doubtful_image_begins_with_the_contrast(app):
+    test = explain(app, model="b-clear", slow="", methods="Grad-CAM")
+    assert " rather than **" in words(test)
+
+
+def test_opacity_and_threshold_compute_nothing(app, monkeypatch):
+    test = explain(app)
+
+    def fail(*_, **__):
+        raise AssertionError("computed again")
+
+    for name in ("explain", "refine", "predict"):
+        monkeypatch.setattr(f"steel_core.inference.Predictor.{name}", fail)
+    test.slider(key="opacity").set_value(0.2).run()
+    test.slider(key="threshold").set_value(0.5).run()
+    assert not test.error and not test.exception
+
+
+def test_another_background_is_another_map(app):
+    usual = words(explain(app, methods="", slow="SHAP (expected gradients)"))
+    other = explain(app, methods="", slow="SHAP (expected gradients)", background="grey")
+    assert "one plain sheet of mean grey" in words(other)
+    assert "one plain sheet of mean grey" not in usual and not other.error
+
+
+def test_side_by_side_with_another_model_that_lacks_the_class(app):
+    test = explain(app, slow="", methods="Grad-CAM", beside="another model", second="b-clear")
+    said = words(test)
+    assert "This model does not know" in said and not test.error and not test.exception
+    test = explain(app, slow="", methods="Grad-CAM", beside="another model", second="c-bare")
+    assert words(test).count("full colour at") == 2
+
+
+def test_side_by_side_with_another_image(app):
+    test = explain(app, slow="", methods="Grad-CAM", beside="another image", second="images/sheet-000002.png")
+    assert words(test).count("full colour at") == 2 and "sheet\\-000002\\.png" in words(test)
+    bad = explain(app, slow="", methods="Grad-CAM", beside="another image", second="images/sheet-000003.png")
+    assert "sheet\\-000003\\.png" in bad.error[0].value and words(bad).count("full colour at") == 1
+
+
+def test_a_bad_upload_gets_its_sentence(app):
+    test = upload(app("explain", model="a-six"), ("note.txt", b"hello"))
+    assert "this is text" in test.error[0].value and not test.exception
+
+
+def test_an_upload_can_be_explained(app):
+    test = finished(upload(app("explain", model="a-six"), ("a.png", png())))
+    assert "a\\.png" in words(test) and not test.error
+
+
+def test_no_method_or_no_class_says_what_to_do(app):
+    assert "Choose at least one method" in words(explain(app, methods="", slow=""))
+
+
+def test_a_method_that_fails_shows_its_sentence_beside_the_others(app, monkeypatch):
+    refine = Predictor.refine
+
+    def fail(self, image, method, *rest, **more):
+        if method == "shap":
+            raise services.ImageError("no such map")
+        return refine(self, image, method, *rest, **more)
+
+    monkeypatch.setattr("steel_core.inference.Predictor.refine", fail)
+    test = explain(app, image="images/sheet-000007.png")  # of no other test: maps are kept for a session
+    assert [e.value for e in test.error] == ["no such map"]
+    assert words(test).count("full colour at") == 2
+
+
+# From map to region
+
+
+@pytest.fixture
+def seen(home):
+    model = Predictor.load(home / "models" / "a-six", "cpu")
+    path = home / "data" / "sheets" / "images" / "sheet-000001.png"
+    look = services._first_look(model, services.Source(path.name, "k", path))
+    return model, look
+
+
+def blob(model, look):
+    values = np.zeros((64, 64), np.float32)
+    values[8:16, 40:56] = 1.0
+    values[0, 0] = -1.0
+    return Attribution(values, "grad-cam", model.classes[0], "", "", {}, None, look.prediction.image_sha256, model.hash)
+
+
+def test_without_a_rule_the_region_is_what_reaches_half_of_the_strongest_evidence(seen):
+    model, look = seen
+    marked = services.marked(model, look, blob(model, look))
+    (box,) = marked.region.boxes
+    assert (box.xmin, box.ymin, box.xmax, box.ymax) == (40, 8, 56, 16) and not marked.own
+    assert marked.sentence == "100 % of the positive evidence lies in 3 % of the image, mostly at the upper right."
+    told = json.loads(services.region_json(model, look, blob(model, look), marked))
+    assert told["boxes"][0]["xmax"] == 56 and told["area"] == pytest.approx(128 / 4096)
+    assert services.mask_png(marked.region).startswith(b"\x89PNG")
+
+
+def test_a_map_without_positive_evidence_has_no_region(seen):
+    model, look = seen
+    made = blob(model, look)
+    made.values[:] = -1
+    marked = services.marked(model, look, made)
+    assert not marked.region.boxes and marked.sentence.startswith("No region")
+
+
+# Workers
+
+
+def steps(stop, count):
+    for number in range(count):
+        yield number
+        stop.wait(0.01)
+
+
+def test_a_job_gives_its_first_step_and_then_its_last():
+    stop = threading.Event()
+    job = services._Job(lambda: steps(stop, 20))
+    first, _, _ = job.look(10)
+    assert first is not None
+    stop.set()
+    job._future.result(30)
+    assert job.look(0) == (19, True, False)
+
+
+def test_a_job_that_nobody_asks_for_stops_and_begins_again_when_asked(monkeypatch):
+    stop = threading.Event()
+    job = services._Job(lambda: steps(stop, 10_000))
+    job.look(10)
+    job.give_up()
+    job._future.result(30)
+    assert job._latest < 9_999
+    stop.set()
+    assert job.look(0)[1] is False
+    job._future.result(60)
+    assert job.look(0) == (9_999, True, False)
+
+
+def test_a_job_hands_on_what_its_worker_met():
+    def fail():
+        raise services.DataError("no steel")
+        yield
+
+    job = services._Job(fail)
+    with pytest.raises(services.DataError, match="no steel"):
+        job._first.wait(30) and job._future.exception(30) and job.look(0)

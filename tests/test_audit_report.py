@@ -1,0 +1,104 @@
+"""The report of an audit: the very stain is made again, the file needs nothing else, and severity follows its rule."""
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+from helpers.small import make_checkpoint
+
+from steel_core import audit_report
+from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
+from steel_core.audit.white_stain import StainSettings
+from steel_core.data.index import open_dataset
+from steel_core.data.strip_mill import StripMill, make
+from steel_core.inference import Predictor
+from steel_core.recipes.audit import audit
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory):
+    root = tmp_path_factory.mktemp("audit")
+    make(StripMill(size=(64, 64), seed=1), 24, root / "sheets")
+    predictor = Predictor.load(make_checkpoint(root / "model", title=f"A test {EVIL}"), "cpu")
+    index = open_dataset(root / "sheets")
+    stain = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=4)
+    found = audit(predictor, index, ("white-stain", "edges"), part="all", stain=stain)
+    return [json.loads(json.dumps(one.to_json(), default=str)) for one in found], predictor, index
+
+
+def test_a_pair_holds_the_very_stain_of_the_audit(audited):
+    (white, edges), predictor, index = audited
+    if not white["detail"]["examples"]:
+        pytest.skip("this untrained model calls every sheet clear")
+    pairs = audit_report.pairs(predictor, index, white, most=3)
+    assert [pair.file for pair in pairs] == [one["file"] for one in white["detail"]["examples"][:3]]
+    for pair, example in zip(pairs, white["detail"]["examples"], strict=False):
+        told = [row.prediction.probs["clear"] for row in pair.rows[:2]]
+        assert told == pytest.approx([example["before"], example["after"]], abs=2e-3)  # pictures of 16 bits
+    assert audit_report.pairs(predictor, index, edges) == []
+
+
+def test_no_pair_is_made_with_another_model_or_of_a_changed_file(audited):
+    (white, _), predictor, index = audited
+    assert audit_report.pairs(predictor, index, white | {"model_hash": "0" * 64}) == []
+    examples = [one | {"sha256": "0" * 64} for one in white["detail"]["examples"]]
+    assert audit_report.pairs(predictor, index, white | {"detail": white["detail"] | {"examples": examples}}) == []
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.addresses, self.images = [], []
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.addresses += [given[name] for name in ("src", "href") if given.get(name)]
+        if tag == "img":
+            self.images.append(given)
+
+
+def test_the_page_needs_nothing_else_escapes_what_came_from_data_and_holds_hashes_and_pictures(audited):
+    (white, edges), predictor, index = audited
+    examples = [one | {"file": f"{EVIL}.png"} for one in white["detail"]["examples"]]
+    told = white | {"data": f"sheets {EVIL}", "detail": white["detail"] | {"examples": examples}}
+    page = audit_report.audit_html([told, edges], predictor, index, with_images=True, most=2)
+    assert EVIL not in page
+    tags = Tags()
+    tags.feed(page)
+    assert all(address.startswith("data:") for address in tags.addresses)
+    assert len(tags.images) == 4 * min(2, len(examples))
+    assert all(image["alt"] for image in tags.images)
+    assert white["model_hash"] in page and white["data_hash"] in page
+    assert "Content-Security-Policy" in page and "A map shows influence, not cause" in page
+    assert white["question"] in page and edges["question"] in page
+    without = audit_report.audit_html([white], predictor, index, with_images=False)
+    assert "<img" not in without
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed", "severity"),
+    [
+        ("white-stain", {}, "shortcut"),
+        ("white-stain", {"groups": 19}, "worth a look"),
+        ("white-stain", {"p_corrected": 0.03}, "worth a look"),
+        ("white-stain", {"excess": 0.04}, "worth a look"),
+        ("white-stain", {"interval": [-0.01, 0.3], "p_corrected": 0.2}, "nothing found"),
+        ("white-stain", {"excess": None, "interval": [-1, 1]}, "nothing found"),
+        ("properties", {"legs": {"data": True, "model": True, "evidence": True}}, "shortcut"),
+        ("properties", {"legs": {"data": True, "model": True, "evidence": None}}, "worth a look"),
+        ("properties", {"legs": {"data": False, "model": False, "evidence": False}, "excess": 0.01}, "nothing found"),
+    ],
+)
+def test_severity_follows_effect_number_and_legs(kind, changed, severity):
+    finding = {"excess": 0.2, "interval": [0.1, 0.3], "groups": 40, "p_corrected": 0.001, "legs": {}} | changed
+    assert audit_report.severity({"audit": kind, "settings": {"tolerated": 0.05}}, finding) == severity
+
+
+@pytest.mark.parametrize("kind", ["white-stain", "edges", "properties", "discover"])
+def test_every_question_has_plain_words_for_every_verdict(kind):
+    told = {"audit": kind, "detail": {"towards": "scratches"}, "findings": [{}]}
+    words = [audit_report.in_plain_words(told | {"verdict": verdict}) for verdict in (FOR, AGAINST, TOO_FEW)]
+    assert len(set(words)) == 3
+    assert kind != "white-stain" or "a sign of scratches" in words[0]
