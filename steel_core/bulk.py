@@ -13,10 +13,15 @@ from typing import Any
 
 import onnxruntime
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unsupported
 from torch import Tensor
 
 from steel_core.explain import engine
 from steel_core.models.base import Classifier
+
+_EXPORTING = threading.Lock()  # torch exports one network at a time, and the filter of warnings is the process's
+_UNKNOWN = (RuntimeError, NotImplementedError, Fail, InvalidGraph, Unsupported)
 
 
 class BulkForward:
@@ -52,12 +57,12 @@ def _translated(model: Classifier) -> onnxruntime.InferenceSession | None:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
-        with warnings.catch_warnings(), torch.inference_mode():
+        with _EXPORTING, warnings.catch_warnings(), torch.inference_mode():
             # The exporter that needs no second package and takes a tenth of the time; its successor's advice is known.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 model, (torch.zeros(1, 3, side, side),), file, dynamo=False, input_names=["images"], dynamic_axes=axes
             )
         return onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
-    except (RuntimeError, NotImplementedError):
+    except _UNKNOWN:
         return None  # a network with an operation that ONNX does not know: torch serves it

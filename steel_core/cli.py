@@ -242,14 +242,14 @@ def _familiarity(args: argparse.Namespace) -> Answer:
     from steel_core.recipes.familiarity import teach_familiarity
     from steel_core.recipes.train import with_groups
 
+    bars = _Bars()
     others = {}
     for pair in args.other:
         name, separator, path = pair.partition("=")
         if not (name and separator and path):
             raise UsageError(f"--other: expected NAME=DIR, got {pair!r}")
-        others[name] = _open(Path(path))
+        others[name] = with_groups(_open(Path(path)), _say, bars)
     folder = list_checkpoints().get(args.checkpoint, Path(args.checkpoint))
-    bars = _Bars()
     index = with_groups(_open(args.data), _say, bars)
     rates = teach_familiarity(folder, index, others, args.who, device=args.device,
                               progress=lambda done, of: bars("looking at familiar images", done, of))  # fmt: skip

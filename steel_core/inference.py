@@ -322,6 +322,7 @@ class Predictor:
             image_sha256=image.sha256,
             checkpoint=self.hash,
             note="; ".join(part for part in (image.note, note, blank) if part),
+            judgeable=not blank,
             strangeness=None if strangeness is None else float(strangeness),
         )
 

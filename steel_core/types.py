@@ -123,6 +123,7 @@ class Prediction:
         image_sha256: hash of the image's bytes.
         checkpoint: hash of the checkpoint's weights and card.
         note: what was assumed while reading or resizing the image.
+        judgeable: whether there is anything to judge: False for a blank, overexposed or tiny picture.
         strangeness: how unlike the familiar images it is; above 1 it is unfamiliar. None if the checkpoint cannot tell.
     """
 
@@ -135,6 +136,7 @@ class Prediction:
     image_sha256: str
     checkpoint: str
     note: str = ""
+    judgeable: bool = True
     strangeness: float | None = None
 
     @property

@@ -40,6 +40,19 @@ def test_threads_get_their_own_answers():
             torch.testing.assert_close(logits, model(images), rtol=1e-4, atol=1e-5)
 
 
+def test_several_networks_are_translated_at_the_same_time():
+    """torch's exporter is one for the whole process."""
+    models = [network("small-cnn"), network("squeezenet-reduced"), network("resnet18"), network("squeezenet")]
+    images = torch.randn(1, 3, 64, 64)
+    with ThreadPoolExecutor(4) as pool:
+        bulks = [BulkForward(model) for model in models]
+        found = list(pool.map(lambda bulk: bulk(images), bulks))
+    assert all(bulk._session is not None for bulk in bulks)
+    with torch.inference_mode():
+        for model, logits in zip(models, found, strict=True):
+            torch.testing.assert_close(logits, model(images), rtol=1e-4, atol=1e-5)
+
+
 def test_a_network_that_cannot_be_translated_is_served_by_torch(monkeypatch):
     def refuse(*_, **__):
         raise RuntimeError("no such operation")

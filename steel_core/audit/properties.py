@@ -145,6 +145,18 @@ def audit_properties(
         progress: called with properties done and their number. What it raises ends the audit.
     """
     labelled = sheets.part(np.flatnonzero(sheets.first_labels != ""))
+    if not len(labelled):
+        return finished(
+            "properties",
+            QUESTION,
+            TOO_FEW,
+            [],
+            predictor,
+            sheets,
+            settings=asdict(settings),
+            seed=settings.seed,
+            limits=("No image has a label, so no property can go with one.",),
+        )
     measured = _measured(labelled, index)
     labels = labelled.first_labels
     clean = np.stack(list(pictures.stream_logits(predictor, labelled.grids)))

@@ -70,9 +70,12 @@ class EvaluationReport:
 
 
 def probabilities(logits: Floats, head: str, temperature: float = 1.0) -> Floats:
-    """Probabilities (N, K) of logits (N, K): "softmax" over the classes, or "sigmoid" for each class alone."""
+    """Probabilities (N, K) of logits (N, K): "softmax" over the classes, or "sigmoid" for each class alone.
+
+    Never quite 1, so that a threshold of 1 refers every image.
+    """
     scaled = np.asarray(logits, dtype=np.float64) / temperature
-    return np.asarray(softmax(scaled, axis=1) if head == "softmax" else expit(scaled))
+    return np.minimum(softmax(scaled, axis=1) if head == "softmax" else expit(scaled), np.nextafter(1.0, 0.0))
 
 
 def fit_temperature(logits: Floats, labels: Ints, head: str) -> float:

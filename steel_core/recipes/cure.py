@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import steel_core
 from steel_core import metrics
-from steel_core.audit.report import AuditReport
+from steel_core.audit.report import AuditReport, Finding
 from steel_core.audit.sheets import defect_mask, read_sheets
 from steel_core.audit.white_stain import StainSettings, audit_white_stain
 from steel_core.data.augment import Augmentation
@@ -160,10 +160,11 @@ def cure(
 
     # Audit as it is
     predictor = Predictor(old, device)
-    sheets = read_sheets(predictor, index, "held-out", limit, settings.seed)
+    known = any(old.card.part_of(digest) for digest in table.hashes)
+    sheets = read_sheets(predictor, index, "held-out" if known else "test", limit, settings.seed)
     first = audit_white_stain(predictor, sheets, settings, lambda done, of: progress("audit before", done, of))
     suspect = first.detail["towards"]
-    report(f"before: {first.verdict}. {first.findings[0].sentence}")
+    report(f"before: {first.verdict}. {_stain(first, suspect).sentence}")
 
     # Fit
     artefacts = _Artefacts.collect(index, table, parts["train"], old.card.classes.index(suspect), config)
@@ -193,6 +194,7 @@ def cure(
         temperature=temperature,
         thresholds=dict(zip(old.card.classes, map(float, thresholds), strict=True)),
         metrics={},
+        split=old.card.split if known else _split(table, parts),
         map_scale={},
         regions={},
         quality={},
@@ -203,10 +205,10 @@ def cure(
     )
     cured = Predictor(Checkpoint(card, fit.model, old.background, ""), device)
     second = audit_white_stain(cured, sheets, settings, lambda done, of: progress("audit after", done, of))
-    report(f"after: {second.verdict}. {second.findings[0].sentence}")
+    report(f"after: {second.verdict}. {_stain(second, suspect).sentence}")
     ledger = Ledger(
-        _figures(predictor, table, parts["test"], index, first),
-        _figures(cured, table, parts["test"], index, second),
+        _figures(predictor, table, parts["test"], index, first, suspect),
+        _figures(cured, table, parts["test"], index, second, suspect),
         (first, second),
     )
 
@@ -375,6 +377,17 @@ def _parts(old: Checkpoint, index: DatasetIndex, table: ImageTable) -> dict[str,
     return parts
 
 
+def _split(table: ImageTable, parts: dict[str, Tensor]) -> dict[str, Any]:
+    """What a card says of the images that this cure learnt from, where the old card knew none of them."""
+    files = {part: [table.hashes[i][:16] for i in rows.tolist()] for part, rows in parts.items()}
+    return {"counts": {part: len(rows) for part, rows in parts.items()}, "files": files}
+
+
+def _stain(audit: AuditReport, suspect: str) -> Finding:
+    """What a pasted stain does towards the suspected class: the same question before and after."""
+    return next((found for found in audit.findings if found.name == f"towards {suspect}"), audit.findings[0])
+
+
 def _train_config(old: Checkpoint, config: CureConfig) -> TrainConfig:
     return TrainConfig(
         backbone=old.card.backbone,
@@ -389,7 +402,7 @@ def _train_config(old: Checkpoint, config: CureConfig) -> TrainConfig:
 
 
 def _figures(
-    predictor: Predictor, table: ImageTable, test: Tensor, index: DatasetIndex, audit: AuditReport
+    predictor: Predictor, table: ImageTable, test: Tensor, index: DatasetIndex, audit: AuditReport, suspect: str
 ) -> dict[str, Any]:
     """Flip excess, accuracy, escapes of each class, calibration and evidence inside the stain."""
     logits = predictor.logits([table.grids[i, 0].float().numpy() for i in test.tolist()]).astype(np.float64)
@@ -397,13 +410,13 @@ def _figures(
     probs = metrics.probabilities(logits, predictor.card.head, predictor.card.temperature)
     groups = [f"{row}|{index.table['group'].iloc[row]}".removeprefix(f"{row}|") or str(row) for row in table.rows[test]]
     found = metrics.evaluate(probs, labels, index.classes, groups).to_json()
-    effect = audit.effect
+    effect = _stain(audit, suspect).effect
     escaped: dict[str, Any] = {}
     if CLEAR in predictor.classes:
         to_clear = probs.argmax(axis=1) == predictor.classes.index(CLEAR)
         for k, name in enumerate(predictor.classes):
             if name != CLEAR and (labels == k).any():
-                share = metrics.share(to_clear[labels == k])
+                share = metrics.share(to_clear[labels == k], np.array(groups)[labels == k])
                 escaped[name] = {"share": share.value, "interval": (share.low, share.high), "n": share.n}
     return {
         "flip_rate": effect.flip_rate if effect else None,

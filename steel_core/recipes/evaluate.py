@@ -44,7 +44,7 @@ from steel_core.types import CLEAR, DEFECT, REFER, UNFAMILIAR, Prediction, Steel
 PARTS = ("held-out", "train", "val", "test", "all")
 """Which images count: "held-out" served neither to train nor to choose anything; "all" is every image."""
 
-_FORMAT = 1
+_FORMAT = 2
 _CHUNK = 64
 
 
@@ -338,7 +338,10 @@ def evaluate(
         done += len(chunk)
         if progress:
             progress(done, len(index))
-    found = _evaluation(predictor, index, part, kept, predictions, left_out + _learnt(learnt), len(left_out))
+    remarks = [*left_out, *_learnt(learnt)]
+    if not predictor.card.split.get("files"):
+        remarks.append("this checkpoint does not tell which images it learnt from: some of these may be among them")
+    found = _evaluation(predictor, index, part, kept, predictions, remarks, len(left_out))
     if not len(found):
         raise DataError(found._nothing_to_count())
     return found
@@ -485,7 +488,7 @@ def _evaluation(
         "group": about["group"].to_numpy(),
         "seen": seen,
         "split": np.where(seen != "", seen, about["split"].to_numpy(dtype=object)),
-        "judgeable": [p.outcome != REFER or p.confidence < p.threshold for p in predictions],
+        "judgeable": [p.judgeable for p in predictions],
         "strangeness": np.array([np.nan if p.strangeness is None else p.strangeness for p in predictions], np.float64),
         "note": [p.note for p in predictions],
         **{f"p.{name}": probs[:, k] for k, name in enumerate(card.classes)},
