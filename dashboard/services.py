@@ -1028,7 +1028,8 @@ def threshold_figure(
 ) -> go.Figure:
     """What happens as the threshold of one class moves."""
     counted = found.labelled
-    curve = decisions.threshold_curve(counted.probs, counted.labels, counted.classes, label, asked, thresholds, mix)
+    decided = np.where(counted.judged[:, None], counted.probs, counted.probs - 2)  # no threshold passes the others
+    curve = decisions.threshold_curve(decided, counted.labels, counted.classes, label, asked, thresholds, mix)
     return plots.threshold_costs(curve, label, thresholds.get(label, 0.5))
 
 

@@ -146,6 +146,8 @@ def finished(
     detail: dict[str, Any] | None = None,
 ) -> AuditReport:
     """The report of an audit, the strongest finding first."""
+    if all(group.startswith("row ") for group in sheets.groups):
+        limits = (*limits, "Near-duplicates were not looked for: the intervals may be too narrow.")
     ranked = sorted(findings, key=lambda f: (f.effect.excess is not None, f.effect.interval[0]), reverse=True)
     return AuditReport(
         kind=kind,

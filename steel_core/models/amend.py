@@ -52,6 +52,8 @@ def amend_card(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]],
             update_card(folder, on_record)
     except Timeout as error:
         raise UsageError(f"checkpoint {folder.name}: another session is changing it; try again") from error
+    except OSError as error:
+        raise UsageError(f"checkpoint {folder.name}: its lock cannot be written: {error.strerror or error}") from error
 
 
 def _lock_of(folder: Path) -> Path:

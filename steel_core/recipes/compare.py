@@ -93,9 +93,9 @@ def compare(a: Evaluation, b: Evaluation, seed: int = 0) -> Comparison:
         )
     tables = [each.labelled.table.drop_duplicates("image_sha256") for each in (a, b)]
     both = tables[0].assign(name=_names(a)).merge(tables[1], on="image_sha256", suffixes=("_a", "_b"))
-    if both.empty:
-        raise DataError("no labelled image was given to both checkpoints; evaluate them on the same images")
     both = both[both["label_a"] == both["label_b"]].reset_index(drop=True)
+    if both.empty:
+        raise DataError("no image with the same label was given to both checkpoints; evaluate them on the same images")
     labels = pd.Index(list(a.classes)).get_indexer(pd.Index(both["label_a"])).astype(np.int64)
     probs_a, probs_b = (both[[f"p.{c}{end}" for c in a.classes]].to_numpy(np.float64) for end in ("_a", "_b"))
     groups = list(both["name"])

@@ -121,6 +121,11 @@ class Evaluation:
         """The images with one label that the checkpoint knows: those that figures can count."""
         return self._keep(self.labels >= 0)
 
+    @property
+    def judged(self) -> npt.NDArray[np.bool_]:
+        """(N,) whether a threshold decides on the image: not on a blank or an unfamiliar one, which gets no verdict."""
+        return (self.table["judgeable"] & ~(self.table["strangeness"] > 1)).to_numpy(dtype=bool)
+
     @cached_property
     def report(self) -> metrics.EvaluationReport:
         """The figures, with intervals.

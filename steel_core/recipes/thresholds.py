@@ -44,9 +44,10 @@ def propose_thresholds(evaluation: Evaluation, costs: Costs, mix: Mapping[str, f
         UsageError: the evaluation is not of all images.
     """
     val, test = (evaluation.select(part).labelled for part in ("val", "test"))
-    if not (len(val) and len(test)):
+    if not (val.judged.any() and len(test)):
         raise DataError("thresholds need labelled images of a validation part to choose on and of a test part to show")
-    chosen = choose_thresholds(val.probs, val.labels, val.classes, costs, mix)
+    judged = val.judged
+    chosen = choose_thresholds(val.probs[judged], val.labels[judged], val.classes, costs, mix)
     before, after = (
         plant_figures(each.table["outcome"].to_numpy(object), test.labels, test.classes, costs, mix, list(test.groups))
         for each in (test, test.under(thresholds=chosen))

@@ -39,7 +39,8 @@ def comparing(model: services.Predictor, data: str, found: services.Evaluation) 
         return
     made = services.comparison(found, theirs)
     st.markdown(f"**{plain(made.verdict)}**")
-    st.caption(f"{made.n:,} images that neither has learnt from, as {made.effective:.0f} independent ones.")
+    which = "that neither has learnt from" if found.part == "held-out" else f"of the part “{found.part}”"
+    st.caption(f"{made.n:,} images {which}, as {made.effective:.0f} independent ones.")
     for sentence in made.left_out:
         st.caption(f":material/info: {plain(sentence)}.")
     st.dataframe(
