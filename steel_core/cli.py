@@ -227,10 +227,11 @@ def _compare(args: argparse.Namespace) -> Answer:
     a, b = (Predictor.load(name, args.device) for name in (args.a, args.b))
     found = compare_checkpoints(a, b, _open(args.data), args.part, lambda done, of: bars("evaluating both", done, of))
     _say_some([f"left out: {sentence}" for sentence in found.left_out])
-    lines = [f"{'':16}{found.a:>14}{found.b:>14}  difference"]
+    wide = max(14, len(found.a) + 2, len(found.b) + 2)
+    lines = [f"{'':16}{found.a:>{wide}}{found.b:>{wide}}  difference"]
     for row in found.figures.to_dict("records"):
         shown = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
-        lines.append(f"{row['figure'].replace('_', ' '):16}{row['a']:14.3f}{row['b']:14.3f}  {shown}")
+        lines.append(f"{row['figure'].replace('_', ' '):16}{row['a']:{wide}.3f}{row['b']:{wide}.3f}  {shown}")
     test = found.mcnemar
     lines.append(f"only {found.a} right: {test.only_a}, only {found.b} right: {test.only_b}; McNemar p = {test.p:.3g}, "
                  f"by group {test.p_groups:.3g}")  # fmt: skip

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import io
-import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -221,9 +220,7 @@ def summary(values: Values, scale: float) -> Summary:
     cumulative = np.cumsum(np.sort(positive, axis=None)[::-1])
     half_area = (int(np.searchsorted(cumulative, total / 2)) + 1) / positive.size
     place, place_share = _fullest_ninth(positive)
-    where = (
-        f"the {place} holds {place_share:.0%}".replace("%", " %") if place_share >= 0.25 else "it is spread all over"
-    )
+    where = f"the {place} holds {place_share:.0%}".replace("%", " %") if place_share >= 0.25 else "it is spread widely"
     strength = "the evidence" if peak >= _WEAK else "the faint evidence"
     area = f"{half_area:.0%}".replace("%", " %") if half_area >= 0.005 else "less than 1 %"
     sentence = f"Half of {strength} for this class fills {area} of the image; {where}."
@@ -241,16 +238,18 @@ def region_sentence(values: Values, mask: npt.NDArray[np.bool_]) -> str:
     inside = np.where(mask, positive, 0)
     if not inside.any():
         return "No region: nowhere is the positive evidence above the threshold."
-    place, _ = _fullest_ninth(inside)
+    place, share = _fullest_ninth(inside / inside.sum())
     held, area = (f"{share:.0%}".replace("%", " %") for share in (inside.sum() / positive.sum(), mask.mean()))
     area = area if mask.mean() >= 0.005 else "less than 1 %"
-    return f"{held} of the positive evidence lies in {area} of the image, mostly at the {place}."
+    where = f", mostly at the {place}" if share > 0.5 else ""
+    return f"{held} of the positive evidence lies in {area} of the image{where}."
 
 
 def percent(share: float) -> str:
     """A share in percent with one decimal. What is not all is not rounded up to all, what is not nothing not to it."""
-    shown = min(max(share, 0.001), 0.999) if 0 < share < 1 else share
-    return f"{shown:.1%}".replace("%", " %")
+    if 0 < share < 0.001:
+        return "< 0.1 %"
+    return "> 99.9 %" if 0.999 < share < 1 else f"{share:.1%}".replace("%", " %")
 
 
 def target_words(attribution: Attribution) -> str:
@@ -359,9 +358,12 @@ def _paragraphs(lines: Iterable[str], size: int, width: int, ink: tuple[int, int
     return out
 
 
+_QUOTES = str.maketrans("“”„‘’", '"""\'\'')
+
+
 def _printable(text: str) -> str:
     """`text` in the letters that Pillow's own font has: accents are dropped, what is left over becomes "?"."""
-    plain = unicodedata.normalize("NFKD", re.sub("[\u2010-\u2015]", "-", text))
+    plain = unicodedata.normalize("NFKD", text.translate(_QUOTES | dict.fromkeys(range(0x2010, 0x2016), "-")))
     kept = (letter for letter in plain if not unicodedata.combining(letter))
     return "".join(
         letter if letter == "·" or " " <= letter <= "~" else " " if letter.isspace() else "?" for letter in kept

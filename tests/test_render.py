@@ -360,3 +360,16 @@ def test_boxes_are_outlined_where_they_lie_on_the_larger_picture():
 def test_a_contrast_is_named_in_the_small_print():
     made = Attribution(np.zeros((2, 2), np.float32), "shap", "a", "", "", {}, 0, "f" * 64, "c" * 64, against="b")
     assert "shap for a rather than b" in render.small_print(made)
+
+
+def test_small_shares_are_not_rounded_to_what_they_are_not():
+    shown = [render.percent(share) for share in (0, 2.6e-6, 0.001, 0.5, 0.9996, 1)]
+    assert shown == ["0.0 %", "< 0.1 %", "0.1 %", "50.0 %", "> 99.9 %", "100.0 %"]
+
+
+def test_a_region_across_the_image_is_not_said_to_lie_at_its_edge():
+    values = np.zeros((90, 90), np.float32)
+    values[40:50] = 1
+    assert "mostly" not in render.region_sentence(values, values > 0)
+    values[:, 30:] = 0
+    assert render.region_sentence(values, values > 0).endswith("mostly at the left edge.")

@@ -7,6 +7,7 @@ from dashboard.components.audit_bench import live_bench
 from dashboard.components.audit_cure import cure
 from dashboard.components.audit_history import history
 from dashboard.components.audit_run import whole_data_set
+from dashboard.components.verdict import warnings
 
 ONE, MANY, HISTORY, CURE = VIEWS = ("One image", "Data set", "History", "Cure")  # as the URL holds them
 
@@ -19,6 +20,7 @@ if not st.session_state.get("model"):
     st.info("No model is here yet, so nothing can be audited. The Overview says how to get one.")
     st.stop()
 model = services.predictor(st.session_state["model"])
+warnings(model)
 view = st.segmented_control(
     "What to look at",
     VIEWS,

@@ -13,6 +13,7 @@ from dashboard.components.evaluate.matrix import matrix
 from dashboard.components.evaluate.takeaway import takeaway
 from dashboard.components.evaluate.thresholds import thresholds
 from dashboard.components.evaluate.weak import weak
+from dashboard.components.verdict import warnings
 
 st.title("Evaluate")
 name, data = st.session_state.get("model"), st.session_state.get("data")
@@ -21,6 +22,7 @@ if not name or not data:
     st.info(f"No {missing} is here yet, so nothing can be evaluated.", icon=":material/deployed_code:")
     st.stop()
 model = services.predictor(name)
+warnings(model)
 part = st.segmented_control(
     "Images",
     services.EVALUATION_PARTS,

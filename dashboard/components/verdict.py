@@ -53,8 +53,7 @@ def verdict_card(model: services.Predictor, seen: services.Look) -> None:
         )
     elif seen.part:
         st.markdown(f":material/info: This very image was in this model's {plain(seen.part)} images.")
-    for warning in model.card.warnings:
-        st.markdown(f":material/warning: {plain(warning)}")
+    warnings(model)
     probabilities(model, prediction)
     note = f"{seen.width} × {seen.height} pixels" + (f"; {prediction.note}" if prediction.note else "")
     st.caption(f"{plain(prediction.name)} · {plain(note)} · {plain(model.card.title)}")
@@ -87,3 +86,9 @@ def probabilities(model: services.Predictor, prediction: Prediction) -> None:
     bars = f'<div class="sl-bars" role="list" aria-label="Calibrated probabilities">{"".join(rows)}</div>'
     st.html(_BARS + bars)
     st.caption("Calibrated probabilities. The dashed mark: below it, a class is referred to a person.")
+
+
+def warnings(model: services.Predictor) -> None:
+    """What a user must know before trusting this model."""
+    for warning in model.card.warnings:
+        st.markdown(f":material/warning: {plain(warning)}")
