@@ -21,7 +21,7 @@ from steel_core.explain import engine
 from steel_core.models.base import Classifier
 
 _EXPORTING = threading.Lock()  # torch exports one network at a time, and the filter of warnings is the process's
-_UNKNOWN = (RuntimeError, NotImplementedError, Fail, InvalidGraph, Unsupported)
+_UNTRANSLATABLE = (RuntimeError, Fail, InvalidGraph, Unsupported)  # an operation that one of the two does not know
 
 
 class BulkForward:
@@ -64,5 +64,5 @@ def _translated(model: Classifier) -> onnxruntime.InferenceSession | None:
                 model, (torch.zeros(1, 3, side, side),), file, dynamo=False, input_names=["images"], dynamic_axes=axes
             )
         return onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
-    except _UNKNOWN:
+    except _UNTRANSLATABLE:
         return None  # a network with an operation that ONNX does not know: torch serves it

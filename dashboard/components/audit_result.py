@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.downloads import offer
 from dashboard.components.gallery import gallery
 from dashboard.components.guard import guarded
 from dashboard.components.text import capital, plain
@@ -41,22 +42,8 @@ def shown_run(run: Any) -> None:
         f"{plain(run.at[:16].replace('T', ' '))} UTC · {max(1, round(run.seconds))} s"
     )
     with st.container(horizontal=True):
-        st.download_button(
-            "Report as page (HTML)",
-            functools.partial(services.audit_page, run),
-            f"audit-{run.name}.html",
-            "text/html",
-            on_click="ignore",
-            icon=":material/download:",
-        )
-        st.download_button(
-            "Report in numbers (JSON)",
-            functools.partial(services.audit_json, run),
-            f"audit-{run.name}.json",
-            "application/json",
-            on_click="ignore",
-            icon=":material/data_object:",
-        )
+        offer("Report as page (HTML)", functools.partial(services.audit_page, run), f"audit-{run.name}.html")
+        offer("Report in numbers (JSON)", functools.partial(services.audit_json, run), f"audit-{run.name}.json")
     for report in run.reports:
         with st.container(border=True), guarded():
             _question(run, report)

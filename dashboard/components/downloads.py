@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
 import streamlit as st
@@ -11,6 +11,20 @@ import streamlit as st
 from dashboard import services
 from dashboard.components.text import plain
 from steel_core.types import Attribution
+
+# What a file is for a browser, and how its button looks, by its ending.
+_KINDS = {
+    "png": ("image/png", ":material/download:"),
+    "html": ("text/html", ":material/download:"),
+    "json": ("application/json", ":material/data_object:"),
+    "csv": ("text/csv", ":material/table:"),
+}
+
+
+def offer(label: str, make: Callable[[], bytes | str], file: str) -> None:
+    """A button for a file that is made when it is pressed."""
+    mime, icon = _KINDS[file.rpartition(".")[2]]
+    st.download_button(label, make, file, mime, on_click="ignore", icon=icon)
 
 
 def report_buttons(
@@ -23,21 +37,15 @@ def report_buttons(
     """The report on one image, as a page and in numbers. Each is made when it is asked for."""
     stem = PurePath(source.name).stem
     with st.container(horizontal=True):
-        st.download_button(
+        offer(
             "Report as picture (PNG)",
             functools.partial(services.report_png, model, source, seen, maps, style),
             f"{stem}-report.png",
-            "image/png",
-            on_click="ignore",
-            icon=":material/download:",
         )
-        st.download_button(
+        offer(
             "Report in numbers (JSON)",
             functools.partial(services.report_json, model, seen, maps),
             f"{stem}-report.json",
-            "application/json",
-            on_click="ignore",
-            icon=":material/data_object:",
         )
     if source.licence:
         st.caption(f":material/info: The report holds this picture. Its licence: {plain(source.licence)}")
@@ -48,21 +56,11 @@ def region_buttons(
 ) -> None:
     """A region as boxes and as a mask."""
     with st.container(horizontal=True):
-        st.download_button(
-            "Mask (PNG)",
-            functools.partial(services.mask_png, marked.region),
-            f"{stem}-{made.method}-mask.png",
-            "image/png",
-            on_click="ignore",
-            icon=":material/download:",
-        )
-        st.download_button(
+        offer("Mask (PNG)", functools.partial(services.mask_png, marked.region), f"{stem}-{made.method}-mask.png")
+        offer(
             "Boxes (JSON)",
             functools.partial(services.region_json, model, seen, made, marked),
             f"{stem}-{made.method}-boxes.json",
-            "application/json",
-            on_click="ignore",
-            icon=":material/data_object:",
         )
 
 
@@ -71,19 +69,5 @@ def verdict_buttons(
 ) -> None:
     """All verdicts as a table and in numbers."""
     with st.container(horizontal=True):
-        st.download_button(
-            "All verdicts (CSV)",
-            functools.partial(services.verdicts_csv, looks),
-            "verdicts.csv",
-            "text/csv",
-            on_click="ignore",
-            icon=":material/table:",
-        )
-        st.download_button(
-            "All verdicts (JSON)",
-            functools.partial(services.verdicts_json, model, looks),
-            "verdicts.json",
-            "application/json",
-            on_click="ignore",
-            icon=":material/data_object:",
-        )
+        offer("All verdicts (CSV)", functools.partial(services.verdicts_csv, looks), "verdicts.csv")
+        offer("All verdicts (JSON)", functools.partial(services.verdicts_json, model, looks), "verdicts.json")

@@ -65,7 +65,7 @@ def unpack(path: Path, progress: Progress | None = None) -> tuple[Path, list[str
             folder = home / (_UNKEEPABLE.sub("", path.stem).strip(". ") or "archive")
             if not folder.is_dir():
                 _write(archive, wanted, home, folder, progress)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         raise DataError(f"{path.name}: a damaged zip archive, or one of an unknown kind; pack it again.") from error
     except OSError as error:
         raise DataError(f"{path.name}: cannot be unpacked ({error.strerror or 'damaged'}).") from error

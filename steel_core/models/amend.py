@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from steel_core.data.base import cache_folder
 from steel_core.errors import UsageError
 from steel_core.models.checkpoint import update_card
-
-_PATIENCE = 10.0  # seconds
 
 
 def amend_card(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]], who: str, reason: str) -> None:
     """Replace entries of a card and add to its history what they were, what they are, who did it, when and why.
 
-    The weights and their hash stay as they are. Sessions that amend one card wait for each other; a reader sees the
-    card before or after, never half of it.
+    The weights and their hash stay as they are.
 
     Args:
         folder: the checkpoint's.
@@ -47,17 +40,4 @@ def amend_card(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]],
         }
         return new | {"history": [*card.get("history", []), entry]}
 
-    try:
-        with FileLock(_lock_of(folder), timeout=_PATIENCE):
-            update_card(folder, on_record)
-    except Timeout as error:
-        raise UsageError(f"checkpoint {folder.name}: another session is changing it; try again") from error
-    except OSError as error:
-        raise UsageError(f"checkpoint {folder.name}: its lock cannot be written: {error.strerror or error}") from error
-
-
-def _lock_of(folder: Path) -> Path:
-    """A file outside the checkpoint, which shall hold nothing but what its card describes."""
-    locks = cache_folder() / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    return locks / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]}.lock"
+    update_card(folder, on_record)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from steel_core.errors import CheckpointError
 from steel_core.registry import Registry
@@ -80,6 +81,32 @@ class Classifier(nn.Module, ABC):
     def translated(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A state dictionary of the original implementation under the names of this class; others are left as is."""
         return dict(state)
+
+
+class ConvolutionalHead(Classifier):
+    """A classifier that ends with dropout, a 1x1 convolution to the classes, and a global average.
+
+    No ReLU stands behind the convolution, so a logit can be negative and Grad-CAM can be signed.
+
+    Args:
+        features: all that comes before the head.
+        width: channels that `features` gives.
+        classes: number of classes K.
+        dropout: share of the last features dropped while training.
+    """
+
+    def __init__(self, features: nn.Sequential, width: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.features = features
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Conv2d(width, classes, kernel_size=1)
+        nn.init.normal_(self.head.weight, std=0.01)
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.bias)
+
+    @override
+    def classify(self, features: Tensor) -> Tensor:
+        return self.head(self.dropout(features)).mean(dim=(2, 3))
 
 
 BACKBONES: Registry[type[Classifier]] = Registry("backbone", "steel_core.models.backbones")

@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from steel_core.data.base import cache_folder
 from steel_core.data.transforms import Preprocessing
 from steel_core.errors import CheckpointError, UsageError
 from steel_core.familiarity import Gate
@@ -36,6 +38,7 @@ ASSETS = Path(__file__).resolve().parents[2] / "assets"
 WEIGHTS, CARD, BACKGROUND = "weights.safetensors", "card.json", "background.safetensors"
 HEADS = ("softmax", "sigmoid")
 FORMAT = 1
+_PATIENCE = 10.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -261,23 +264,38 @@ def write_gate(folder: Path, gate: Gate) -> dict[str, str]:
 def update_card(name_or_path: str | Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Replace fields of a checkpoint's card. The weights stay; the checkpoint's hash changes, as it covers the card.
 
+    Those who change one card wait for each other; a reader sees it before or after, never half of it.
+
     Args:
         name_or_path: a name that `list_checkpoints` knows, or a folder.
-        change: takes the card's content and returns the fields that shall be new.
+        change: takes the card's content, which it must not alter, and returns the fields that shall be new.
 
     Raises:
         CheckpointError: the checkpoint is not there, or a new field is not what a card may hold.
-        UsageError: the folder cannot be written to.
+        UsageError: the folder cannot be written to, or another session holds the card.
     """
     folder = _locate(name_or_path)
     _read_card(folder)
-    content = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    fields = json.loads(json.dumps(change(content)))
-    for name, value in fields.items():
-        expected, holds = _RULES[name]
-        if not holds(value):
-            raise CheckpointError(f"checkpoint {folder.name}: in its card, {name!r} would not be {expected}")
-    write_bytes(folder / CARD, (json.dumps(content | fields, indent=1, ensure_ascii=False) + "\n").encode())
+    try:
+        with FileLock(_lock_of(folder), timeout=_PATIENCE):
+            content = json.loads((folder / CARD).read_text(encoding="utf-8"))
+            fields = json.loads(json.dumps(change(content)))
+            for name, value in fields.items():
+                expected, holds = _RULES[name]
+                if not holds(value):
+                    raise CheckpointError(f"checkpoint {folder.name}: in its card, {name!r} would not be {expected}")
+            write_bytes(folder / CARD, (json.dumps(content | fields, indent=1, ensure_ascii=False) + "\n").encode())
+    except Timeout as error:
+        raise UsageError(f"checkpoint {folder.name}: another session is changing it; try again") from error
+    except OSError as error:
+        raise UsageError(f"checkpoint {folder.name}: its card cannot be changed: {error.strerror or error}") from error
+
+
+def _lock_of(folder: Path) -> Path:
+    """A file outside the checkpoint, which shall hold nothing but what its card describes."""
+    locks = cache_folder() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return locks / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]}.lock"
 
 
 def import_state_dict(path: Path, folder: Path, card: Card) -> None:

@@ -7,6 +7,7 @@ import functools
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.downloads import offer
 from dashboard.components.text import plain
 
 
@@ -14,22 +15,8 @@ def takeaway(model: services.Predictor, data: str, found: services.Evaluation) -
     """Predictions as a table, the report as one page. Each is made when it is asked for."""
     stem = f"{model.card.name}-{data}-{found.part}"
     with st.container(horizontal=True):
-        st.download_button(
-            "Predictions (CSV)",
-            functools.partial(services.evaluation_csv, found),
-            f"{stem}.csv",
-            "text/csv",
-            on_click="ignore",
-            icon=":material/table:",
-        )
-        st.download_button(
-            "Report (HTML)",
-            functools.partial(services.evaluation_report, found, model, data),
-            f"{stem}.html",
-            "text/html",
-            on_click="ignore",
-            icon=":material/download:",
-        )
+        offer("Predictions (CSV)", functools.partial(services.evaluation_csv, found), f"{stem}.csv")
+        offer("Report (HTML)", functools.partial(services.evaluation_report, found, model, data), f"{stem}.html")
     spec = services.dataset(data).spec
     held = "holds the worst images with their maps" if spec.redistributable else "names the worst images only"
     st.caption(

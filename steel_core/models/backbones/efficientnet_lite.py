@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 from typing_extensions import override
 
-from steel_core.models.base import BACKBONES, BackboneConfig, Classifier
+from steel_core.models.base import BACKBONES, BackboneConfig, ConvolutionalHead
 from steel_core.models.pretrained import by_position, packaged
 
 # Channels, kernel, stride, expansion of each block (Tan and Le, 2019, table 1), as far as they are kept.
@@ -49,7 +49,7 @@ class InvertedResidual(nn.Module):
 
 
 @BACKBONES.register("efficientnet-lite-reduced")
-class ReducedEfficientNetLite(Classifier):
+class ReducedEfficientNetLite(ConvolutionalHead):
     """Reduced EfficientNet-Lite0 (Tan and Le, ICML 2019, arXiv:1905.11946; the Lite variants: Google, 2020).
 
     Args:
@@ -67,22 +67,12 @@ class ReducedEfficientNetLite(Classifier):
     )
 
     def __init__(self, classes: int, dropout: float = 0.2) -> None:
-        super().__init__()
         stages: list[nn.Module] = [_conv(3, _STEM, 3, 2)]
         before = _STEM
         for channels, size, stride, expansion in _BLOCKS:
             stages.append(InvertedResidual(before, channels, size, stride, expansion))
             before = channels
-        self.features = nn.Sequential(*stages)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Conv2d(before, classes, kernel_size=1)
-        nn.init.normal_(self.head.weight, std=0.01)
-        assert self.head.bias is not None
-        nn.init.zeros_(self.head.bias)
-
-    @override
-    def classify(self, features: Tensor) -> Tensor:
-        return self.head(self.dropout(features)).mean(dim=(2, 3))
+        super().__init__(nn.Sequential(*stages), before, classes, dropout)
 
     @override
     @classmethod

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import Tensor, nn
-from typing_extensions import override
+from torch import nn
 
-from steel_core.models.base import BACKBONES, BackboneConfig, Classifier
+from steel_core.models.base import BACKBONES, BackboneConfig, ConvolutionalHead
 
 _WIDTHS = (16, 32, 64, 96)
 
 
 @BACKBONES.register("small-cnn")
-class SmallCnn(Classifier):
+class SmallCnn(ConvolutionalHead):
     """Four 3x3 convolutions, each with ReLU and 2x2 max pooling, then a 1x1 convolution and a global average.
 
     After LeCun et al., Gradient-Based Learning Applied to Document Recognition, Proceedings of the IEEE 86, 1998, with
@@ -33,19 +32,9 @@ class SmallCnn(Classifier):
     )
 
     def __init__(self, classes: int, dropout: float = 0.2) -> None:
-        super().__init__()
         stages: list[nn.Module] = []
         before = 3
         for width in _WIDTHS:
             stages += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
             before = width
-        self.features = nn.Sequential(*stages)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Conv2d(before, classes, kernel_size=1)
-        nn.init.normal_(self.head.weight, std=0.01)
-        assert self.head.bias is not None
-        nn.init.zeros_(self.head.bias)
-
-    @override
-    def classify(self, features: Tensor) -> Tensor:
-        return self.head(self.dropout(features)).mean(dim=(2, 3))
+        super().__init__(nn.Sequential(*stages), before, classes, dropout)

@@ -15,12 +15,12 @@ from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 from torchvision.models.squeezenet import Fire
 from typing_extensions import override
 
-from steel_core.models.base import BACKBONES, BackboneConfig, Classifier
+from steel_core.models.base import BACKBONES, BackboneConfig, ConvolutionalHead
 from steel_core.models.pretrained import fetched
 
 
 @BACKBONES.register("squeezenet")
-class SqueezeNet(Classifier):
+class SqueezeNet(ConvolutionalHead):
     """SqueezeNet 1.1 (Iandola et al., arXiv:1602.07360, 2016).
 
     Args:
@@ -39,23 +39,14 @@ class SqueezeNet(Classifier):
     """How many of torchvision's stages are kept; all if None."""
 
     def __init__(self, classes: int, dropout: float = 0.2) -> None:
-        super().__init__()
-        self.features = squeezenet1_1(weights=None).features[: self.stages]
-        for module in self.features.modules():
+        features = squeezenet1_1(weights=None).features[: self.stages]
+        for module in features.modules():
             if isinstance(module, nn.ReLU):
                 module.inplace = False
-        last = self.features[-1]
+        last = features[-1]
         assert isinstance(last, Fire)
         width = last.expand1x1.out_channels + last.expand3x3.out_channels
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Conv2d(width, classes, kernel_size=1)
-        nn.init.normal_(self.head.weight, std=0.01)
-        assert self.head.bias is not None
-        nn.init.zeros_(self.head.bias)
-
-    @override
-    def classify(self, features: Tensor) -> Tensor:
-        return self.head(self.dropout(features)).mean(dim=(2, 3))
+        super().__init__(features, width, classes, dropout)
 
     @override
     @classmethod
