@@ -15,7 +15,7 @@ from dashboard.components.guard import guarded  # noqa: E402
 
 st.set_page_config("Steel Lens", page_icon=str(ROOT / "assets" / "favicon.png"), layout="wide")
 st.logo(str(ROOT / "assets" / "logo.svg"), size="large")
-services.warm_up()
+services.models.warm_up()
 
 page = st.navigation(
     [

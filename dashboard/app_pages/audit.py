@@ -19,7 +19,7 @@ st.markdown(
 if not st.session_state.get("model"):
     st.info("No model is here yet, so nothing can be audited. The Overview says how to get one.")
     st.stop()
-model = services.predictor(st.session_state["model"])
+model = services.models.predictor(st.session_state["model"])
 warnings(model)
 view = st.segmented_control(
     "What to look at",

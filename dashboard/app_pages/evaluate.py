@@ -21,11 +21,11 @@ if not name or not data:
     missing = "model" if not name else "data set"
     st.info(f"No {missing} is here yet, so nothing can be evaluated.", icon=":material/deployed_code:")
     st.stop()
-model = services.predictor(name)
+model = services.models.predictor(name)
 warnings(model)
 part = st.segmented_control(
     "Images",
-    services.EVALUATION_PARTS,
+    services.evaluation.EVALUATION_PARTS,
     default="held-out",
     required=True,
     key="part",
@@ -33,7 +33,7 @@ part = st.segmented_control(
     help="“held-out” are the images that served neither to train this model nor to choose anything about it.",
 )
 found = evaluated(model, data, part)
-whole = services.evaluation(model, data)
+whole = services.evaluation.stored(model, data)
 if found is None or whole is None:
     st.stop()
 headline(found, data)

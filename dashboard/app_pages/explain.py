@@ -10,7 +10,7 @@ from dashboard.components.question import question
 from dashboard.components.text import plain
 
 st.title("Explain")
-model = services.predictor(st.session_state["model"]) if st.session_state.get("model") else None
+model = services.models.predictor(st.session_state["model"]) if st.session_state.get("model") else None
 given = intake()
 if model is None:
     st.info("No model is here yet, so nothing can be explained. The Overview says how to get one.")
@@ -19,8 +19,8 @@ if not given:
     try_a_sample("explain")
     st.stop()
 source = pick(given)
-seen = services.look(model, source)
-if isinstance(seen, services.Refused):
+seen = services.looks.look(model, source)
+if isinstance(seen, services.datasets.Refused):
     st.error(plain(seen.sentence), icon=":material/broken_image:")
     st.stop()
 explained(question(model, source, seen, given))

@@ -19,8 +19,8 @@ if not name:
         icon=":material/folder_off:",
     )
     st.stop()
-index = services.dataset(name)
-facts = services.described(index)
+index = services.datasets.dataset(name)
+facts = services.datasets.described(index)
 
 st.markdown(f"**{plain(facts['title'])}** · {facts['n']:,} images")
 st.markdown(plain(" · ".join(f"{label or 'unlabelled'} {n:,}" for label, n in facts["labels"].items())))
@@ -56,7 +56,7 @@ for key, word, known in (("label", "class", offered("labels")), ("split", "split
     given = wanted[key]
     if given and given not in known:
         st.caption(f":material/info: There is no {word} “{plain(given[:80])}” here; showing all instead.")
-matching = services.filtered(index, *({ALL: None, NONE: ""}.get(value, value) for value in (label, split)))
+matching = services.datasets.filtered(index, *({ALL: None, NONE: ""}.get(value, value) for value in (label, split)))
 
 if not len(matching):
     st.info("No image matches these filters.", icon=":material/filter_alt_off:")
@@ -72,7 +72,7 @@ gallery(
     [
         (path, source, plain(", ".join(source.labels) or "unlabelled") + (f" · {part}" if part else ""))
         for (path, source), part in zip(
-            services.sources(matching, first, PAGE), matching.table["split"][first : first + PAGE], strict=True
+            services.datasets.sources(matching, first, PAGE), matching.table["split"][first : first + PAGE], strict=True
         )
     ],
     name,

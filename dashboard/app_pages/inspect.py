@@ -12,7 +12,7 @@ from dashboard.components.text import plain
 from dashboard.components.verdict import verdict_card
 
 st.title("Inspect")
-model = services.predictor(st.session_state["model"]) if st.session_state.get("model") else None
+model = services.models.predictor(st.session_state["model"]) if st.session_state.get("model") else None
 given = intake()
 if model is None:
     st.info("No model is here yet, so nothing can be inspected. The Overview says how to get one.")
@@ -23,7 +23,7 @@ if not given:
 
 looks = look_at_all(model, given)
 refusals(looks)
-if any(isinstance(seen, services.Look) for _, seen in looks):
+if any(isinstance(seen, services.looks.Look) for _, seen in looks):
     source, seen = choose_one(looks)
     with st.container(border=True):
         picture, words = st.columns([2, 3], gap="large")

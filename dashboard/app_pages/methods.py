@@ -12,7 +12,7 @@ name = st.session_state.get("model")
 if not name:
     st.info("No model is here yet. The Overview says how to get one.", icon=":material/deployed_code:")
     st.stop()
-measured = services.predictor(name).card.quality
+measured = services.models.predictor(name).card.quality
 if not measured:
     st.info(
         "The explanations of this model were not measured yet. Measure them on images that it has not learnt from, "
@@ -24,7 +24,7 @@ if not measured:
     st.stop()
 data = st.segmented_control("Measured on", list(measured), default=next(iter(measured)), required=True, key="measured")
 told = measured[data or next(iter(measured))]
-rows = services.quality_rows(name, told["data"])
+rows = services.quality.rows(name, told["data"])
 headline(told)
 chosen = table(told)
 if chosen:

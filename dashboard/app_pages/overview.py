@@ -26,7 +26,7 @@ if not name:
         icon=":material/deployed_code:",
     )
     st.stop()
-model = services.predictor(name)
+model = services.models.predictor(name)
 card = model.card
 
 st.subheader(plain(card.title))
@@ -34,11 +34,11 @@ for note in card.warnings:
     st.warning(plain(note), icon=":material/warning:")
 figures(card)
 
-shown = services.samples(4, model)
+shown = services.datasets.samples(4, model)
 if shown:
     st.subheader("What it sees")
     st.caption("Samples with their verdict and Grad-CAM map: red speaks for the verdict, blue against it.")
-    origin = services.dataset(shown[0][0]).spec
+    origin = services.datasets.dataset(shown[0][0]).spec
     if card.data.get("name") != origin.name:
         st.caption(
             f":material/info: The samples are from other steel than this model learnt from ({plain(origin.title)}): "
@@ -50,9 +50,9 @@ if shown:
                 slot = st.empty()
                 with slot.container():
                     st.skeleton(height=240)
-                seen = services.example(model, source)
+                seen = services.maps.example(model, source)
                 with slot.container():
-                    if isinstance(seen, services.Refused):
+                    if isinstance(seen, services.datasets.Refused):
                         st.error(plain(seen.sentence), icon=":material/broken_image:")
                         continue
                     st.image(seen.overlay, width="stretch", alt=f"{source.name} with its Grad-CAM map")

@@ -19,11 +19,11 @@ from steel_core.types import CLEAR
 _PAD = 21  # places a side that a click can choose
 
 
-def live_bench(model: services.Predictor) -> None:
+def live_bench(model: services.models.Predictor) -> None:
     """One sheet with and without the stain."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         source = _sheet()
-        name = services.demonstration(model)
+        name = services.audits.demonstration(model)
         if name:
             st.page_link(
                 "app_pages/audit.py",
@@ -33,25 +33,25 @@ def live_bench(model: services.Predictor) -> None:
             )
     if source is None:
         return
-    seen = services.look(model, source)
-    if isinstance(seen, services.Refused):
+    seen = services.looks.look(model, source)
+    if isinstance(seen, services.datasets.Refused):
         st.error(plain(seen.sentence), icon=":material/broken_image:")
         return
     _bench(model, source, seen)
 
 
-def _sheet() -> services.Source | None:
+def _sheet() -> services.datasets.Source | None:
     """The sheet: what was given or linked, else one of the data set's defective ones."""
     data = st.session_state.get("data")
-    index = services.dataset(data) if data else None
-    paths = services.defective(index) if index else []
+    index = services.datasets.dataset(data) if data else None
+    paths = services.audits.defective(index) if index else []
     given = bool(st.session_state.get("files") or st.query_params.get("image"))
     path = None
     if index and paths and not given:
         path = st.selectbox(
             "Defective sheet",
             paths,
-            format_func=lambda path: _title(services.find(index, path)),
+            format_func=lambda path: _title(services.datasets.find(index, path)),
             key=f"sheet {data}",
             width=320,
         )
@@ -60,22 +60,22 @@ def _sheet() -> services.Source | None:
     if own:
         return pick(own)
     if index and path:
-        return services.find(index, path)
+        return services.datasets.find(index, path)
     st.info("Here is no sheet with a defect to begin with. “Another picture” takes one of your own.")
     return None
 
 
-def _title(source: services.Source) -> str:
+def _title(source: services.datasets.Source) -> str:
     return f"{source.name}: {', '.join(source.labels)}"
 
 
 @st.fragment
 @guarded()
-def _bench(model: services.Predictor, source: services.Source, seen: services.Look) -> None:
+def _bench(model: services.models.Predictor, source: services.datasets.Source, seen: services.looks.Look) -> None:
     headline = st.container(border=True)
     asked = _stain(source, seen)
-    watched = services.watched_class(model, seen)
-    rows = services.stained(model, source, asked, watched)
+    watched = services.audits.watched_class(model, seen)
+    rows = services.audits.stained(model, source, asked, watched)
     with headline:
         _headline(rows)
     _row(model, rows)
@@ -84,24 +84,24 @@ def _bench(model: services.Predictor, source: services.Source, seen: services.Lo
             st.session_state["smallest"] = (model.hash, source.key, asked.shape, asked.brightness, asked.centre)
         if st.session_state.get("smallest") == (model.hash, source.key, asked.shape, asked.brightness, asked.centre):
             _smallest(model, source, asked)
-    for name in services.cured_models(model):
-        cured = services.predictor(name)
+    for name in services.audits.cured_models(model):
+        cured = services.models.predictor(name)
         st.subheader(f"The same pictures, seen by {plain(name)}")
-        again = services.stained(cured, source, asked, watched)
+        again = services.audits.stained(cured, source, asked, watched)
         with st.container(border=True):
             _headline(again)
         _row(cured, again)
     _limits(model, source, asked)
 
 
-def _stain(source: services.Source, seen: services.Look) -> services.Stain:
+def _stain(source: services.datasets.Source, seen: services.looks.Look) -> services.audits.Stain:
     """The sliders, and what they say."""
     with st.grid(4, min_column_width=150):
         area = st.slider(
-            "Area of the stain", 0.5, 100 * services.LARGEST_STAIN, 5.0, 0.1, format="%.1f %%", key="stain area"
+            "Area of the stain", 0.5, 100 * services.audits.LARGEST_STAIN, 5.0, 0.1, format="%.1f %%", key="stain area"
         )
         brightness = st.slider("Brightness", 0.3, 1.0, 0.92, 0.01, key="stain brightness", help="1 is white.")
-        shape = st.selectbox("Kind of stain", services.STAIN_SHAPES, format_func=capital, key="stain shape")
+        shape = st.selectbox("Kind of stain", services.audits.STAIN_SHAPES, format_func=capital, key="stain shape")
         by_hand = st.toggle("Place it myself", key="stain by hand", help="Else it lies beside the defect.")
     centre = None
     if by_hand:
@@ -111,10 +111,10 @@ def _stain(source: services.Source, seen: services.Look) -> services.Stain:
             with st.popover("Or click on the sheet", icon=":material/ads_click:", width="stretch"):
                 _pad(source, seen)
         centre = (row / 100, column / 100)
-    return services.Stain(area / 100, brightness, shape, centre=centre)
+    return services.audits.Stain(area / 100, brightness, shape, centre=centre)
 
 
-def _pad(source: services.Source, seen: services.Look) -> None:
+def _pad(source: services.datasets.Source, seen: services.looks.Look) -> None:
     """The sheet as a plot whose points can be clicked; the sliders do the same for the keyboard."""
 
     def take() -> None:
@@ -125,7 +125,7 @@ def _pad(source: services.Source, seen: services.Look) -> None:
 
     picture = seen.picture().display()
     st.plotly_chart(
-        services.click_pad(picture, _PAD),
+        services.audits.click_pad(picture, _PAD),
         key="stain pad",
         on_select=take,
         selection_mode="points",
@@ -168,7 +168,7 @@ def _headline(rows: Sequence[Any]) -> None:
         )
 
 
-def _row(model: services.Predictor, rows: Sequence[Any]) -> None:
+def _row(model: services.models.Predictor, rows: Sequence[Any]) -> None:
     """Before and after large, the controls beside them in the same row."""
     pair, controls = st.columns(2, gap="medium")
     with pair, st.grid(2, min_column_width=150):
@@ -183,7 +183,7 @@ def _row(model: services.Predictor, rows: Sequence[Any]) -> None:
                     _card(model, row, rows, large=False)
 
 
-def _card(model: services.Predictor, row: Any, rows: Sequence[Any], *, large: bool) -> None:
+def _card(model: services.models.Predictor, row: Any, rows: Sequence[Any], *, large: bool) -> None:
     prediction, target = row.prediction, row.attribution.target
     probability = f"{plain(target)} {percent(prediction.probs[target])}"
     if large:
@@ -192,12 +192,12 @@ def _card(model: services.Predictor, row: Any, rows: Sequence[Any], *, large: bo
     else:
         st.markdown(f"**{plain(row.title)}**  \n{marked(prediction)}  \n{probability}")
     st.image(
-        services.bench_picture(row),
+        services.audits.bench_picture(row),
         width="stretch",
         output_format="PNG",
         alt=f"{prediction.name}, {row.title.lower()}: {words(prediction)}",
     )
-    shown = services.bench_map(model, row, rows)
+    shown = services.audits.bench_map(model, row, rows)
     st.image(
         shown.picture,
         width="stretch",
@@ -212,11 +212,11 @@ def _card(model: services.Predictor, row: Any, rows: Sequence[Any], *, large: bo
     st.caption(f"{percent(row.inside)} of the evidence for {plain(target)} {where} ({area} of the area)")
 
 
-def _smallest(model: services.Predictor, source: services.Source, asked: services.Stain) -> None:
+def _smallest(model: services.models.Predictor, source: services.datasets.Source, asked: services.audits.Stain) -> None:
     with st.spinner("Trying sizes"):
-        found = services.smallest_stain(model, source, asked)
+        found = services.audits.smallest_stain(model, source, asked)
     if found is None:
-        largest = percent(services.LARGEST_STAIN)
+        largest = percent(services.audits.LARGEST_STAIN)
         st.markdown(f":material/shield: No stain of this kind, up to {largest} of the sheet, turns it.")
         return
 
@@ -234,10 +234,10 @@ def _smallest(model: services.Predictor, source: services.Source, asked: service
     st.button("Show this stain", on_click=show, icon=":material/visibility:")
 
 
-def _limits(model: services.Predictor, source: services.Source, asked: services.Stain) -> None:
+def _limits(model: services.models.Predictor, source: services.datasets.Source, asked: services.audits.Stain) -> None:
     where = (
         "The stain keeps off the defect on file."
-        if services.defect_known(model, source)
+        if services.audits.defect_known(model, source)
         else ("Nothing tells where the defect of this picture is: the stain keeps off where the model looks.")
     )
     if asked.centre:

@@ -13,7 +13,7 @@ from dashboard.components.text import plain
 from steel_core.render import percent
 
 
-def cure(model: services.Predictor) -> None:
+def cure(model: services.models.Predictor) -> None:
     """What a cure is, and the ledger of the chosen model, or of the models that were cured from it."""
     st.markdown(
         "A model takes a stain for a sign of “clear” because in its training images the two came together. The cure "
@@ -23,9 +23,9 @@ def cure(model: services.Predictor) -> None:
     )
     name = st.session_state["model"]
     st.code(f"python -m steel_core cure --checkpoint {name} --data FOLDER --out {name}-cured", language="bash")
-    ledgers = {name: own} if (own := services.cure_of(model)) else {}
-    for other in services.cured_models(model):
-        told = services.cure_of(services.predictor(other))
+    ledgers = {name: own} if (own := services.audits.cure_of(model)) else {}
+    for other in services.audits.cured_models(model):
+        told = services.audits.cure_of(services.models.predictor(other))
         ledgers |= {other: told} if told else {}
     if not ledgers:
         st.info(

@@ -14,10 +14,10 @@ _SHOWN = 20
 
 def history() -> None:
     """One line a run; runs are kept for good and never changed."""
-    runs, problems = services.audit_history()
+    runs, problems = services.audits.history()
     for problem in problems[:3]:
         st.warning(plain(problem), icon=":material/broken_image:")
-    for job in services.audits_at_work():
+    for job in services.audits.at_work():
         _line(f":material/hourglass_top: At work · {plain(job.model)} on {plain(job.data)}", job.name, "Watch it")
     if not runs:
         st.info("No audit was finished here yet. “Data set” starts one.", icon=":material/history:")

@@ -23,7 +23,7 @@ _VERDICTS = {
     "not enough data": ("balance", "orange"),
 }
 _SEVERITIES = dict(
-    zip(services.SEVERITIES, (("dangerous", "red"), ("visibility", "orange"), ("check", "gray")), strict=True)
+    zip(services.audits.SEVERITIES, (("dangerous", "red"), ("visibility", "orange"), ("check", "gray")), strict=True)
 )
 _LEGS = {True: "✓ yes", False: "✗ no", None: "– cannot be told"}
 
@@ -42,8 +42,8 @@ def shown_run(run: Any) -> None:
         f"{plain(run.at[:16].replace('T', ' '))} UTC · {max(1, round(run.seconds))} s"
     )
     with st.container(horizontal=True):
-        offer("Report as page (HTML)", functools.partial(services.audit_page, run), f"audit-{run.name}.html")
-        offer("Report in numbers (JSON)", functools.partial(services.audit_json, run), f"audit-{run.name}.json")
+        offer("Report as page (HTML)", functools.partial(services.audits.page, run), f"audit-{run.name}.html")
+        offer("Report in numbers (JSON)", functools.partial(services.audits.json_of, run), f"audit-{run.name}.json")
     for report in run.reports:
         with st.container(border=True), guarded():
             _question(run, report)
@@ -52,11 +52,11 @@ def shown_run(run: Any) -> None:
 def _question(run: Any, report: dict[str, Any]) -> None:
     st.caption(plain(report["question"]))
     st.markdown(f"## {marked_verdict(report['verdict'])}")
-    st.markdown(f"**{plain(services.in_plain_words(report))}**")
+    st.markdown(f"**{plain(services.audits.in_plain_words(report))}**")
     if report["audit"] != "properties":  # one excess says little there: three legs must agree
         if report["excess"] is not None:
             _figures(report)
-        st.markdown(f":material/troubleshoot: {plain(services.missed(report))}")
+        st.markdown(f":material/troubleshoot: {plain(services.audits.missed(report))}")
     _plots(report)
     _findings(report)
     _classes(report)
@@ -93,8 +93,8 @@ def _figures(report: dict[str, Any]) -> None:
 
 
 def _plots(report: dict[str, Any]) -> None:
-    against = services.compared(report)
-    doses = {name: services.dose_response(report, name) for name in services.POSITIONS}
+    against = services.audits.compared(report)
+    doses = {name: services.audits.dose_response(report, name) for name in services.audits.POSITIONS}
     known = [name for name, figure in doses.items() if figure is not None]
     with st.grid(2, min_column_width=340):
         if against is not None:
@@ -109,7 +109,7 @@ def _plots(report: dict[str, Any]) -> None:
                     "Where the stain lies",
                     known,
                     default=known[0],
-                    format_func=lambda name: capital(services.POSITIONS[name]),
+                    format_func=lambda name: capital(services.audits.POSITIONS[name]),
                     required=True,
                     key="dose position",
                 )
@@ -120,20 +120,22 @@ def _plots(report: dict[str, Any]) -> None:
 
 def _chart(figure: go.Figure | None, key: str) -> None:
     if figure is not None:
-        st.plotly_chart(figure, key=key, theme=None, config={"displayModeBar": False}, alt=services.alternative(figure))
+        st.plotly_chart(
+            figure, key=key, theme=None, config={"displayModeBar": False}, alt=services.evaluation.alternative(figure)
+        )
 
 
 def _findings(report: dict[str, Any]) -> None:
     st.markdown("**Findings, the most severe first**")
-    found = services.by_severity(report)
+    found = services.audits.by_severity(report)
     if not found:
         st.markdown("Nothing could be tested.")
-    telling = [pair for pair in found if pair[0] != services.SEVERITIES[-1]]
+    telling = [pair for pair in found if pair[0] != services.audits.SEVERITIES[-1]]
     quiet = found[len(telling) :]
     for severity, finding in telling or quiet[:1]:
         _finding(severity, finding)
     if rest := quiet if telling else quiet[1:]:
-        with st.expander(f"{len(rest)} more were tested: {services.SEVERITIES[-1]}"):
+        with st.expander(f"{len(rest)} more were tested: {services.audits.SEVERITIES[-1]}"):
             for severity, finding in rest:
                 _finding(severity, finding)
     legs = [(finding["name"], finding["legs"]) for _, finding in found if finding["legs"]]
@@ -149,7 +151,7 @@ def _finding(severity: str, finding: dict[str, Any]) -> None:
 
 
 def _classes(report: dict[str, Any]) -> None:
-    table = services.effect_by_class(report["findings"][0]) if report["findings"] else pd.DataFrame()
+    table = services.audits.effect_by_class(report["findings"][0]) if report["findings"] else pd.DataFrame()
     if len(table) < 1:
         return
     st.markdown("**By class**")
@@ -164,7 +166,7 @@ def _classes(report: dict[str, Any]) -> None:
 
 
 def _pairs(run: Any, report: dict[str, Any]) -> None:
-    model, pairs = services.audited(run), services.audit_pairs(run, report)
+    model, pairs = services.audits.audited(run), services.audits.pairs(run, report)
     if model is None or not pairs:
         st.caption(
             ":material/info: The pairs of pictures need the very model and images of this run, and one of them has "
@@ -179,20 +181,20 @@ def _pairs(run: Any, report: dict[str, Any]) -> None:
                 _pair(model, pair)
 
 
-def _pair(model: services.Predictor, pair: Any) -> None:
+def _pair(model: services.models.Predictor, pair: Any) -> None:
     st.markdown(f"**{plain(pair.file)}**")
     with st.grid(2, min_column_width=90):
         for row in pair.rows[:2]:
             _side(model, pair, row)
 
 
-def _side(model: services.Predictor, pair: Any, row: Any) -> None:
+def _side(model: services.models.Predictor, pair: Any, row: Any) -> None:
     with st.container():
         target = row.attribution.target
         st.markdown(f"{plain(row.title)}  \n{marked(row.prediction)}")
         st.caption(f"{plain(target)} {percent(row.prediction.probs[target])}")
         st.image(
-            services.bench_map(model, row, pair.rows).picture,
+            services.audits.bench_map(model, row, pair.rows).picture,
             width="stretch",
             output_format="JPEG",
             alt=f"{pair.file}, {row.title.lower()}: {row.prediction.outcome}, with its Grad-CAM map for {target}",
@@ -238,5 +240,5 @@ def _clusters(run: Any, report: dict[str, Any]) -> None:
             f"{plain(cluster['label'])} (95 %: {percent(low)} to {percent(high)}), which is the label of "
             f"{percent(cluster['prior'])} of all"
         )
-        tiles = services.named(run.data, [one["file"] for one in cluster["exemplars"]])
+        tiles = services.datasets.named(run.data, [one["file"] for one in cluster["exemplars"]])
         gallery([(path, source, "") for path, source in tiles], run.data, name=f"{report['audit']}{number}-")

@@ -25,17 +25,17 @@ _PARTS = {
 }
 
 
-def whole_data_set(model: services.Predictor) -> None:
+def whole_data_set(model: services.models.Predictor) -> None:
     """The run that the URL names, or the form to start one."""
     name = st.query_params.get("run", "")
     if not name:
         _form(model)
         return
     st.button("Ask something else", on_click=_forget, icon=":material/arrow_back:")
-    job = services.auditing(name)
+    job = services.audits.auditing(name)
     if job and not (job.made.done() and not job.made.cancelled() and job.made.exception() is None):
         _watched(job)
-    elif run := services.audit_run(name):
+    elif run := services.audits.run(name):
         shown_run(run)
     else:
         st.info(
@@ -45,7 +45,7 @@ def whole_data_set(model: services.Predictor) -> None:
         )
 
 
-def _form(model: services.Predictor) -> None:
+def _form(model: services.models.Predictor) -> None:
     data = st.session_state.get("data")
     if not data:
         st.info(
@@ -53,7 +53,7 @@ def _form(model: services.Predictor) -> None:
             icon=":material/folder_off:",
         )
         return
-    if services.cannot_clear(model):
+    if services.models.cannot_clear(model):
         st.caption(
             ":material/info: This model has no class “clear”. The white-stain test asks of each of its classes instead "
             "whether a stain turns other sheets to it."
@@ -61,7 +61,7 @@ def _form(model: services.Predictor) -> None:
     with st.container(border=True):
         kinds = st.pills(
             "Questions",
-            services.QUESTIONS,
+            services.audits.QUESTIONS,
             selection_mode="multi",
             default=["white-stain"],
             format_func=lambda kind: QUESTIONS[kind],
@@ -76,13 +76,13 @@ def _form(model: services.Predictor) -> None:
             st.caption(":material/checklist: Choose at least one question.")
         else:
             st.caption(
-                f":material/hourglass_top: About {_duration(services.seconds_to_audit(kinds, data, limit))} for "
+                f":material/hourglass_top: About {_duration(services.audits.seconds_to_audit(kinds, data, limit))} for "
                 f"{plain(data)}, beside the page; the page can be left meanwhile."
             )
         if st.button("Start the audit", type="primary", icon=":material/play_arrow:", disabled=not kinds):
-            st.query_params["run"] = services.start_audit(model, data, tuple(kinds), part, limit)
+            st.query_params["run"] = services.audits.start(model, data, tuple(kinds), part, limit)
             st.rerun()
-    for job in services.audits_at_work():
+    for job in services.audits.at_work():
         st.page_link(
             "app_pages/audit.py",
             label=f"At work: {plain(', '.join(job.kinds))} on {plain(job.data)}, model {plain(job.model)}",
@@ -93,7 +93,7 @@ def _form(model: services.Predictor) -> None:
 
 @st.fragment(run_every=_POLL)
 @guarded()
-def _watched(job: services.Auditing) -> None:
+def _watched(job: services.audits.Auditing) -> None:
     """How far the job has come. It runs once a second; when the job is finished, the page is drawn anew, and last."""
     if job.cancelled:
         st.info("The audit was stopped. Nothing was kept.", icon=":material/cancel:")

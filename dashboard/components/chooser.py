@@ -13,8 +13,8 @@ from dashboard.components.text import plain
 def chooser() -> None:
     """Draw the row. The choices lie in `st.session_state.model` and `.data`; None where there is nothing to choose."""
     with st.grid(2, min_column_width=130, width=640):
-        _choose("Model", "model", list(services.models()))
-        _choose("Data set", "data", list(services.datasets()))
+        _choose("Model", "model", list(services.models.available()))
+        _choose("Data set", "data", list(services.datasets.available()))
 
 
 def _choose(label: str, key: str, names: Sequence[str]) -> None:

@@ -28,23 +28,23 @@ def offer(label: str, make: Callable[[], bytes | str], file: str) -> None:
 
 
 def report_buttons(
-    model: services.Predictor,
-    source: services.Source,
-    seen: services.Look,
+    model: services.models.Predictor,
+    source: services.datasets.Source,
+    seen: services.looks.Look,
     maps: Sequence[Attribution],
-    style: services.Style,
+    style: services.maps.Style,
 ) -> None:
     """The report on one image, as a page and in numbers. Each is made when it is asked for."""
     stem = PurePath(source.name).stem
     with st.container(horizontal=True):
         offer(
             "Report as picture (PNG)",
-            functools.partial(services.report_png, model, source, seen, maps, style),
+            functools.partial(services.maps.report_png, model, source, seen, maps, style),
             f"{stem}-report.png",
         )
         offer(
             "Report in numbers (JSON)",
-            functools.partial(services.report_json, model, seen, maps),
+            functools.partial(services.maps.report_json, model, seen, maps),
             f"{stem}-report.json",
         )
     if source.licence:
@@ -52,22 +52,27 @@ def report_buttons(
 
 
 def region_buttons(
-    model: services.Predictor, seen: services.Look, made: Attribution, marked: services.Marked, stem: str
+    model: services.models.Predictor,
+    seen: services.looks.Look,
+    made: Attribution,
+    marked: services.maps.Marked,
+    stem: str,
 ) -> None:
     """A region as boxes and as a mask."""
     with st.container(horizontal=True):
-        offer("Mask (PNG)", functools.partial(services.mask_png, marked.region), f"{stem}-{made.method}-mask.png")
+        offer("Mask (PNG)", functools.partial(services.maps.mask_png, marked.region), f"{stem}-{made.method}-mask.png")
         offer(
             "Boxes (JSON)",
-            functools.partial(services.region_json, model, seen, made, marked),
+            functools.partial(services.maps.region_json, model, seen, made, marked),
             f"{stem}-{made.method}-boxes.json",
         )
 
 
 def verdict_buttons(
-    model: services.Predictor, looks: Sequence[tuple[services.Source, services.Look | services.Refused]]
+    model: services.models.Predictor,
+    looks: Sequence[tuple[services.datasets.Source, services.looks.Look | services.datasets.Refused]],
 ) -> None:
     """All verdicts as a table and in numbers."""
     with st.container(horizontal=True):
-        offer("All verdicts (CSV)", functools.partial(services.verdicts_csv, looks), "verdicts.csv")
-        offer("All verdicts (JSON)", functools.partial(services.verdicts_json, model, looks), "verdicts.json")
+        offer("All verdicts (CSV)", functools.partial(services.looks.verdicts_csv, looks), "verdicts.csv")
+        offer("All verdicts (JSON)", functools.partial(services.looks.verdicts_json, model, looks), "verdicts.json")

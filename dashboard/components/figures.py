@@ -66,7 +66,7 @@ def _repeated(card: Any, part: str) -> None:
 
 def _figure(title: str, meaning: str, name: str, found: dict[str, Any]) -> None:
     low, high = (found.get("intervals") or {}).get(name) or (None, None)
-    value, target, upper = found[name], services.TARGETS[name], name == "ece"
+    value, target, upper = found[name], services.models.TARGETS[name], name == "ece"
     show = (lambda x: f"{x:.3f}") if name == "auc" else percent
     with st.container(border=True, height="stretch"):
         st.metric(title, show(value), help=meaning)

@@ -21,7 +21,7 @@ _WHOLE_TILE = """<style>
 
 
 def gallery(
-    tiles: Sequence[tuple[str, services.Source, str]],
+    tiles: Sequence[tuple[str, services.datasets.Source, str]],
     data: str,
     columns: int = 8,
     page: str = "inspect",
@@ -45,9 +45,9 @@ def gallery(
                 _tile(source, caption, page, image_link(path, data) | dict(also or {}))
 
 
-def _tile(source: services.Source, caption: str, page: str, query: dict[str, str]) -> None:
-    picture = services.thumbnail(source)
-    if isinstance(picture, services.Refused):
+def _tile(source: services.datasets.Source, caption: str, page: str, query: dict[str, str]) -> None:
+    picture = services.datasets.thumbnail(source)
+    if isinstance(picture, services.datasets.Refused):
         st.markdown(f":material/broken_image: Not readable. {plain(picture.sentence)}")
     else:
         st.image(picture, width="stretch", alt=f"{source.name}, {', '.join(source.labels) or 'unlabelled'}")
@@ -64,7 +64,7 @@ def _tile(source: services.Source, caption: str, page: str, query: dict[str, str
 def try_a_sample(page: str) -> None:
     """Shipped images to begin with, for a page that was given none."""
     st.subheader("Or try a sample")
-    tried = services.samples(8)
+    tried = services.datasets.samples(8)
     if tried:
         gallery([(path, source, plain(", ".join(source.labels))) for _, path, source in tried], tried[0][0], page=page)
     else:

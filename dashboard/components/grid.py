@@ -22,12 +22,12 @@ from steel_core.types import Attribution
 @guarded()
 def explained(asked: Question) -> None:
     """All maps that were asked for. Opacity and threshold draw the cached raw maps anew."""
-    st.markdown(f":material/info: {services.CAUTION}")
+    st.markdown(f":material/info: {services.maps.CAUTION}")
     if not asked.methods or not asked.classes:
         st.info("Choose at least one method and one class.", icon=":material/checklist:")
         return
     with st.grid(2, min_column_width=240, width=800):
-        style = services.Style(opacity(), _threshold())
+        style = services.maps.Style(opacity(), _threshold())
     legends(asked.methods)
     trust_words(asked.subjects[0].model)
     readers = {id(subject): functools.cache(subject.source.read) for subject in asked.subjects}
@@ -58,7 +58,7 @@ def _threshold() -> float:
     )
 
 
-def _row(asked: Question, subject: Subject, target: str, read: services.Read) -> list[Cell]:
+def _row(asked: Question, subject: Subject, target: str, read: services.maps.Read) -> list[Cell]:
     """The picture and a place for the map of each method; or why this model has none for this class."""
     against = asked.against if asked.against != target else ""
     words = f"For **{plain(target)}**" + (f" rather than **{plain(against)}**" if against else "")
@@ -76,7 +76,7 @@ def _row(asked: Question, subject: Subject, target: str, read: services.Read) ->
             st.image(subject.seen.preview, width="stretch", alt=f"{subject.source.name}, the picture as it came")
         for name in asked.methods:
             layer, background = (asked.layer, asked.background) if own else ("", "")
-            wanted = services.wanted(name, target, against, layer, background)
+            wanted = services.maps.wanted(name, target, against, layer, background)
             with st.container():
                 cells.append(Cell(subject.model, subject.seen, read, wanted, waiting(subject.model, name)))
     return cells
@@ -88,17 +88,17 @@ def _regions(finished: list[tuple[Subject, Attribution]]) -> None:
 
     def words(number: int) -> str:
         subject, made = finished[number]
-        title = f"{services.method(made.method).title} for {target_words(made)}"
+        title = f"{services.maps.method(made.method).title} for {target_words(made)}"
         return f"{title} · {subject.source.name} · {subject.model.card.name}"
 
     number = st.selectbox("Map", range(len(finished)), format_func=words, key="region")
     subject, made = finished[number if number is not None and number < len(finished) else 0]
-    marked = services.marked(subject.model, subject.seen, made)
+    marked = services.maps.marked(subject.model, subject.seen, made)
     picture, told = st.columns([1, 2], gap="large")
     count = len(marked.region.boxes)
     pieces = "1 piece" if count == 1 else f"{count} pieces"
     picture.image(
-        services.boxes_drawn(subject.seen, marked.region),
+        services.maps.boxes_drawn(subject.seen, marked.region),
         width="stretch",
         output_format="JPEG",
         alt=f"{subject.source.name} with a frame around each of {pieces}. {marked.sentence}",

@@ -16,28 +16,28 @@ from dashboard.components.text import plain
 
 @st.fragment
 @guarded()
-def heat_row(model: services.Predictor, source: services.Source, seen: services.Look) -> None:
+def heat_row(model: services.models.Predictor, source: services.datasets.Source, seen: services.looks.Look) -> None:
     """Maps of one image. Opacity draws the cached raw maps anew."""
     st.subheader("What influenced the model")
-    st.markdown(f":material/info: {services.CAUTION}")
+    st.markdown(f":material/info: {services.maps.CAUTION}")
     with st.grid(2, min_column_width=240):
         target, against = _question(model, seen)
-        style = services.Style(opacity())
+        style = services.maps.Style(opacity())
     if against:
         st.markdown(
             f"The maps show what makes the model lean to **{plain(target)}** (red) rather than to "
             f"**{plain(against)}** (blue)."
         )
-    places = _row(1 + len(services.MAPS), upright=seen.width <= 3 * seen.height)
+    places = _row(1 + len(services.maps.MAPS), upright=seen.width <= 3 * seen.height)
     with places[0]:
         st.markdown("**Picture as it came**")
         st.image(seen.preview, width="stretch", alt=f"{source.name}, the picture as it came")
     read = functools.cache(source.read)  # decoded once for all methods, and only if a map is missing
     cells = []
-    for place, name in zip(places[1:], services.MAPS, strict=True):
+    for place, name in zip(places[1:], services.maps.MAPS, strict=True):
         with place:
-            cells.append(Cell(model, seen, read, services.wanted(name, target, against), waiting(model, name)))
-    legends(services.MAPS)
+            cells.append(Cell(model, seen, read, services.maps.wanted(name, target, against), waiting(model, name)))
+    legends(services.maps.MAPS)
     found = show_maps(cells, style)
     finished = [made for made in found if made]
     report_buttons(model, source, seen, finished, style)
@@ -45,10 +45,10 @@ def heat_row(model: services.Predictor, source: services.Source, seen: services.
         st.caption("The report holds the maps that are finished.")
 
 
-def _question(model: services.Predictor, seen: services.Look) -> tuple[str, str]:
+def _question(model: services.models.Predictor, seen: services.looks.Look) -> tuple[str, str]:
     """The class to explain, and the one it is contrasted with, or "". A doubtful image begins with the contrast."""
-    best, second = services.likeliest(model, seen)
-    doubtful = services.doubtful(model, seen)
+    best, second = services.looks.likeliest(model, seen)
+    doubtful = services.looks.doubtful(model, seen)
     questions = [(name, "") for name in model.classes]
     if second:
         questions.insert(0 if doubtful else len(questions), (best, second))

@@ -34,18 +34,18 @@ class Cell:
         slot: where it is drawn.
     """
 
-    model: services.Predictor
-    seen: services.Look
-    read: services.Read
-    asked: services.Wanted
+    model: services.models.Predictor
+    seen: services.looks.Look
+    read: services.maps.Read
+    asked: services.maps.Wanted
     slot: DeltaGenerator
 
 
-def waiting(model: services.Predictor, name: str) -> DeltaGenerator:
+def waiting(model: services.models.Predictor, name: str) -> DeltaGenerator:
     """Title of a method, and a place for its map that says how long it will take."""
-    info = services.method(name)
+    info = services.maps.method(name)
     st.markdown(f"**{info.title}**", help=f"{info.plain} Source: {info.source}")
-    if not services.quick(name):  # a fragment fills its place: what lies there already would stay below it
+    if not services.maps.quick(name):  # a fragment fills its place: what lies there already would stay below it
         return st.container()
     slot = st.empty()
     with slot.container():
@@ -53,7 +53,7 @@ def waiting(model: services.Predictor, name: str) -> DeltaGenerator:
     return slot
 
 
-def show_maps(cells: Iterable[Cell], style: services.Style) -> list[Attribution | None]:
+def show_maps(cells: Iterable[Cell], style: services.maps.Style) -> list[Attribution | None]:
     """Fill the places. The raw map of each that is finished; None for the others.
 
     Maps of one method of one model share a scale. A map that is not finished draws itself anew until it is.
@@ -61,7 +61,7 @@ def show_maps(cells: Iterable[Cell], style: services.Style) -> list[Attribution 
     cells = list(cells)
     until = time.monotonic() + _PATIENCE
     come = [_ask(cell, max(0.0, until - time.monotonic())) for cell in cells]
-    found = [made.found if isinstance(made, services.Made) and made.done else None for made in come]
+    found = [made.found if isinstance(made, services.maps.Made) and made.done else None for made in come]
     for cell, made, raw in zip(cells, come, found, strict=True):
         with cell.slot.container(), guarded():  # once: a second container would lie below the first
             if isinstance(made, SteelError):
@@ -75,38 +75,38 @@ def show_maps(cells: Iterable[Cell], style: services.Style) -> list[Attribution 
                 for at, other in zip(cells, found, strict=True)
                 if other and (at.model.hash, at.asked.method) == owner
             ]
-            _draw(cell, raw, style, services.scale_of(cell.model, alike)[0])
+            _draw(cell, raw, style, services.maps.scale_of(cell.model, alike)[0])
             trust_badges(cell.model, cell.read, raw)
     return found
 
 
-def _ask(cell: Cell, patience: float) -> services.Made | SteelError:
+def _ask(cell: Cell, patience: float) -> services.maps.Made | SteelError:
     try:
-        return services.explain(cell.model, cell.seen, cell.read, cell.asked, patience)
+        return services.maps.explain(cell.model, cell.seen, cell.read, cell.asked, patience)
     except SteelError as error:  # shown in its own place, when all others are known
         return error
 
 
 @guarded()
-def _unfinished(cell: Cell, style: services.Style) -> None:
+def _unfinished(cell: Cell, style: services.maps.Style) -> None:
     """What there is so far. It runs once a second; when the map is finished, the page is drawn anew, and last."""
-    made = services.explain(cell.model, cell.seen, cell.read, cell.asked)
+    made = services.maps.explain(cell.model, cell.seen, cell.read, cell.asked)
     if made.done:
         st.rerun()
     if made.found is None:
         _computing(cell.model, cell.asked.method, made.waiting)
         return
-    _draw(cell, made.found, style, services.scale_of(cell.model, [made.found])[0], refining=True)
+    _draw(cell, made.found, style, services.maps.scale_of(cell.model, [made.found])[0], refining=True)
 
 
-def _computing(model: services.Predictor, name: str, queued: bool = False) -> None:
-    about = f"about {max(1, round(services.expected_seconds(model, name)))} s"
+def _computing(model: services.models.Predictor, name: str, queued: bool = False) -> None:
+    about = f"about {max(1, round(services.maps.expected_seconds(model, name)))} s"
     st.skeleton(height=220)
     st.caption(f":material/hourglass_top: {'Waiting for other maps, then' if queued else 'Computing,'} {about}")
 
 
-def _draw(cell: Cell, made: Attribution, style: services.Style, scale: float, refining: bool = False) -> None:
-    drawn = services.panel(cell.model, cell.seen, made, style, scale)
+def _draw(cell: Cell, made: Attribution, style: services.maps.Style, scale: float, refining: bool = False) -> None:
+    drawn = services.maps.panel(cell.model, cell.seen, made, style, scale)
     st.image(
         drawn.picture,
         width="stretch",
@@ -137,7 +137,9 @@ def legends(methods: Iterable[str]) -> None:
     methods = list(methods)
     with st.container(horizontal=True, gap="large"):
         for signed in (True, False):
-            titles = [services.method(name).title for name in methods if services.method(name).signed == signed]
+            titles = [
+                services.maps.method(name).title for name in methods if services.maps.method(name).signed == signed
+            ]
             if not titles:
                 continue
             words = "blue: against the class, grey: no evidence, red: for the class"

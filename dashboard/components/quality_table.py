@@ -29,19 +29,21 @@ def headline(told: dict[str, Any]) -> None:
     """The finding in one sentence, and on what it rests."""
     dice = {name: of["dice"] for name, of in told["methods"].items() if "dice" in of}
     if dice:
-        best = max((name for name in dice if not services.method(name).control), key=lambda n: dice[n]["value"] or 0)
+        best = max(
+            (name for name in dice if not services.maps.method(name).control), key=lambda n: dice[n]["value"] or 0
+        )
         controls = " and ".join(
-            f"{_figure(dice[name])} for {services.method(name).title.removeprefix('Control: ')}"
+            f"{_figure(dice[name])} for {services.maps.method(name).title.removeprefix('Control: ')}"
             for name in dice
-            if services.method(name).control
+            if services.maps.method(name).control
         )
         yardstick = f", against {controls}, which know nothing of the model" if controls else ""
-        rivals = [dice[name]["high"] for name in dice if services.method(name).control]
+        rivals = [dice[name]["high"] for name in dice if services.maps.method(name).control]
         low = dice[best]["low"]
         if low is None or any(high is None or high >= low for high in rivals):
             yardstick += "; the intervals overlap, so that it beats both controls is not shown"
         st.markdown(
-            f"**{plain(services.method(best).title)}** reaches the highest Dice, {_figure(dice[best])}{yardstick}."
+            f"**{plain(services.maps.method(best).title)}** reaches the highest Dice, {_figure(dice[best])}{yardstick}."
         )
     truth = f" with {told['evidence']}" if told["evidence"] else ""
     on = f"{told['images']:,} images of {plain(told['data'])}{truth}"
@@ -55,18 +57,20 @@ def headline(told: dict[str, Any]) -> None:
 
 def table(told: dict[str, Any]) -> tuple[str, str] | None:
     """All methods and metrics; the method and metric of the chosen cell, or None."""
-    shown = [name for name in services.metrics() if any(name in of for of in told["methods"].values())]
+    shown = [name for name in services.quality.metrics() if any(name in of for of in told["methods"].values())]
     all_of_them = st.toggle("All metrics", key="all metrics", help="Otherwise one or two of each family.")
     shown = [name for name in shown if all_of_them or name in _FIRST]
-    methods = sorted(told["methods"], key=lambda name: (services.method(name).control, -_value(told, name, "dice")))
+    methods = sorted(
+        told["methods"], key=lambda name: (services.maps.method(name).control, -_value(told, name, "dice"))
+    )
     rows = []
     for name in methods:
         figures = told["methods"][name]
         cells = {_head(m): _figure(figures[m], with_n=True) if m in figures else "–" for m in shown}
         rate = told["seconds"].get(name)
         speed = {"Images a second": f"{1 / rate:.3g}" if rate else "–"}
-        explains = {"Explains this model": _MARKS[services.survives(figures)]}
-        rows.append({"Method": services.method(name).title} | explains | cells | speed)
+        explains = {"Explains this model": _MARKS[services.quality.survives(figures)]}
+        rows.append({"Method": services.maps.method(name).title} | explains | cells | speed)
     event = st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
@@ -91,7 +95,7 @@ def table(told: dict[str, Any]) -> tuple[str, str] | None:
 
 def plots(told: dict[str, Any], rows: pd.DataFrame) -> None:
     """One metric of all methods with intervals, and class by class."""
-    known = [name for name in services.metrics() if any(name in of for of in told["methods"].values())]
+    known = [name for name in services.quality.metrics() if any(name in of for of in told["methods"].values())]
     metric = st.selectbox(
         "Metric",
         known,
@@ -100,7 +104,7 @@ def plots(told: dict[str, Any], rows: pd.DataFrame) -> None:
         key="metric",
         bind="query-params",
     )
-    about = services.metric(metric)
+    about = services.quality.metric(metric)
     st.caption(f"{about.family.capitalize()}. Source: {plain(about.source)}")
     methods = [name for name in told["methods"] if metric in told["methods"][name]]
     methods.sort(key=lambda name: _value(told, name, metric))
@@ -108,7 +112,9 @@ def plots(told: dict[str, Any], rows: pd.DataFrame) -> None:
     left.plotly_chart(
         _intervals([told["methods"][name][metric] for name in methods], methods, _head(metric)),
         key="by method",
-        alt="; ".join(f"{services.method(n).title} {_figure(told['methods'][n][metric])}" for n in reversed(methods)),
+        alt="; ".join(
+            f"{services.maps.method(n).title} {_figure(told['methods'][n][metric])}" for n in reversed(methods)
+        ),
     )
     of_metric = rows[rows["metric"] == metric]
     with right:
@@ -119,21 +125,21 @@ def plots(told: dict[str, Any], rows: pd.DataFrame) -> None:
                 icon=":material/folder_off:",
             )
         else:
-            _classes(services.by_class(of_metric), methods, metric)
+            _classes(services.quality.by_class(of_metric), methods, metric)
 
 
 def behind(told: dict[str, Any], rows: pd.DataFrame, method: str, metric: str) -> None:
     """The images with the best and the worst values of one figure, each leading to its map."""
     some = rows[(rows["method"] == method) & (rows["metric"] == metric)]
-    higher = services.metric(metric).higher
-    st.subheader(f"Behind {_head(metric)} of {services.method(method).title}")
+    higher = services.quality.metric(metric).higher
+    st.subheader(f"Behind {_head(metric)} of {services.maps.method(method).title}")
     if some.empty:
         st.info("The values of each image are not stored with this model.", icon=":material/folder_off:")
         return
     some = some.sort_values("value", ascending=not higher, kind="stable")
     ends = (("Best", some.head(_SHOWN)), ("Worst", some.iloc[_SHOWN:].tail(_SHOWN).iloc[::-1]))
     for number, (title, part) in enumerate(ends):
-        found = services.named(told["data"], list(part["file"]))
+        found = services.datasets.named(told["data"], list(part["file"]))
         values = dict(zip(part["file"], part["value"], strict=True))
         if not part.empty:
             st.markdown(f"**{title}**")
@@ -146,18 +152,18 @@ def behind(told: dict[str, Any], rows: pd.DataFrame, method: str, metric: str) -
             columns=_SHOWN,
             page="explain",
             name=f"{number}-",
-            also={"methods" if services.quick(method) else "slow": services.method(method).title},
+            also={"methods" if services.maps.quick(method) else "slow": services.maps.method(method).title},
         )
 
 
 def _classes(table: pd.DataFrame, methods: Sequence[str], metric: str) -> None:
     figure = go.Figure()
-    order = [services.method(name).title for name in methods]
+    order = [services.maps.method(name).title for name in methods]
     for name, of_class in table.groupby("class", sort=True):
         ranked = of_class.set_index("method").reindex(list(methods)).dropna(subset=["value"])
         figure.add_scatter(
             x=ranked["value"],
-            y=[services.method(method).title for method in ranked.index],
+            y=[services.maps.method(method).title for method in ranked.index],
             error_x={
                 "array": ranked["high"] - ranked["value"],
                 "arrayminus": ranked["value"] - ranked["low"],
@@ -177,7 +183,7 @@ def _intervals(figures: Sequence[dict[str, Any]], methods: Sequence[str], title:
     figure = go.Figure(
         go.Scatter(
             x=[f["value"] for f in figures],
-            y=[services.method(name).title for name in methods],
+            y=[services.maps.method(name).title for name in methods],
             error_x={
                 "array": [f["high"] - f["value"] if ok else 0 for f, ok in zip(figures, known, strict=True)],
                 "arrayminus": [f["value"] - f["low"] if ok else 0 for f, ok in zip(figures, known, strict=True)],
@@ -187,8 +193,8 @@ def _intervals(figures: Sequence[dict[str, Any]], methods: Sequence[str], title:
             mode="markers",
             marker={
                 "size": 10,
-                "symbol": ["diamond-open" if services.method(name).control else "circle" for name in methods],
-                "color": [_CONTROL if services.method(name).control else _METHOD for name in methods],
+                "symbol": ["diamond-open" if services.maps.method(name).control else "circle" for name in methods],
+                "color": [_CONTROL if services.maps.method(name).control else _METHOD for name in methods],
             },
             customdata=[f["n"] for f in figures],
             hovertemplate="%{y}: %{x:.3f}, n %{customdata}<extra></extra>",
@@ -209,7 +215,7 @@ def _layout(title: str, rows: int) -> dict[str, Any]:
 
 
 def _head(metric: str) -> str:
-    about = services.metric(metric)
+    about = services.quality.metric(metric)
     return f"{about.title} {'↑' if about.higher else '↓'}"
 
 

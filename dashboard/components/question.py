@@ -22,9 +22,9 @@ _OFFERED = 1000  # images of the data set to choose the second one from
 class Subject:
     """A model and an image that it looked at."""
 
-    model: services.Predictor
-    source: services.Source
-    seen: services.Look
+    model: services.models.Predictor
+    source: services.datasets.Source
+    seen: services.looks.Look
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,10 @@ class Question:
 
 
 def question(
-    model: services.Predictor, source: services.Source, seen: services.Look, given: Sequence[services.Source]
+    model: services.models.Predictor,
+    source: services.datasets.Source,
+    seen: services.looks.Look,
+    given: Sequence[services.datasets.Source],
 ) -> Question:
     """Draw the choices, and give what was chosen."""
     first = Subject(model, source, seen)
@@ -73,8 +76,8 @@ def _said(subject: Subject) -> str:
     )
 
 
-def _methods(model: services.Predictor) -> tuple[str, ...]:
-    quick, slow = services.methods()
+def _methods(model: services.models.Predictor) -> tuple[str, ...]:
+    quick, slow = services.maps.methods()
     chosen = []
     for key, label, names in (("methods", "Methods, made at once", quick), ("slow", "Methods that take longer", slow)):
         chosen += (
@@ -82,25 +85,25 @@ def _methods(model: services.Predictor) -> tuple[str, ...]:
                 label,
                 names,
                 selection_mode="multi",
-                default=[name for name in services.MAPS if name in names],
-                format_func=lambda name: services.method(name).title,
+                default=[name for name in services.maps.MAPS if name in names],
+                format_func=lambda name: services.maps.method(name).title,
                 key=key,
                 bind="query-params",
             )
             or []
         )
     times = " · ".join(
-        f"{services.method(name).title} about {max(1, round(services.expected_seconds(model, name)))} s"
+        f"{services.maps.method(name).title} about {max(1, round(services.maps.expected_seconds(model, name)))} s"
         for name in slow
     )
     st.caption(f":material/hourglass_top: For each map: {plain(times)}. They are made beside the page.")
     return tuple(chosen)
 
 
-def _classes(model: services.Predictor, seen: services.Look) -> tuple[tuple[str, ...], str]:
-    best, second = services.likeliest(model, seen)
+def _classes(model: services.models.Predictor, seen: services.looks.Look) -> tuple[tuple[str, ...], str]:
+    best, second = services.looks.likeliest(model, seen)
     usual = [_ALONE]
-    if second and services.doubtful(model, seen):
+    if second and services.looks.doubtful(model, seen):
         usual = [second]
     key = f"{seen.prediction.image_sha256} {model.hash}"
     classes = st.multiselect(
@@ -125,12 +128,12 @@ def _classes(model: services.Predictor, seen: services.Look) -> tuple[tuple[str,
     return tuple(classes), "" if against == _ALONE else against
 
 
-def _layer(model: services.Predictor, methods: Sequence[str]) -> str:
-    if not any("cam layer" in services.method(name).needs for name in methods):
+def _layer(model: services.models.Predictor, methods: Sequence[str]) -> str:
+    if not any("cam layer" in services.maps.method(name).needs for name in methods):
         return ""
-    grids = services.layers(model)
+    grids = services.maps.layers(model)
     layers = list(grids)
-    usual = services.usual_layer(model)
+    usual = services.maps.usual_layer(model)
     chosen = from_link("layer", layers, [usual])[0]
     layer = st.selectbox(
         "Layer of Grad-CAM",
@@ -144,9 +147,9 @@ def _layer(model: services.Predictor, methods: Sequence[str]) -> str:
     return "" if layer == usual else layer
 
 
-def _background(model: services.Predictor, methods: Sequence[str]) -> str:
-    named = services.backgrounds(model)
-    if not named or not any("background" in services.method(name).needs for name in methods):
+def _background(model: services.models.Predictor, methods: Sequence[str]) -> str:
+    named = services.maps.backgrounds(model)
+    if not named or not any("background" in services.maps.method(name).needs for name in methods):
         return ""
     usual = next(iter(named))
     with st.container(gap="xsmall"):
@@ -163,7 +166,7 @@ def _background(model: services.Predictor, methods: Sequence[str]) -> str:
     return "" if chosen == usual else chosen
 
 
-def _beside(first: Subject, given: Sequence[services.Source]) -> list[Subject]:
+def _beside(first: Subject, given: Sequence[services.datasets.Source]) -> list[Subject]:
     """The second model or image, where one was chosen and can be read."""
     with st.grid(4, min_column_width=220):
         kind = st.selectbox(
@@ -171,11 +174,11 @@ def _beside(first: Subject, given: Sequence[services.Source]) -> list[Subject]:
         )
         if kind == _NOTHING:
             return []
-        images = {source.name: source for source in given} | services.some_images(
+        images = {source.name: source for source in given} | services.datasets.some_images(
             st.session_state.get("data"), _OFFERED
         )
         if kind == _OTHER_MODEL:
-            names = [name for name in services.models() if name != st.session_state.get("model")]
+            names = [name for name in services.models.available() if name != st.session_state.get("model")]
         else:
             names = [name for name, source in images.items() if source.key != first.source.key]
         if not names:
@@ -184,10 +187,10 @@ def _beside(first: Subject, given: Sequence[services.Source]) -> list[Subject]:
         chosen = from_link("second", names, names[:1])[0]
         name = st.selectbox("Which", names, index=names.index(chosen), key=f"second {kind} {first.source.key}")
         to_link("second", [name], names[:1])
-    model = services.predictor(name) if kind == _OTHER_MODEL else first.model
+    model = services.models.predictor(name) if kind == _OTHER_MODEL else first.model
     source = first.source if kind == _OTHER_MODEL else images[name]
-    seen = services.look(model, source)
-    if isinstance(seen, services.Refused):
+    seen = services.looks.look(model, source)
+    if isinstance(seen, services.datasets.Refused):
         st.error(plain(seen.sentence), icon=":material/broken_image:")
         return []
     second = Subject(model, source, seen)

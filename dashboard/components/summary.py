@@ -12,15 +12,15 @@ from dashboard import services
 from dashboard.components.text import plain
 from dashboard.components.verdict import words
 
-Looks = Sequence[tuple[services.Source, services.Look | services.Refused]]
+Looks = Sequence[tuple[services.datasets.Source, services.looks.Look | services.datasets.Refused]]
 
 
-def look_at_all(model: services.Predictor, sources: Sequence[services.Source]) -> Looks:
+def look_at_all(model: services.models.Predictor, sources: Sequence[services.datasets.Source]) -> Looks:
     """The verdict on each image, with progress shown; a bad file does not stop the others."""
     looks = []
     bar = st.progress(0.0, f"Looking at {len(sources)} images") if len(sources) > 1 else None
     for done, source in enumerate(sources, 1):
-        looks.append((source, services.look(model, source)))
+        looks.append((source, services.looks.look(model, source)))
         if bar:
             bar.progress(done / len(sources), f"{done} of {len(sources)} images looked at")
     if bar:
@@ -30,16 +30,16 @@ def look_at_all(model: services.Predictor, sources: Sequence[services.Source]) -
 
 def refusals(looks: Looks, shown: int = 3) -> None:
     """One sentence for each of the first files that were not read; the table of verdicts lists all of them."""
-    bad = [seen.sentence for _, seen in looks if isinstance(seen, services.Refused)]
+    bad = [seen.sentence for _, seen in looks if isinstance(seen, services.datasets.Refused)]
     for sentence in bad[:shown]:
         st.error(plain(sentence), icon=":material/broken_image:")
     if len(bad) > shown:
         st.error(f"{len(bad) - shown} more files were not read; the table lists them.", icon=":material/broken_image:")
 
 
-def choose_one(looks: Looks) -> tuple[services.Source, services.Look]:
+def choose_one(looks: Looks) -> tuple[services.datasets.Source, services.looks.Look]:
     """The table of all verdicts, and the image that is shown in detail. At least one image must have been read."""
-    good = {source.key: (source, seen) for source, seen in looks if isinstance(seen, services.Look)}
+    good = {source.key: (source, seen) for source, seen in looks if isinstance(seen, services.looks.Look)}
     if len(looks) == 1:
         return next(iter(good.values()))
     count: dict[str, int] = {}
@@ -77,15 +77,17 @@ def choose_one(looks: Looks) -> tuple[services.Source, services.Look]:
     return good[chosen]
 
 
-def _title(source: services.Source, seen: services.Look) -> str:
+def _title(source: services.datasets.Source, seen: services.looks.Look) -> str:
     return f"{source.name}: {words(seen.prediction)}"
 
 
-def _cells(source: services.Source, seen: services.Look | services.Refused) -> dict[str, object]:
-    if isinstance(seen, services.Refused):
+def _cells(
+    source: services.datasets.Source, seen: services.looks.Look | services.datasets.Refused
+) -> dict[str, object]:
+    if isinstance(seen, services.datasets.Refused):
         return {"Picture": None, "File": source.name, "Verdict": "Not read", "Confidence": None, "Note": seen.sentence}
     return {
-        "Picture": "data:image/jpeg;base64," + base64.b64encode(services.small(seen)).decode(),
+        "Picture": "data:image/jpeg;base64," + base64.b64encode(services.looks.small(seen)).decode(),
         "File": source.name,
         "Verdict": words(seen.prediction),
         "Confidence": 100 * seen.prediction.confidence,

@@ -22,20 +22,20 @@ _WORDS = {
 }
 
 
-def trust_badges(model: services.Predictor, read: services.Read, found: Attribution) -> None:
+def trust_badges(model: services.models.Predictor, read: services.maps.Read, found: Attribution) -> None:
     """The badges of one finished map; nothing for a model whose maps were never measured."""
-    if not services.measured(model):
+    if not services.maps.measured(model):
         return
-    told, done = services.trust(model, read, found)
+    told, done = services.maps.trust(model, read, found)
     if done and told:
         _badges(told)
     else:
         st.fragment(run_every=1.0)(_measuring)(model, read, found)
 
 
-def trust_words(model: services.Predictor) -> None:
+def trust_words(model: services.models.Predictor) -> None:
     """What the badges mean, or how to get some."""
-    if not services.measured(model):
+    if not services.maps.measured(model):
         st.caption(
             ":material/info: How far maps of this model can be trusted was not measured yet. "
             "`python -m steel_core quality --checkpoint … --data … --store` measures it; then each map carries "
@@ -48,14 +48,14 @@ def trust_words(model: services.Predictor) -> None:
 
 
 @guarded()
-def _measuring(model: services.Predictor, read: services.Read, found: Attribution) -> None:
-    told, done = services.trust(model, read, found)
+def _measuring(model: services.models.Predictor, read: services.maps.Read, found: Attribution) -> None:
+    told, done = services.maps.trust(model, read, found)
     if done and told:
         st.rerun()
     st.caption(":material/hourglass_top: Measuring how far to trust it")
 
 
-def _badges(told: services.Trust) -> None:
+def _badges(told: services.maps.Trust) -> None:
     with st.container(horizontal=True, gap="xsmall"):
         if told.percentile is not None:
             _badge(f"more faithful than {told.percentile:.0%} of its maps", "Faithfulness")

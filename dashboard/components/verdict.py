@@ -26,7 +26,7 @@ def marked(prediction: Prediction) -> str:
     return f":{colour}[:material/{icon}: {plain(words(prediction))}]"
 
 
-def verdict_card(model: services.Predictor, seen: services.Look) -> None:
+def verdict_card(model: services.models.Predictor, seen: services.looks.Look) -> None:
     """Outcome, confidence, what to know about it, and the probability of every class."""
     prediction = seen.prediction
     st.caption("Verdict")
@@ -71,7 +71,7 @@ _BARS = """<style>
 </style>"""
 
 
-def probabilities(model: services.Predictor, prediction: Prediction) -> None:
+def probabilities(model: services.models.Predictor, prediction: Prediction) -> None:
     """A bar for the calibrated probability of each class, with the threshold below which it is referred."""
     rows = []
     for name, p in sorted(prediction.probs.items(), key=lambda pair: -pair[1]):
@@ -88,7 +88,7 @@ def probabilities(model: services.Predictor, prediction: Prediction) -> None:
     st.caption("Calibrated probabilities. The dashed mark: below it, a class is referred to a person.")
 
 
-def warnings(model: services.Predictor) -> None:
+def warnings(model: services.models.Predictor) -> None:
     """What a user must know before trusting this model."""
     for warning in model.card.warnings:
         st.markdown(f":material/warning: {plain(warning)}")

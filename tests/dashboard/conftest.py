@@ -16,8 +16,8 @@ def app(home, monkeypatch):
     monkeypatch.setenv("STEEL_MODELS", str(home / "models"))
     monkeypatch.setenv("STEEL_DATA", str(home / "data"))
     monkeypatch.setattr("steel_core.models.checkpoint.ASSETS", home / "nothing")
-    monkeypatch.setattr("dashboard.services._SHIPPED", home / "data")
-    monkeypatch.setattr("dashboard.services.warm_up", lambda: None)
+    monkeypatch.setattr("dashboard.services.datasets.SHIPPED", home / "data")
+    monkeypatch.setattr("dashboard.services.models.warm_up", lambda: None)
     monkeypatch.chdir(home)
 
     def start(page="overview", /, **query):

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,7 +145,7 @@ def test_a_stain_that_is_put_on_the_defect_proves_nothing(shipped):
 
 
 def test_the_points_that_can_be_clicked_lie_where_they_say():
-    figure = services.click_pad(np.zeros((20, 20), np.uint8), 3)
+    figure = services.audits.click_pad(np.zeros((20, 20), np.uint8), 3)
     assert list(zip(figure.data[0].y, figure.data[0].x, strict=True))[5] == (50, 100)  # rows first, from the top
     assert figure.layout.yaxis.range == (100, 0)
 
@@ -173,7 +174,7 @@ def test_a_run_is_made_beside_the_page_kept_and_linked(audit):
     words = kept.verdict
     assert f"{words[0].upper()}{words[1:]}" in said
     assert "A map shows influence, not cause" in said.replace("\\", "")
-    assert json.loads(services.audit_json(kept))["reports"][0]["model_hash"] == kept.reports[0]["model_hash"]
+    assert json.loads(services.audits.json_of(kept))["reports"][0]["model_hash"] == kept.reports[0]["model_hash"]
 
 
 def test_a_run_can_be_stopped_and_nothing_is_kept(audit, monkeypatch):
@@ -188,7 +189,7 @@ def test_a_run_can_be_stopped_and_nothing_is_kept(audit, monkeypatch):
         finally:
             over.set()
 
-    monkeypatch.setattr("dashboard.services.audit", endless)
+    monkeypatch.setattr("dashboard.services.audits.audit", endless)
     test = audit(view="Data set", model="b-clear", data="sheets")
     next(b for b in test.button if b.label == "Start the audit").click().run()
     assert began.wait(60)
@@ -207,7 +208,7 @@ def test_a_run_that_fails_says_why_and_shows_no_trace(audit, monkeypatch, error,
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("dashboard.services.audit", fail)
+    monkeypatch.setattr("dashboard.services.audits.audit", fail)
     test = audit(view="Data set", model="b-clear", data="sheets")
     next(b for b in test.button if b.label == "Start the audit").click().run()
     wait(test, lambda said: sentence in said)
@@ -312,7 +313,7 @@ def test_the_ledger_of_a_cured_model_stands_beside_the_one_it_was_made_of(audit,
 
 def test_without_model_or_data_the_page_says_what_to_do(audit, monkeypatch):
     monkeypatch.delenv("STEEL_DATA")
-    monkeypatch.setattr("dashboard.services._SHIPPED", services.Path("nowhere"))
+    monkeypatch.setattr("dashboard.services.datasets.SHIPPED", Path("nowhere"))
     assert "no sheet with a defect" in said_by(audit(model="b-clear"))
     assert "No data set is here" in said_by(audit(model="b-clear", view="Data set"))
     monkeypatch.delenv("STEEL_MODELS")

@@ -60,13 +60,13 @@ def own_data(home, places):
             rows.append(f"images/sheet-{10 + i:06d}.png,{label},")
         (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
         (folder / "dataset.json").write_text(json.dumps(about))
-        services._datasets_in.clear()
+        services.datasets.found_in.clear()
         return folder
 
     yield make
     for folder in made:
         shutil.rmtree(folder)
-    services._datasets_in.clear()
+    services.datasets.found_in.clear()
 
 
 def files(test):
@@ -96,7 +96,7 @@ def test_an_evaluation_is_offered_made_and_from_then_on_there(app, places, monke
     def fail(*_, **__):
         raise AssertionError("predicted again")
 
-    for cached in (services._evaluation, services._part):
+    for cached in (services.evaluation._stored, services.evaluation._part):
         cached.clear()
     monkeypatch.setattr("steel_core.recipes.evaluate.evaluate", fail)
     assert "59 images" in words(app("evaluate", model="c-bare", data="sheets"))
@@ -113,12 +113,12 @@ def test_an_evaluation_can_be_cancelled(app, home, places, monkeypatch):
             for done in range(1, 100):
                 progress(done, 100)
                 go_on.wait(0.05)
-        except services._Stopped:
+        except services.work.Stopped:
             stopped.append(done)
             raise
 
-    monkeypatch.setattr(services, "stored_evaluation", slow)
-    monkeypatch.setattr(services, "find_evaluation", lambda *_: None)
+    monkeypatch.setattr(services.evaluation, "stored_evaluation", slow)
+    monkeypatch.setattr(services.evaluation, "find_evaluation", lambda *_: None)
     try:
         test = app("evaluate", model="z-slow", data="sheets")
         next(b for b in test.button if b.label.startswith("Compute")).click().run()
@@ -192,8 +192,8 @@ def test_hidden_tabs_are_not_run(app, evaluated, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("a hidden tab ran")
 
-    for name in ("segments", "evaluation_figures", "comparison", "propose", "by_label"):
-        monkeypatch.setattr(services, name, fail)
+    for name in ("segments", "figures", "comparison", "propose", "by_label"):
+        monkeypatch.setattr(services.evaluation, name, fail)
     assert not app("evaluate", model="b-clear", data="sheets").error
 
 
@@ -207,7 +207,7 @@ def test_a_finding_is_kept_with_who_and_when_and_goes_into_the_relabelling_list(
     test.text_input(key="who").set_value("Ada").run()
     test.session_state[key] = "label wrong"  # what a click on the pill sends
     test.run()
-    services.triage(found, worst, "label wrong", "Ada")
+    services.evaluation.triage(found, worst, "label wrong", "Ada")
     test = app("evaluate", **start)
     assert "Ada, 20" in words(test) and not test.error
     box = next(b for b in test.selectbox if b.label == "Should be")
@@ -216,7 +216,7 @@ def test_a_finding_is_kept_with_who_and_when_and_goes_into_the_relabelling_list(
     box.select("clear").run()
     last = TriageStore().latest()[worst["image_sha256"]]
     assert (last.finding, last.should_be, last.who, last.label) == ("label wrong", "clear", "Ada", worst["label"])
-    assert worst["file"] in services.relabelling_csv().decode()
+    assert worst["file"] in services.evaluation.relabelling_csv().decode()
     assert files(app("evaluate", **start, images="triaged")) == [worst["file"].split("/")[-1]]
 
 
@@ -258,7 +258,7 @@ def test_thresholds_need_a_name_and_a_shipped_model_stays_as_it_is(app, home, co
 
     before = (home / "models" / copy / "card.json").read_text()
     assert "needs the name of the person" in save(" ")
-    monkeypatch.setattr(services, "ASSETS", home)
+    monkeypatch.setattr(services.evaluation, "ASSETS", home)
     assert "comes with the program and stays as it is" in save("Ada")
     assert (home / "models" / copy / "card.json").read_text() == before
 
@@ -267,11 +267,15 @@ def test_the_proposal_is_what_the_library_chooses_from_typed_costs(app, evaluate
     whole = evaluated("b-clear")
     test = app("evaluate", model="b-clear", data="sheets", tab="Thresholds")
     test.number_input(key="escape defect").set_value(500.0).run()
-    chosen = services.propose(whole, services.Costs({"defect": 500.0}, {"defect": 1.0}, 0.1), None)
+    chosen = services.evaluation.propose(
+        whole, services.evaluation.Costs({"defect": 500.0}, {"defect": 1.0}, 0.1), None
+    )
     fields = {f.label.split(" ")[0]: f.value for f in test.number_input if "in force" in f.label}
     assert fields == pytest.approx(chosen.thresholds)
     shown = table(test, "Escape")
-    after = services.plant_figures(whole.select("test"), chosen.thresholds, services.Costs({"defect": 500.0}), None)
+    after = services.evaluation.plant_figures(
+        whole.select("test"), chosen.thresholds, services.evaluation.Costs({"defect": 500.0}), None
+    )
     costs = shown[shown["Thresholds"] == "as typed"]["Cost of 1,000 sheets"]
     assert list(costs) == [f"{cost:.1f}" for cost in after["cost_per_1000"]]
 

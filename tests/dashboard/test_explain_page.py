@@ -33,7 +33,7 @@ def test_cheap_methods_and_shap_come_by_default_and_every_method_can_be_chosen(a
     said = words(test)
     assert not test.error and not test.exception
     assert said.count("full colour at") == 3
-    quick, slow = services.methods()
+    quick, slow = services.maps.methods()
     assert {"grad-cam", "random", "sobel"} <= set(quick) and {"shap", "lime", "occlusion"} <= set(slow)
     assert "LIME about" in said  # the expected time stands there before it is chosen
     assert "noise " in said and "Rough" not in said
@@ -122,7 +122,7 @@ def test_a_method_that_fails_shows_its_sentence_beside_the_others(app, monkeypat
 
     def fail(self, image, method, *rest, **more):
         if method == "shap":
-            raise services.ImageError("no such map")
+            raise services.datasets.ImageError("no such map")
         return refine(self, image, method, *rest, **more)
 
     monkeypatch.setattr("steel_core.inference.Predictor.refine", fail)
@@ -138,7 +138,7 @@ def test_a_method_that_fails_shows_its_sentence_beside_the_others(app, monkeypat
 def seen(home):
     model = Predictor.load(home / "models" / "a-six", "cpu")
     path = home / "data" / "sheets" / "images" / "sheet-000001.png"
-    look = services._first_look(model, services.Source(path.name, "k", path))
+    look = services.looks.first_look(model, services.datasets.Source(path.name, "k", path))
     return model, look
 
 
@@ -151,20 +151,20 @@ def blob(model, look):
 
 def test_without_a_rule_the_region_is_what_reaches_half_of_the_strongest_evidence(seen):
     model, look = seen
-    marked = services.marked(model, look, blob(model, look))
+    marked = services.maps.marked(model, look, blob(model, look))
     (box,) = marked.region.boxes
     assert (box.xmin, box.ymin, box.xmax, box.ymax) == (40, 8, 56, 16) and not marked.own
     assert marked.sentence == "100 % of the positive evidence lies in 3 % of the image, mostly at the upper right."
-    told = json.loads(services.region_json(model, look, blob(model, look), marked))
+    told = json.loads(services.maps.region_json(model, look, blob(model, look), marked))
     assert told["boxes"][0]["xmax"] == 56 and told["area"] == pytest.approx(128 / 4096)
-    assert services.mask_png(marked.region).startswith(b"\x89PNG")
+    assert services.maps.mask_png(marked.region).startswith(b"\x89PNG")
 
 
 def test_a_map_without_positive_evidence_has_no_region(seen):
     model, look = seen
     made = blob(model, look)
     made.values[:] = -1
-    marked = services.marked(model, look, made)
+    marked = services.maps.marked(model, look, made)
     assert not marked.region.boxes and marked.sentence.startswith("No region")
 
 
@@ -179,7 +179,7 @@ def steps(stop, count):
 
 def test_a_job_gives_its_first_step_and_then_its_last():
     stop = threading.Event()
-    job = services._Job(lambda: steps(stop, 20))
+    job = services.work.Job(lambda: steps(stop, 20))
     first, _, _ = job.look(10)
     assert first is not None
     stop.set()
@@ -189,7 +189,7 @@ def test_a_job_gives_its_first_step_and_then_its_last():
 
 def test_a_job_that_nobody_asks_for_stops_and_begins_again_when_asked(monkeypatch):
     stop = threading.Event()
-    job = services._Job(lambda: steps(stop, 10_000))
+    job = services.work.Job(lambda: steps(stop, 10_000))
     job.look(10)
     job.give_up()
     job._future.result(30)
@@ -202,9 +202,9 @@ def test_a_job_that_nobody_asks_for_stops_and_begins_again_when_asked(monkeypatc
 
 def test_a_job_hands_on_what_its_worker_met():
     def fail():
-        raise services.DataError("no steel")
+        raise services.datasets.DataError("no steel")
         yield
 
-    job = services._Job(fail)
-    with pytest.raises(services.DataError, match="no steel"):
+    job = services.work.Job(fail)
+    with pytest.raises(services.datasets.DataError, match="no steel"):
         job._first.wait(30) and job._future.exception(30) and job.look(0)

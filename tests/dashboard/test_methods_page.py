@@ -97,6 +97,6 @@ def test_a_measured_model_carries_badges_under_its_maps(app, measured):
 
 def test_damaged_values_get_a_sentence(app, home, measured):
     (home / "models" / measured / "quality-sheets.csv.gz").write_bytes(b"no archive")
-    services._quality_rows.clear()
+    services.quality._rows.clear()
     test = app("methods", model=measured, data="sheets")
     assert "are damaged" in test.error[0].value and not test.exception

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 from helpers.dash import finished, png, upload, words
@@ -15,7 +15,7 @@ from dashboard import services
 
 def test_overview_shows_the_figures_with_interval_target_number_and_date(app, monkeypatch):
     targets = {"accuracy": 0.95, "macro_recall": 0.95, "auc": 0.98, "ece": 0.05}
-    monkeypatch.setattr("dashboard.services.TARGETS", targets)
+    monkeypatch.setattr("dashboard.services.models.TARGETS", targets)
     test = app(model="a-six")
     said = words(test)
     assert [metric.value for metric in test.metric] == ["96.0 %", "97.0 %", "20.0 %"]  # no AUC was measured: no tile
@@ -66,7 +66,7 @@ def test_an_unknown_model_in_the_url_gets_a_sentence_and_the_first_is_used(app, 
 def test_without_model_and_data_every_page_says_what_to_do(app, monkeypatch, page):
     monkeypatch.delenv("STEEL_MODELS")
     monkeypatch.delenv("STEEL_DATA")
-    monkeypatch.setattr("dashboard.services._SHIPPED", services.Path("nowhere"))
+    monkeypatch.setattr("dashboard.services.datasets.SHIPPED", Path("nowhere"))
     test = app(page)
     said = words(test)
     assert ("No data set is here" if page == "explore" else "No model is here yet") in said
@@ -77,7 +77,7 @@ def test_an_unexpected_error_shows_a_number_that_the_log_holds(app, monkeypatch,
     def fail(*_):
         raise RuntimeError("/secret/path")
 
-    monkeypatch.setattr("dashboard.services.predictor", fail)
+    monkeypatch.setattr("dashboard.services.models.predictor", fail)
     test = app(model="a-six")
     said = test.error[0].value
     number = said.split("**")[1]
@@ -110,7 +110,7 @@ def test_one_image_gets_verdict_bars_three_maps_and_downloads(app):
     assert said.count('role="listitem"') == 6
     assert all(title in said for title in ("**Grad-CAM**", "**Guided Grad-CAM**", "**SHAP"))
     assert "noise " in said  # of the sampled map
-    assert services.CAUTION in said
+    assert services.maps.CAUTION in said
     assert "plate \\*1\\*\\.png" in said and "plate *1*" not in said
     assert len(test.get("download_button")) == 2
 
@@ -186,7 +186,7 @@ def test_an_image_of_the_data_set_opens_by_its_link(app):
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../etc/passwd", "images/../manifest.csv", "images/none.png"])
 def test_a_path_in_the_url_is_looked_up_and_never_opened(app, monkeypatch, path):
-    monkeypatch.setattr("dashboard.services.read_image", lambda *_, **__: pytest.fail("opened"))
+    monkeypatch.setattr("dashboard.services.datasets.read_image", lambda *_, **__: pytest.fail("opened"))
     test = app("inspect", model="a-six", data="sheets", image=path)
     assert "holds no image of this name" in test.error[0].value
     assert "etc/" not in words(test) and not test.exception
@@ -198,7 +198,7 @@ def test_an_image_of_the_training_data_is_marked_as_such(app, monkeypatch):
 
 
 def test_more_images_than_are_looked_at_together_are_named(app, monkeypatch):
-    monkeypatch.setattr("dashboard.services.MOST_FILES", 2)
+    monkeypatch.setattr("dashboard.services.looks.MOST_FILES", 2)
     test = upload(app("inspect", model="a-six"), *((f"{name}.png", png(i)) for i, name in enumerate("abcd")))
     assert "At most 2 images" in test.warning[0].value
     assert "c\\.png, d\\.png" in test.warning[0].value and "a\\.png" not in test.warning[0].value
@@ -221,7 +221,7 @@ def test_explore_reads_page_class_and_part_from_the_url(app):
     test = app("explore", data="sheets", page="3")
     assert "49 to 60 of 60 images" in words(test)
     test = app("explore", data="sheets", label="patches", split="train")
-    index = services.filtered(services.dataset("sheets"), "patches", "train")
+    index = services.datasets.filtered(services.datasets.dataset("sheets"), "patches", "train")
     names = [PurePosixPath(path).name for path in index.table["path"]]
     assert 0 < len(names) < 24
     assert [link.proto.label.replace("\\", "") for link in test.get("page_link")] == names
@@ -232,14 +232,16 @@ def test_a_filter_starts_at_its_first_page_and_can_be_cleared(app):
     test.selectbox(key="label").select("clear").run()
     assert "1 to " in words(test)
     test = app("explore", data="sheets", label="crazing", split="test")
-    if services.filtered(services.dataset("sheets"), "crazing", "test").table.empty:
+    if services.datasets.filtered(services.datasets.dataset("sheets"), "crazing", "test").table.empty:
         assert "No image matches" in words(test)
     assert not test.exception
 
 
 def test_no_matches_can_be_cleared(app, monkeypatch):
-    empty = services.filtered
-    monkeypatch.setattr("dashboard.services.filtered", lambda i, label, split: empty(i, label, "" if split else None))
+    empty = services.datasets.filtered
+    monkeypatch.setattr(
+        "dashboard.services.datasets.filtered", lambda i, label, split: empty(i, label, "" if split else None)
+    )
     test = app("explore", data="sheets", split="train")
     assert "No image matches these filters" in words(test)
     next(b for b in test.button if b.label == "Clear filters").click().run()
@@ -270,17 +272,21 @@ def test_each_picture_links_to_its_page_in_inspect_with_the_chosen_model(app):
 
 
 def test_the_table_of_verdicts_defuses_formulas(home, monkeypatch):
-    model = services.Predictor.load(home / "models" / "a-six")
-    source = services.Source("=cmd|' /C calc'!A0.png", "k", home / "data" / "sheets" / "images" / "sheet-000001.png")
-    seen = services._first_look(model, source)
-    assert isinstance(seen, services.Look)
-    bad = services.Refused("-1 is no picture")
-    rows = list(csv.DictReader(io.StringIO(services.verdicts_csv([(source, seen), (source, bad)]).decode("utf-8-sig"))))
+    model = services.models.Predictor.load(home / "models" / "a-six")
+    source = services.datasets.Source(
+        "=cmd|' /C calc'!A0.png", "k", home / "data" / "sheets" / "images" / "sheet-000001.png"
+    )
+    seen = services.looks.first_look(model, source)
+    assert isinstance(seen, services.looks.Look)
+    bad = services.datasets.Refused("-1 is no picture")
+    rows = list(
+        csv.DictReader(io.StringIO(services.looks.verdicts_csv([(source, seen), (source, bad)]).decode("utf-8-sig")))
+    )
     assert rows[0]["file"] == "sheet-000001.png" and float(rows[0]["confidence"]) == pytest.approx(
         seen.prediction.confidence, abs=1e-6
     )
     assert rows[1]["file"].startswith("'=cmd") and rows[1]["error"].startswith("'-1")
-    results = json.loads(services.verdicts_json(model, [(source, seen), (source, bad)]))["results"]
+    results = json.loads(services.looks.verdicts_json(model, [(source, seen), (source, bad)]))["results"]
     assert results[0]["outcome"] == seen.prediction.outcome and results[1]["error"] == "-1 is no picture"
 
 

@@ -15,10 +15,10 @@ _OFFERED = 100
 
 @st.fragment
 @guarded()
-def calibration(data: str, found: services.Evaluation) -> None:
+def calibration(data: str, found: services.evaluation.Evaluation) -> None:
     """Reliability diagram, then one image through both heads."""
     if countable(found):
-        plot(services.evaluation_figures(found)["Calibration"], "Calibration")
+        plot(services.evaluation.figures(found)["Calibration"], "Calibration")
         low, high = found.report.intervals["ece"]
         st.markdown(
             f"Logits are divided by the temperature **{found.temperature:.3f}**, found on validation images. "
@@ -34,10 +34,10 @@ def calibration(data: str, found: services.Evaluation) -> None:
     )
     offered = found.table.sort_values("confidence", kind="stable")["file"].head(_OFFERED)
     file = st.selectbox("Image, the least sure first", list(offered), key="image-heads")
-    table = services.both_heads(found, file)
+    table = services.evaluation.both_heads(found, file)
     picture, told = st.columns([1, 3])
-    source = services.find(services.dataset(data), file)
-    small = services.thumbnail(source)
+    source = services.datasets.find(services.datasets.dataset(data), file)
+    small = services.datasets.thumbnail(source)
     if isinstance(small, bytes):
         picture.image(small, width="stretch", alt=f"{source.name}, the picture as it came")
     told.dataframe(

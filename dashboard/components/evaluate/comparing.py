@@ -16,9 +16,9 @@ from dashboard.components.text import plain
 
 
 @guarded()
-def comparing(model: services.Predictor, data: str, found: services.Evaluation) -> None:
+def comparing(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:
     """Choose the other model; its evaluation is made here where it is missing."""
-    others = [name for name in services.models() if name != st.session_state["model"]]
+    others = [name for name in services.models.available() if name != st.session_state["model"]]
     if not others:
         st.info(
             "There is only one model here. Put another one where `STEEL_MODELS` points to.", icon=":material/balance:"
@@ -27,7 +27,7 @@ def comparing(model: services.Predictor, data: str, found: services.Evaluation) 
     if not countable(found):
         return
     name = st.selectbox("Compare with", others, key="other", bind="query-params", width=320)
-    other = services.predictor(name)
+    other = services.models.predictor(name)
     if set(other.classes) != set(model.classes):
         st.info(
             f"{plain(name)} knows {plain(', '.join(other.classes))}: only models with the same classes compare.",
@@ -37,7 +37,7 @@ def comparing(model: services.Predictor, data: str, found: services.Evaluation) 
     theirs = evaluated(other, data, found.part, "other")
     if theirs is None:
         return
-    made = services.comparison(found, theirs)
+    made = services.evaluation.comparison(found, theirs)
     st.markdown(f"**{plain(made.verdict)}**")
     which = "that neither has learnt from" if found.part == "held-out" else f"of the part “{found.part}”"
     st.caption(f"{made.n:,} images {which}, as {made.effective:.0f} independent ones.")
@@ -58,7 +58,7 @@ def comparing(model: services.Predictor, data: str, found: services.Evaluation) 
         f"McNemar p = {test.p:.3g}, by groups of near-duplicates {test.p_groups:.3g}."
     )
     label = st.selectbox("Curves of", found.classes, key="curves", bind="query-params", width=320)
-    drawn = services.overlaid(found, theirs, label)
+    drawn = services.evaluation.overlaid(found, theirs, label)
     with st.grid(2, min_column_width=330):
         for heading, figure in drawn.items():
             with st.container():

@@ -11,18 +11,20 @@ from dashboard.components.text import plain
 _POLL = 1.0  # seconds
 
 
-def evaluated(model: services.Predictor, data: str, part: str = "all", key: str = "") -> services.Evaluation | None:
+def evaluated(
+    model: services.models.Predictor, data: str, part: str = "all", key: str = ""
+) -> services.evaluation.Evaluation | None:
     """A part of an evaluation; None where it must be made first, which is then offered or under way."""
-    found = services.evaluation(model, data, part)
-    if found is None and services.evaluating(model, data):
+    found = services.evaluation.stored(model, data, part)
+    if found is None and services.evaluation.evaluating(model, data):
         _progress(model, data, key)
     elif found is None:
         _offer(model, data, key)
     return found
 
 
-def _offer(model: services.Predictor, data: str, key: str) -> None:
-    seconds = services.seconds_to_evaluate(data)
+def _offer(model: services.models.Predictor, data: str, key: str) -> None:
+    seconds = services.evaluation.seconds_to_evaluate(data)
     st.info(
         f"{plain(model.card.title)} has not looked at {plain(data)} yet. It does so once; from then on this page "
         "opens at once.",
@@ -30,7 +32,7 @@ def _offer(model: services.Predictor, data: str, key: str) -> None:
     )
     st.button(
         f"Compute, {duration(seconds)}",
-        on_click=services.start_evaluation,
+        on_click=services.evaluation.start,
         args=(model, data),
         type="primary",
         key=f"compute {key}",
@@ -39,9 +41,9 @@ def _offer(model: services.Predictor, data: str, key: str) -> None:
 
 @st.fragment(run_every=_POLL)
 @guarded()
-def _progress(model: services.Predictor, data: str, key: str) -> None:
+def _progress(model: services.models.Predictor, data: str, key: str) -> None:
     """How far the worker is. When it is finished, the page is drawn anew."""
-    job = services.evaluating(model, data)
+    job = services.evaluation.evaluating(model, data)
     if job is None or job.made.done():
         st.rerun()
     if job.done < job.total:
@@ -50,7 +52,7 @@ def _progress(model: services.Predictor, data: str, key: str) -> None:
     else:
         says = f"All {job.total:,} images looked at; measuring brightness, contrast and the like"
     st.progress(job.done / max(job.total, 1), says)
-    st.button("Cancel", on_click=services.cancel_evaluation, args=(model, data), key=f"cancel {key}")
+    st.button("Cancel", on_click=services.evaluation.cancel, args=(model, data), key=f"cancel {key}")
 
 
 def duration(seconds: float) -> str:

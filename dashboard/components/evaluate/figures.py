@@ -17,7 +17,7 @@ _FIGURES = {"recall": "Recall", "precision": "Precision", "f1": "F1", "auc": "AU
 
 @st.fragment
 @guarded()
-def figures(model: services.Predictor, data: str, found: services.Evaluation) -> None:
+def figures(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:
     """Tables first, then the plots; a range of scores shows its images."""
     if not countable(found):
         return
@@ -26,7 +26,7 @@ def figures(model: services.Predictor, data: str, found: services.Evaluation) ->
         pd.DataFrame(
             [
                 {"Class": name} | {title: cell(of[key]) for key, title in _FIGURES.items()}
-                for name, of in services.by_label(found).items()
+                for name, of in services.evaluation.by_label(found).items()
             ]
         ),
         hide_index=True,
@@ -35,7 +35,7 @@ def figures(model: services.Predictor, data: str, found: services.Evaluation) ->
     )
     st.caption("In brackets: 95 % interval (Wilson, or bootstrap by group). n: the images the figure rests on.")
     st.subheader("Most confused")
-    confused = services.confused(found)
+    confused = services.evaluation.confused(found)
     if confused.empty:
         st.markdown("No image is called by another class than its own.")
     for pair in confused.head(6).to_dict("records"):
@@ -43,7 +43,7 @@ def figures(model: services.Predictor, data: str, found: services.Evaluation) ->
             f"- **{plain(pair['actual'])}** called **{plain(pair['predicted'])}**: {pair['n']} of {pair['of']} "
             f"({_percent(pair['share'])}; 95 %: {_percent(pair['low'])} to {_percent(pair['high'])})"
         )
-    drawn = services.evaluation_figures(found)
+    drawn = services.evaluation.figures(found)
     if "ROC curves" not in drawn:
         st.info("ROC and precision-recall curves need images of at least two classes.", icon=":material/show_chart:")
         return
@@ -55,9 +55,9 @@ def figures(model: services.Predictor, data: str, found: services.Evaluation) ->
     _scores(model, data, found)
 
 
-def _scores(model: services.Predictor, data: str, found: services.Evaluation) -> None:
+def _scores(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:
     st.subheader("Scores")
-    drawn = services.evaluation_figures(found)
+    drawn = services.evaluation.figures(found)
     known = [name for name in found.classes if f"Scores of {name}" in drawn]
     label = st.selectbox("Probability of", known, key="scores", bind="query-params")
     plot(drawn[f"Scores of {label}"], f"Scores of {label}")
@@ -66,7 +66,7 @@ def _scores(model: services.Predictor, data: str, found: services.Evaluation) ->
     worst_images(model, data, rows[rows[f"p.{label}"].between(low, high)], "score-page")
 
 
-def cell(figure: services.Figure) -> str:
+def cell(figure: services.evaluation.Figure) -> str:
     """A figure, its interval and n, for a table."""
     if figure.value is None:
         return f"–, n {figure.n}"

@@ -12,7 +12,7 @@ from steel_core.types import REFER, UNFAMILIAR
 _SHOWN = 12  # remarks
 
 
-def headline(found: services.Evaluation, data: str) -> None:
+def headline(found: services.evaluation.Evaluation, data: str) -> None:
     """Figures with intervals where images can be counted, and what was left out."""
     said = found.table["outcome"]
     person = ", ".join(
@@ -50,7 +50,7 @@ def headline(found: services.Evaluation, data: str) -> None:
                 st.caption(f"and {len(remarks) - _SHOWN} more, which the HTML report lists")
 
 
-def countable(found: services.Evaluation) -> bool:
+def countable(found: services.evaluation.Evaluation) -> bool:
     """Whether there are labelled images; says so where there are none."""
     if not len(found.labelled):
         st.info(

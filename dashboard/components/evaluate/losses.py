@@ -19,13 +19,13 @@ _UNSURE = "not known"
 
 @st.fragment
 @guarded()
-def losses(model: services.Predictor, data: str, found: services.Evaluation) -> None:
+def losses(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:
     """The gallery by falling loss with filters and triage; without labels, by rising confidence."""
-    found_so_far = services.triaged()
+    found_so_far = services.evaluation.triaged()
     with st.grid(4, min_column_width=150):
         kind = st.selectbox("Images", _KINDS, key="images", bind="query-params")
-        actual = st.selectbox("Actually", [services.ANY, *found.classes], key="of", bind="query-params")
-        predicted = st.selectbox("Called", [services.ANY, *found.classes], key="as", bind="query-params")
+        actual = st.selectbox("Actually", [services.evaluation.ANY, *found.classes], key="of", bind="query-params")
+        predicted = st.selectbox("Called", [services.evaluation.ANY, *found.classes], key="as", bind="query-params")
         who = st.text_input(
             "Your name, to triage",
             key="who",
@@ -33,7 +33,7 @@ def losses(model: services.Predictor, data: str, found: services.Evaluation) -> 
             help="Kept with each finding. Findings are only ever added; the last one of an image counts.",
         )
     if len(found.labelled):
-        rows = _matching(services.in_cell(found, actual, predicted), kind, set(found_so_far))
+        rows = _matching(services.evaluation.in_cell(found, actual, predicted), kind, set(found_so_far))
     else:
         st.caption("No labels, so no losses: the images that the model is least sure of come first.")
         rows = _matching(found.table.sort_values("confidence", kind="stable"), kind, set(found_so_far))
@@ -45,7 +45,7 @@ def losses(model: services.Predictor, data: str, found: services.Evaluation) -> 
     listed = sum(each.finding != "model wrong" for each in found_so_far.values())
     st.download_button(
         f"Relabelling list (CSV), {listed} images",
-        services.relabelling_csv,
+        services.evaluation.relabelling_csv,
         "relabelling.csv",
         "text/csv",
         on_click="ignore",
@@ -61,20 +61,22 @@ def _matching(rows: pd.DataFrame, kind: str, triaged: set[str]) -> pd.DataFrame:
     return rows[{"wrong": ~right, "right": right, "open": ~seen, "triaged": seen}.get(kind, right | True)]
 
 
-def _triage(found: services.Evaluation, row: Mapping[Any, Any], who: str, last: services.Triage | None) -> None:
+def _triage(
+    found: services.evaluation.Evaluation, row: Mapping[Any, Any], who: str, last: services.evaluation.Triage | None
+) -> None:
     """What a person found about this image; it can be changed and taken back."""
     key = f"triage {row['image_sha256']}"
     said = last.finding if last else None
 
     def keep() -> None:
         with guarded():
-            services.triage(found, row, st.session_state[key] or "open", who)
+            services.evaluation.triage(found, row, st.session_state[key] or "open", who)
 
     if key not in st.session_state or st.session_state.get(f"{key} said") != said:
         st.session_state[key] = st.session_state[f"{key} said"] = said  # another session may have changed it
     st.pills(
         "Which is wrong?",
-        services.TRIAGE,
+        services.evaluation.TRIAGE,
         key=key,
         on_change=keep,
         disabled=not who.strip(),
@@ -87,7 +89,7 @@ def _triage(found: services.Evaluation, row: Mapping[Any, Any], who: str, last: 
         def relabel() -> None:
             should_be = st.session_state[label]
             with guarded():
-                services.triage(found, row, "label wrong", who, "" if should_be == _UNSURE else should_be)
+                services.evaluation.triage(found, row, "label wrong", who, "" if should_be == _UNSURE else should_be)
 
         st.selectbox(
             "Should be",

@@ -21,7 +21,7 @@ _CHART, _TABLE, _CELL = "matrix", "cells", "cell"
 
 @st.fragment
 @guarded()
-def matrix(model: services.Predictor, data: str, found: services.Evaluation) -> None:
+def matrix(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:
     """Matrix, table, and the images of the cell in the URL."""
     if not countable(found):
         return
@@ -37,12 +37,16 @@ def matrix(model: services.Predictor, data: str, found: services.Evaluation) -> 
             help="Count what a user is told, so that “refer” and “unfamiliar” are answers, too; "
             "else the likeliest class, whatever its probability.",
         )
-    cells = services.cells(found, outcomes)
+    cells = services.evaluation.cells(found, outcomes)
     columns = list(dict.fromkeys(cells["predicted"]))
     with right:
         with st.grid(2, min_column_width=130):
-            actual = st.selectbox("Actual", [services.ANY, *found.classes], key="actual", bind="query-params")
-            predicted = st.selectbox("Predicted", [services.ANY, *columns], key="predicted", bind="query-params")
+            actual = st.selectbox(
+                "Actual", [services.evaluation.ANY, *found.classes], key="actual", bind="query-params"
+            )
+            predicted = st.selectbox(
+                "Predicted", [services.evaluation.ANY, *columns], key="predicted", bind="query-params"
+            )
         _as_table(cells)
     with left:
         _chart(cells, shares == "percentages", actual, predicted)
@@ -50,8 +54,8 @@ def matrix(model: services.Predictor, data: str, found: services.Evaluation) -> 
             "Rows: what an image shows. Columns: what the model says. Each cell: its share of the row, or count, and "
             "the 95 % interval. Grey: fewer than 30 images in the row. Choose a cell to see its images."
         )
-    rows = services.in_cell(found, actual, predicted, outcomes)
-    if (actual, predicted) == (services.ANY, services.ANY):
+    rows = services.evaluation.in_cell(found, actual, predicted, outcomes)
+    if (actual, predicted) == (services.evaluation.ANY, services.evaluation.ANY):
         st.subheader("All images, by falling loss")
     else:
         st.subheader(f"Actual {plain(actual)}, predicted {plain(predicted)}: {len(rows):,} images")

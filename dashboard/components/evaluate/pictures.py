@@ -22,7 +22,7 @@ PAGE = 12
 
 
 def worst_images(
-    model: services.Predictor,
+    model: services.models.Predictor,
     data: str,
     rows: pd.DataFrame,
     name: str,
@@ -45,13 +45,13 @@ def worst_images(
     maps = []
     with st.grid(3, min_column_width=300):
         for row, (path, source) in zip(
-            part.to_dict("records"), services.shown(services.dataset(data), part), strict=True
+            part.to_dict("records"), services.datasets.shown(services.datasets.dataset(data), part), strict=True
         ):
             with st.container(border=True, gap="xsmall"):
                 st.markdown(_above(row))
                 with st.grid(2, min_column_width=110):
-                    picture = services.thumbnail(source)
-                    if isinstance(picture, services.Refused):
+                    picture = services.datasets.thumbnail(source)
+                    if isinstance(picture, services.datasets.Refused):
                         st.caption(plain(picture.sentence))
                     else:
                         st.image(
@@ -68,13 +68,13 @@ def worst_images(
                 if below:
                     below(row)
     for slot, source, row in maps:  # after all pictures: a map takes longer
-        made = services.small_map(model, source)
-        if isinstance(made, services.Refused):
+        made = services.maps.small_map(model, source)
+        if isinstance(made, services.datasets.Refused):
             slot.caption(plain(made.sentence))
         else:
             slot.image(_inline(made), width="stretch", alt=f"Grad-CAM of {source.name} for {row['pred']}")
     if len(part):
-        st.caption(f"Maps: Grad-CAM for the predicted class. {services.CAUTION}")
+        st.caption(f"Maps: Grad-CAM for the predicted class. {services.maps.CAUTION}")
 
 
 def _inline(jpeg: bytes) -> str:
@@ -88,7 +88,7 @@ def plot(figure: go.Figure, name: str) -> None:
         figure,
         theme=None,
         key=f"plot {name}",
-        alt=services.alternative(figure),
+        alt=services.evaluation.alternative(figure),
         config={
             "displaylogo": False,
             "toImageButtonOptions": {"format": "png", "scale": 2, "filename": name.lower().replace(" ", "-")},

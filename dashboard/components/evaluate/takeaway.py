@@ -11,13 +11,13 @@ from dashboard.components.downloads import offer
 from dashboard.components.text import plain
 
 
-def takeaway(model: services.Predictor, data: str, found: services.Evaluation) -> None:
+def takeaway(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:
     """Predictions as a table, the report as one page. Each is made when it is asked for."""
     stem = f"{model.card.name}-{data}-{found.part}"
     with st.container(horizontal=True):
-        offer("Predictions (CSV)", functools.partial(services.evaluation_csv, found), f"{stem}.csv")
-        offer("Report (HTML)", functools.partial(services.evaluation_report, found, model, data), f"{stem}.html")
-    spec = services.dataset(data).spec
+        offer("Predictions (CSV)", functools.partial(services.evaluation.csv, found), f"{stem}.csv")
+        offer("Report (HTML)", functools.partial(services.evaluation.report_html, found, model, data), f"{stem}.html")
+    spec = services.datasets.dataset(data).spec
     held = "holds the worst images with their maps" if spec.redistributable else "names the worst images only"
     st.caption(
         f"The report is one file that loads nothing; it {held}. Licence of the images: {plain(spec.licence)} "

@@ -22,7 +22,9 @@ _SETS = {"lac": "as small as possible (LAC)", "aps": "larger where it is hard (A
 
 @st.fragment
 @guarded()
-def thresholds(model: services.Predictor, whole: services.Evaluation, found: services.Evaluation) -> None:
+def thresholds(
+    model: services.models.Predictor, whole: services.evaluation.Evaluation, found: services.evaluation.Evaluation
+) -> None:
     """Costs, the proposal chosen on validation and shown on test, what is typed instead, and saving.
 
     Args:
@@ -36,8 +38,8 @@ def thresholds(model: services.Predictor, whole: services.Evaluation, found: ser
     choice = None
     test, part = found, found.part
     try:
-        choice = services.propose(whole, asked, mix)
-        test, part = services.evaluation_part(whole, "test"), "test"
+        choice = services.evaluation.propose(whole, asked, mix)
+        test, part = services.evaluation.part_of(whole, "test"), "test"
     except DataError as error:
         st.info(
             plain(f"No proposal: {error}. What you type below is shown on the part {part}."), icon=":material/rule:"
@@ -47,7 +49,7 @@ def thresholds(model: services.Predictor, whole: services.Evaluation, found: ser
     told = f"chosen on {choice.chosen_on:,} validation images, shown on" if choice else "shown on"
     st.subheader(f"What these lines do: {told} {len(test.labelled):,} {part} images")
     tables = {
-        words: services.plant_figures(test, lines, asked, mix)
+        words: services.evaluation.plant_figures(test, lines, asked, mix)
         for words, lines in (("in force", in_force), ("as typed", typed))
     }
     st.dataframe(_compared(tables), hide_index=True, alt="Rates and costs by class, in force and as typed")
@@ -63,15 +65,15 @@ def thresholds(model: services.Predictor, whole: services.Evaluation, found: ser
         with st.container():
             st.subheader("One line moved, the others kept")
             label = st.selectbox("Threshold of", model.classes, key="line", bind="query-params")
-            plot(services.threshold_figure(test, label, asked, typed, mix), f"Threshold of {label}")
+            plot(services.evaluation.threshold_figure(test, label, asked, typed, mix), f"Threshold of {label}")
         with st.container():
             st.subheader("Risk against coverage")
             st.caption(f"On the part {found.part}: how many verdicts are wrong, if only the surest are given.")
-            plot(services.evaluation_figures(found)["Risk against coverage"], "Risk against coverage")
+            plot(services.evaluation.figures(found)["Risk against coverage"], "Risk against coverage")
     _sets(whole)
 
 
-def _costs(whole: services.Evaluation) -> tuple[services.Costs, dict[str, float] | None]:
+def _costs(whole: services.evaluation.Evaluation) -> tuple[services.evaluation.Costs, dict[str, float] | None]:
     """What the plant types; it stays for the session."""
     st.subheader("What errors cost")
     st.markdown("In any one currency, for one sheet. Thresholds follow at once.")
@@ -94,7 +96,7 @@ def _costs(whole: services.Evaluation) -> tuple[services.Costs, dict[str, float]
                 false_call[name] = _amount("False call", 1.0, f"false call {name}")
     refer = _amount("A person looks at a sheet", 0.1, "refer")
     shares = {name: share or 0.0 for name, share in mix.items()}
-    return services.Costs(escape, false_call, refer), shares if any(shares.values()) else None
+    return services.evaluation.Costs(escape, false_call, refer), shares if any(shares.values()) else None
 
 
 def _amount(label: str, start: float, key: str) -> float:
@@ -145,7 +147,7 @@ def _save(name: str, typed: dict[str, float]) -> None:
         why = st.text_input("Why")
         if st.form_submit_button("Save thresholds", type="primary"):
             try:
-                services.keep_thresholds(name, typed, who, why)
+                services.evaluation.keep_thresholds(name, typed, who, why)
             except SteelError as error:
                 st.error(f"{plain(str(error))}.", icon=":material/lock:")
             else:
@@ -155,7 +157,7 @@ def _save(name: str, typed: dict[str, float]) -> None:
         st.success(plain(saved), icon=":material/check:")
 
 
-def _sets(whole: services.Evaluation) -> None:
+def _sets(whole: services.evaluation.Evaluation) -> None:
     st.subheader("Prediction sets")
     st.markdown(
         "Instead of one class, a set that holds the true one as often as is asked for. Chosen on validation images, "
@@ -170,7 +172,7 @@ def _sets(whole: services.Evaluation) -> None:
             key="sets",
         )
     try:
-        n, enough, told = services.conformal(whole, coverage, method)
+        n, enough, told = services.evaluation.conformal(whole, coverage, method)
     except DataError as error:
         st.info(plain(str(error)), icon=":material/rule:")
         return

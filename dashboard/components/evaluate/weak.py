@@ -15,7 +15,7 @@ from steel_core.render import percent
 
 @st.fragment
 @guarded()
-def weak(model: services.Predictor, data: str, found: services.Evaluation) -> None:
+def weak(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:
     """Segments with intervals and correction; the gate's measured rates and what it stopped here."""
     st.subheader("Weak segments")
     if countable(found):
@@ -24,8 +24,8 @@ def weak(model: services.Predictor, data: str, found: services.Evaluation) -> No
     _unfamiliar(model, data, found)
 
 
-def _segments(found: services.Evaluation) -> None:
-    table = services.segments(found)
+def _segments(found: services.evaluation.Evaluation) -> None:
+    table = services.evaluation.segments(found)
     if table.empty:
         st.info("Too few images to look at segments.", icon=":material/group_off:")
         return
@@ -40,7 +40,7 @@ def _segments(found: services.Evaluation) -> None:
         st.markdown(
             f"Weak beyond chance: {worst}. {len(table)} segments were looked at, and p was corrected for it (Holm)."
         )
-    plot(services.evaluation_figures(found)["Weak segments"], "Weak segments")
+    plot(services.evaluation.figures(found)["Weak segments"], "Weak segments")
     with st.expander("All segments as a table"):
         st.dataframe(
             table.drop(columns=["start", "end"]).rename(columns={"p_holm": "p, corrected"}),
@@ -53,7 +53,7 @@ def _segments(found: services.Evaluation) -> None:
         )
 
 
-def _unfamiliar(model: services.Predictor, data: str, found: services.Evaluation) -> None:
+def _unfamiliar(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:
     gate = model.card.familiarity
     if not gate:
         st.info(

@@ -1,0 +1,8 @@
+"""The only callers of the library: what pages may ask for, cached, and nothing of how it looks.
+
+Caches are bounded. What comes from a visitor's own images is cached for that visitor's session only and goes with it.
+"""
+
+from dashboard.services import audits, datasets, evaluation, looks, maps, models, quality, work
+
+__all__ = ["audits", "datasets", "evaluation", "looks", "maps", "models", "quality", "work"]

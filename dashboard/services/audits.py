@@ -1,0 +1,331 @@
+"""The shortcut audits: one image live, whole splits by a worker, and what was found."""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import streamlit as st
+
+from dashboard.services import datasets, files, looks, maps, models, work
+from steel_core import audit_report, plots, render, report
+from steel_core.audit.bench import BenchRow, SmallestFlip, bench, smallest_flip
+from steel_core.audit.sheets import defect_mask
+from steel_core.audit_report import Pair, audit_html
+from steel_core.data.index import DatasetIndex
+from steel_core.inference import Predictor
+from steel_core.models.checkpoint import CARD
+from steel_core.perturb.methods.white_stain import TEXTURES, WhiteStain
+from steel_core.perturb.patch import LARGEST_AREA
+from steel_core.perturb.stencil import SHAPES
+from steel_core.recipes.audit import AUDITS, audit
+from steel_core.store.audits import AuditRun, AuditStore, new_name
+from steel_core.types import CLEAR
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+QUESTIONS = AUDITS
+"""What can be asked of a whole data set, by name."""
+
+STAIN_SHAPES, STAIN_TEXTURES, LARGEST_STAIN = SHAPES, TEXTURES, LARGEST_AREA
+
+in_plain_words, missed, by_severity = audit_report.in_plain_words, audit_report.missed, audit_report.by_severity
+
+compared, dose_response, effect_by_class = audit_report.compared, audit_report.dose_response, audit_report.classes
+
+POSITIONS, SEVERITIES = audit_report.POSITIONS, (audit_report.SHORTCUT, audit_report.SUSPICIOUS, audit_report.QUIET)
+
+_SHOWN_FIRST = "images/sheet-000014.png"  # a shipped sheet that the stain turns; the page says why it comes first
+
+_SECONDS_AN_AUDITED_IMAGE = {"white-stain": 0.7, "edges": 0.15, "properties": 0.3, "discover": 0.3}  # until timed here
+
+
+@dataclass(frozen=True, slots=True)
+class Stain:
+    """A stain on one image.
+
+    Attributes:
+        area: share of the picture.
+        brightness: grey of the film, 0 to 1.
+        shape: one of `STAIN_SHAPES`.
+        texture: one of `STAIN_TEXTURES`.
+        centre: row and column of its middle, 0 to 1; beside the defect if None.
+        seed: of its outline and of a place that is not given.
+    """
+
+    area: float = 0.05
+    brightness: float = 0.92
+    shape: str = "blot"
+    texture: str = "film"
+    centre: tuple[float, float] | None = None
+    seed: int = 0
+
+    def made(self) -> WhiteStain:
+        """For the library."""
+        return WhiteStain(self.shape, 1, self.centre, None, self.brightness, self.texture)
+
+
+def watched_class(model: Predictor, seen: looks.Look) -> str:
+    """The class whose gain is shown: "clear" where the model knows it, else the one it names now."""
+    return CLEAR if CLEAR in model.classes else seen.prediction.pred
+
+
+def defective(index: DatasetIndex, most: int = 200) -> list[str]:
+    """Paths of the first sheets that are not clear."""
+    labels = index.table["labels"]
+    paths = index.table["path"][(labels != CLEAR) & (labels != "")].head(most).tolist()
+    return sorted(paths, key=lambda path: path != _SHOWN_FIRST)
+
+
+def demonstration(model: Predictor) -> str:
+    """Name of the shipped model with a planted shortcut, where it is here and another one is chosen; else ""."""
+    shown = "strip-mill"
+    return shown if shown in models.available() and model.card.name != shown else ""
+
+
+def stained(model: Predictor, source: datasets.Source, asked: Stain, watched: str) -> tuple[BenchRow, ...]:
+    """The image as it is, with the stain, and with each control at the same place.
+
+    Raises:
+        SteelError: the image is refused, or the stain is out of range.
+    """
+    return _stained(model.hash, source.key, asked, watched, model, source)
+
+
+@st.cache_data(max_entries=24, scope="session", show_spinner=False)
+def _stained(
+    checkpoint: str,  # noqa: ARG001
+    key: str,  # noqa: ARG001
+    asked: Stain,
+    watched: str,
+    _model: Predictor,
+    _source: datasets.Source,
+) -> tuple[BenchRow, ...]:
+    defect = _defect(_model, _source)
+    return bench(_model, _source.read(), asked.made(), asked.area, defect=defect, watched=watched, seed=asked.seed)
+
+
+def smallest_stain(model: Predictor, source: datasets.Source, asked: Stain) -> SmallestFlip | None:
+    """The smallest stain of this kind and place that turns the image; to "clear", where the model knows it."""
+    towards = CLEAR if CLEAR in model.classes else ""
+    return _smallest(model.hash, source.key, replace(asked, area=0.0), towards, model, source)
+
+
+@st.cache_data(max_entries=64, scope="session", show_spinner=False)
+def _smallest(
+    checkpoint: str,  # noqa: ARG001
+    key: str,  # noqa: ARG001
+    asked: Stain,
+    towards: str,
+    _model: Predictor,
+    _source: datasets.Source,
+) -> SmallestFlip | None:
+    defect = _defect(_model, _source)
+    return smallest_flip(_model, _source.read(), asked.made(), defect=defect, towards=towards, seed=asked.seed)
+
+
+def defect_known(model: Predictor, source: datasets.Source) -> bool:
+    """Whether a mask or a box tells where the defect of an image is."""
+    return _defect(model, source) is not None
+
+
+def _defect(model: Predictor, source: datasets.Source) -> Any:
+    """Mask (H, W) of the defect as the network sees it; None where nothing tells."""
+    if not isinstance(source.origin, Path):
+        return None
+    for folder in datasets.available().values():
+        if not source.origin.is_relative_to(folder):
+            continue
+        index = datasets.opened(folder, files.stamp(folder))
+        inside = source.origin.relative_to(folder).as_posix()
+        for i in np.flatnonzero(index.table["path"] == inside):
+            image = source.read()
+            grid, _ = model.card.preprocessing.to_grid(image)
+            return defect_mask(index, int(i), (image.height, image.width), grid.shape)
+    return None
+
+
+def bench_map(model: Predictor, row: BenchRow, rows: Sequence[BenchRow]) -> render.Panel:
+    """The evidence of one picture of the bench, drawn on it; all its rows have the same scale."""
+    scale, _ = maps.scale_of(model, [one.attribution for one in rows])
+    return report.panel(model, row.image, row.attribution, scale=scale)
+
+
+def bench_picture(row: BenchRow) -> render.Picture:
+    """One picture of the bench."""
+    return render.thumbnail(row.image, looks.PREVIEW)
+
+
+def cure_of(model: Predictor) -> dict[str, Any] | None:
+    """What the card says of the cure that made this model; None for one that was not cured."""
+    return model.card.training.get("cure")
+
+
+def cured_models(model: Predictor) -> list[str]:
+    """Names of the models that were made by curing this one."""
+    found = []
+    for name, folder in models.available().items():
+        of = _cure_in(folder, files.stamp(folder / CARD))
+        if of and (of.get("of_hash") == model.hash or of.get("of") == model.card.name):
+            found.append(name)
+    return found
+
+
+@st.cache_data(max_entries=100, show_spinner=False)
+def _cure_in(folder: Path, stamp: int) -> dict[str, Any] | None:  # noqa: ARG001
+    try:
+        return json.loads((folder / CARD).read_text(encoding="utf-8")).get("training", {}).get("cure")
+    except (OSError, ValueError, AttributeError):
+        return None  # a damaged card gets its sentence where the model is chosen
+
+
+class Auditing:
+    """An audit that a worker makes. It goes on when the page is left; the link to it holds its name.
+
+    Attributes:
+        name: of the run.
+        model: name of the model.
+        data: name of the data set.
+        kinds: what is asked.
+        stage: what is being done.
+        done: how much of it.
+        total: and of how much.
+    """
+
+    def __init__(self, model: Predictor, data: str, kinds: tuple[str, ...], part: str, limit: int) -> None:
+        self.name, self.model, self.data, self.kinds = new_name(), model.card.name, data, kinds
+        self.stage, self.done, self.total = "waiting for another audit", 0, 0
+        self._stop = threading.Event()
+        self._stage_began = time.monotonic()
+        index = datasets.dataset(data)
+        self.made: Future[AuditRun] = _auditors().submit(self._work, model, index, part, limit)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of this stage, judged by what is done of it; None before its first step."""
+        spent = time.monotonic() - self._stage_began
+        return spent / self.done * (self.total - self.done) if self.done and self.total else None
+
+    def cancel(self) -> None:
+        """Stop at the next step; nothing is kept."""
+        self._stop.set()
+        self.made.cancel()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stop.is_set()
+
+    def _work(self, model: Predictor, index: DatasetIndex, part: str, limit: int) -> AuditRun:
+        began = time.monotonic()
+        found = audit(model, index, self.kinds, part=part, limit=limit, progress=self._count)
+        said = [one.to_json() for one in found]
+        return AuditStore().add(self.name, self.data, round(time.monotonic() - began, 1), said)
+
+    def _count(self, stage: str, done: int, total: int) -> None:
+        if self._stop.is_set():
+            raise work.Stopped
+        if stage != self.stage:
+            self._stage_began = time.monotonic()
+        self.stage, self.done, self.total = stage, done, total
+
+
+def start(model: Predictor, data: str, kinds: tuple[str, ...], part: str, limit: int) -> str:
+    """Let a worker audit a model on a data set; the name of the run."""
+    job = Auditing(model, data, kinds, part, limit)
+    jobs = _auditing()
+    for name in [name for name, old in jobs.items() if old.made.done()]:
+        del jobs[name]  # finished ones lie in the store
+    jobs[job.name] = job
+    return job.name
+
+
+def auditing(name: str) -> Auditing | None:
+    """The job of that name, if this server has it: waiting, at work, failed, or finished not long ago."""
+    return _auditing().get(name)
+
+
+def at_work() -> list[Auditing]:
+    """Jobs that are not finished."""
+    return [job for job in _auditing().values() if not job.made.done() and not job.cancelled]
+
+
+@st.cache_resource(show_spinner=False)
+def _auditing() -> dict[str, Auditing]:
+    return {}
+
+
+@functools.cache
+def _auditors() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="audit")
+
+
+def run(name: str) -> AuditRun | None:
+    """The finished run of that name; None if there is none.
+
+    Raises:
+        DataError: its file is damaged.
+    """
+    return AuditStore().get(name)
+
+
+def history() -> tuple[list[AuditRun], list[str]]:
+    """Every finished run, the newest first, and a sentence for each file that cannot be read."""
+    return AuditStore().history()
+
+
+def seconds_to_audit(kinds: Sequence[str], data: str, limit: int) -> float:
+    """How long an audit will take, judged by the last one of the same questions, else by what was measured once."""
+    images = min(limit, len(datasets.dataset(data)))
+    for run in history()[0][:20]:
+        if sorted(one["audit"] for one in run.reports) == sorted(kinds) and run.reports[0].get("images"):
+            return images * run.seconds / run.reports[0]["images"]
+    return images * sum(_SECONDS_AN_AUDITED_IMAGE[kind] for kind in kinds)
+
+
+def audited(run: AuditRun) -> Predictor | None:
+    """The very model of a run; None where it is not here any more, or is another by now."""
+    told = run.reports[0]
+    if told["model"] not in models.available():
+        return None
+    model = models.predictor(told["model"])
+    return model if model.hash == told["model_hash"] else None
+
+
+def pairs(run: AuditRun, report: dict[str, Any], most: int = 4) -> list[Pair]:
+    """The images that the stain moved the most, with and without it; none where model or data are not here."""
+    return _pairs(run.name, report["audit"], most, run, report)
+
+
+@st.cache_data(max_entries=16, show_spinner="Making the pairs of pictures again")
+def _pairs(name: str, kind: str, most: int, _run: AuditRun, _report: dict[str, Any]) -> list[Pair]:  # noqa: ARG001
+    model = audited(_run)
+    if model is None or _run.data not in datasets.available():
+        return []
+    return audit_report.pairs(model, datasets.dataset(_run.data), _report, most)
+
+
+def page(run: AuditRun) -> bytes:
+    """A run as one self-contained HTML file."""
+    model = audited(run)
+    index = datasets.dataset(run.data) if run.data in datasets.available() else None
+    return audit_html(run.reports, model, index).encode()
+
+
+def json_of(run: AuditRun) -> bytes:
+    """A run in numbers."""
+    return files.as_json(run.to_json())
+
+
+def click_pad(picture: render.Picture, places: int) -> go.Figure:
+    """A picture as a plot with a grid of points that can be clicked; x and y in percent of its sides."""
+    return plots.click_pad(picture, places)

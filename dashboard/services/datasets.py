@@ -1,0 +1,197 @@
+"""Data sets, their images, and what a visitor brings along."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+from dashboard.services import files, models
+from steel_core import render
+from steel_core.data.describe import describe
+from steel_core.data.index import DatasetIndex, find_datasets, open_dataset
+from steel_core.data.pixels import FORMATS, MAX_BYTES, MAX_PIXELS, read_image
+from steel_core.errors import DataError, ImageError
+from steel_core.inference import Predictor
+from steel_core.models.checkpoint import ASSETS
+from steel_core.types import CLEAR, SteelImage
+
+LIMITS = f"{', '.join(FORMATS)}; up to {MAX_PIXELS // 10**6} megapixels and {MAX_BYTES // 10**6} MB each"
+"""What an image may be, in words."""
+
+SHIPPED = ASSETS / "demo"
+"""Where the data set lies that comes with the program."""
+
+THUMBNAIL = 240
+"""Pixels a side of a gallery's picture, at most."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image that can be inspected. Its bytes are read when they are needed, and not kept.
+
+    Attributes:
+        name: base name of the file.
+        key: changes whenever the content does.
+        origin: a file of a data set, or what a visitor uploaded.
+        labels: what it shows, where that is known.
+        licence: what its licence allows, where the image may not be passed on.
+    """
+
+    name: str
+    key: str
+    origin: Path | UploadedFile
+    labels: tuple[str, ...] = ()
+    licence: str = ""
+
+    def read(self) -> SteelImage:
+        """The decoded image.
+
+        Raises:
+            ImageError: it is refused.
+        """
+        if isinstance(self.origin, Path):
+            return read_image(self.origin)
+        return read_image(self.origin.getvalue(), name=self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why an image was not read, in one sentence."""
+
+    sentence: str
+
+
+def available() -> dict[str, Path]:
+    """Name and folder of every data set: the shipped one, and what $STEEL_DATA points to (one, or a folder of them)."""
+    mine = os.environ.get("STEEL_DATA")
+    found: dict[str, Path] = {}
+    for place in (SHIPPED, *([Path(mine)] if mine else [])):
+        for folder in found_in(place.absolute(), files.stamp(place)):
+            found.setdefault(folder.name, folder)
+    return found
+
+
+@st.cache_data(max_entries=8, ttl=60, show_spinner=False)
+def found_in(place: Path, stamp: int) -> list[Path]:  # noqa: ARG001
+    """The data sets in a folder."""
+    return find_datasets(place)
+
+
+def dataset(name: str) -> DatasetIndex:
+    """The index of the data set of that name.
+
+    Raises:
+        DataError: there is none, or it cannot be read.
+    """
+    folder = available().get(name)
+    if folder is None:
+        raise DataError(f"data set {name!r}: expected one of {', '.join(available()) or 'none here'}")
+    return opened(folder, files.stamp(folder))
+
+
+@st.cache_resource(max_entries=4, ttl=3600, show_spinner="Listing the data set")
+def opened(folder: Path, stamp: int) -> DatasetIndex:  # noqa: ARG001
+    """The index of a folder that looked so at `stamp`."""
+    return open_dataset(folder)
+
+
+def described(index: DatasetIndex) -> dict[str, Any]:
+    """Title, licence and counts of a data set."""
+    return describe(index)
+
+
+def filtered(index: DatasetIndex, label: str | None, split: str | None) -> DatasetIndex:
+    """The samples with this label and of this split; None for any."""
+    return index.select(label=label, split=split)
+
+
+def sources(index: DatasetIndex, first: int = 0, count: int | None = None) -> list[tuple[str, Source]]:
+    """Path within the data set, and source, of `count` samples from number `first` on."""
+    rows = range(first, len(index) if count is None else min(first + count, len(index)))
+    return [(str(index.table["path"].iat[i]), source(index, i)) for i in rows]
+
+
+def find(index: DatasetIndex, path: str) -> Source:
+    """The sample with this path within the data set. The path is looked up in the index, never opened.
+
+    Raises:
+        DataError: there is no such sample.
+    """
+    rows = np.flatnonzero(index.table["path"] == path)
+    if not len(rows):
+        raise DataError(f"{index.spec.title} holds no image of this name: {Path(path).name[:80]}")
+    return source(index, int(rows[0]))
+
+
+def source(index: DatasetIndex, i: int) -> Source:
+    """Sample number `i` of a data set."""
+    sample = index[i]
+    licence = "" if index.spec.redistributable else index.spec.licence
+    return Source(sample.path.name, f"{sample.path}:{files.stamp(sample.path)}", sample.path, sample.labels, licence)
+
+
+def samples(count: int, model: Predictor | None = None) -> list[tuple[str, str, Source]]:
+    """Shipped images to try, one a label: name of the data set, path within it, source.
+
+    A sound sheet comes first; with a model that has no class for it, there is none.
+    """
+    shipped = found_in(SHIPPED.absolute(), files.stamp(SHIPPED))
+    offered = shipped or list(available().values())[:1]
+    found = []
+    for folder in offered[:1]:
+        index = opened(folder, files.stamp(folder))
+        table = index.table
+        unseen = table[table["split"].isin(["test", ""])] if (table["split"] == "test").any() else table
+        if model and models.cannot_clear(model):
+            unseen = unseen[unseen["labels"] != CLEAR]
+        by_label = unseen.drop_duplicates("labels").sort_values(
+            "labels", kind="stable", key=lambda labels: labels != CLEAR
+        )
+        firsts = by_label.head(count)["path"]
+        found = [(folder.name, path, find(index, path)) for path in firsts]
+    return found
+
+
+def some_images(name: str | None, count: int) -> dict[str, Source]:
+    """Path and source of the first images of a data set; none without one."""
+    return dict(sources(dataset(name), 0, count)) if name else {}
+
+
+def uploaded(file: UploadedFile) -> Source:
+    """A visitor's own image."""
+    return Source(file.name, file.file_id, file)
+
+
+def named(data: str, names: Sequence[str]) -> list[tuple[str, Source]]:
+    """Path within a data set, and source, of images by their base names; those that are not there are left out."""
+    if data not in available():
+        return []
+    index = dataset(data)
+    paths = {PurePath(path).name: path for path in index.table["path"]}
+    return [(paths[name], find(index, paths[name])) for name in names if name in paths]
+
+
+def thumbnail(source: Source) -> bytes | Refused:
+    """A small JPEG of an image of a data set, made once for all sessions."""
+    return _thumbnail(source.key, source)
+
+
+@st.cache_data(max_entries=5000, show_spinner=False)
+def _thumbnail(key: str, _source: Source) -> bytes | Refused:  # noqa: ARG001
+    try:
+        return files.jpeg(render.thumbnail(_source.read(), THUMBNAIL))
+    except ImageError as error:
+        return Refused(str(error))
+
+
+def shown(index: DatasetIndex, rows: pd.DataFrame) -> list[tuple[str, Source]]:
+    """Path within the data set, and source, of rows of an evaluation's table."""
+    return [(str(file), source(index, int(row))) for file, row in zip(rows["file"], rows["row"], strict=True)]

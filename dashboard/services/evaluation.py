@@ -1,0 +1,311 @@
+"""Evaluations of a model on a data set, made once by a worker."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dashboard.services import datasets, files, models, work
+from steel_core import plots
+from steel_core.data.index import DatasetIndex
+from steel_core.errors import UsageError
+from steel_core.evaluation_report import evaluation_html, evaluation_plots
+from steel_core.inference import Predictor
+from steel_core.metrics import Figure, curves, decisions, most_confused
+from steel_core.metrics.decisions import Costs
+from steel_core.models.checkpoint import ASSETS
+from steel_core.recipes.compare import Comparison, compare
+from steel_core.recipes.evaluate import PARTS, Evaluation, data_key, find_evaluation, stored_evaluation
+from steel_core.recipes.thresholds import Choice, propose_thresholds, save_thresholds
+from steel_core.store.triage import FINDINGS, Triage, TriageStore
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+ANY = "any"
+"""Stands for every class where a cell of a confusion matrix is asked for."""
+
+EVALUATION_PARTS = PARTS
+
+TRIAGE = FINDINGS[:-1]
+"""What a person may find about an image; without "open", which takes it back."""
+
+_SECONDS_AN_IMAGE = 0.08  # to decode, predict and measure, until it was timed here
+
+
+class _NotStored(Exception):  # noqa: N818
+    """Nobody has made this evaluation yet. Raised, because what a cached function raises is not kept."""
+
+
+class Evaluating:
+    """An evaluation that a worker makes; all sessions that look at the same model and data share it.
+
+    Attributes:
+        done: images looked at.
+        total: their number.
+        made: gives the evaluation.
+    """
+
+    def __init__(self, model: Predictor, index: DatasetIndex) -> None:
+        self.done, self.total = 0, len(index)
+        self._begun = time.monotonic()
+        self._stop = threading.Event()
+        self.made: Future[Evaluation] = _evaluators().submit(stored_evaluation, model, index, None, self._count)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Judged by the images so far; None before the first ones."""
+        return (time.monotonic() - self._begun) / self.done * (self.total - self.done) if self.done else None
+
+    def cancel(self) -> None:
+        """Stop after the images that are being looked at."""
+        self._stop.set()
+        self.made.cancel()
+
+    def _count(self, done: int, total: int) -> None:
+        if self._stop.is_set():
+            raise work.Stopped
+        self.done, self.total = done, total
+
+
+@functools.cache
+def _evaluators() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="evaluation")
+
+
+@st.cache_resource(show_spinner=False)
+def _in_work() -> dict[tuple[str, str], Evaluating]:
+    return {}
+
+
+def evaluating(model: Predictor, data: str) -> Evaluating | None:
+    """The evaluation of a model on a data set that is being made, if one is."""
+    return _in_work().get((model.hash, data))
+
+
+def start(model: Predictor, data: str) -> None:
+    """Let a worker make an evaluation, unless one is at it."""
+    if not evaluating(model, data):
+        _in_work()[model.hash, data] = Evaluating(model, datasets.dataset(data))
+
+
+def cancel(model: Predictor, data: str) -> None:
+    """Stop the worker; what it found so far is lost."""
+    if job := _in_work().pop((model.hash, data), None):
+        job.cancel()
+
+
+def seconds_to_evaluate(data: str) -> float:
+    """How long an evaluation will take, roughly."""
+    return len(datasets.dataset(data)) * _SECONDS_AN_IMAGE
+
+
+def stored(model: Predictor, data: str, part: str = "all") -> Evaluation | None:
+    """What the model said of a part of a data set; None where nobody has computed it yet.
+
+    Raises:
+        SteelError: a worker could not make it, or the part is unknown.
+    """
+    if (job := evaluating(model, data)) and job.made.done():
+        if job.made.exception():
+            _in_work().pop((model.hash, data), None)
+        job.made.result()
+    try:
+        folder = datasets.available()[data]
+        whole = _stored(model.hash, _data_key(folder, files.stamp(folder)), model, data)
+    except _NotStored:
+        return None
+    _in_work().pop((model.hash, data), None)
+    return _part(whole, part)
+
+
+def part_of(whole: Evaluation, part: str) -> Evaluation:
+    """A part of an evaluation of all images."""
+    return _part(whole, part)
+
+
+@st.cache_data(max_entries=8, ttl=60, show_spinner=False)
+def _data_key(folder: Path, stamp: int) -> str:
+    return data_key(datasets.opened(folder, stamp))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _stored(checkpoint: str, key: str, _model: Predictor, _data: str) -> Evaluation:  # noqa: ARG001
+    if found := find_evaluation(_model, datasets.dataset(_data)):
+        return found
+    if job := evaluating(_model, _data):  # made, though it could not be stored
+        with contextlib.suppress(TimeoutError):
+            return job.made.result(0)
+    raise _NotStored
+
+
+_SAME: dict[str | type[Any], Callable[[Any], Any]] = {
+    Evaluation: lambda found: (found.checkpoint_hash, found.data_key, found.part)
+}
+
+
+@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs=_SAME)
+def _part(whole: Evaluation, part: str) -> Evaluation:
+    return whole.select(part)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs=_SAME)
+def cells(found: Evaluation, outcomes: bool) -> pd.DataFrame:
+    """The cells of the confusion matrix, see `Evaluation.confusion`."""
+    return found.confusion(outcomes)
+
+
+def confused(found: Evaluation) -> pd.DataFrame:
+    """The wrong cells that hold images, the fullest first."""
+    return most_confused(cells(found, False))
+
+
+def in_cell(found: Evaluation, actual: str, predicted: str, outcomes: bool = False) -> pd.DataFrame:
+    """The labelled images of one cell by falling loss; `ANY` takes a whole row or column."""
+    table = found.top_losses()
+    said = table["outcome" if outcomes else "pred"]
+    return table[((table["label"] == actual) | (actual == ANY)) & ((said == predicted) | (predicted == ANY))]
+
+
+@st.cache_resource(max_entries=8, show_spinner="Counting", hash_funcs=_SAME)
+def by_label(found: Evaluation) -> dict[str, dict[str, Figure]]:
+    """The figures of each class, see `Evaluation.per_class`."""
+    return found.per_class()
+
+
+@st.cache_resource(max_entries=8, show_spinner="Drawing", hash_funcs=_SAME)
+def figures(found: Evaluation) -> dict[str, go.Figure]:
+    """Every plot of an evaluation by its heading: the same as in its report."""
+    return evaluation_plots(found)
+
+
+def alternative(figure: go.Figure) -> str:
+    """What a figure shows, for those who cannot see it."""
+    return plots.alternative(figure)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Looking for weak spots", hash_funcs=_SAME)
+def segments(found: Evaluation) -> pd.DataFrame:
+    """Ranges and groups in which the model errs more often, see `Evaluation.segments`."""
+    return found.segments()
+
+
+def both_heads(found: Evaluation, file: str) -> pd.DataFrame:
+    """Softmax beside sigmoid for one image: columns label, softmax, sigmoid."""
+    row = int(np.flatnonzero(found.table["file"] == file)[0])
+    return curves.both_heads(found.logits[row], found.classes, found.temperature)
+
+
+def triaged() -> dict[str, Triage]:
+    """The finding that counts for each image, by its hash."""
+    return TriageStore().latest()
+
+
+def triage(found: Evaluation, row: Mapping[Any, Any], finding: str, who: str, should_be: str = "") -> None:
+    """Keep what a person found about an image; "open" takes an earlier finding back.
+
+    Raises:
+        SteelError: nobody is named, or it cannot be kept.
+    """
+    said = {name: str(row[name]) for name in ("image_sha256", "file", "label", "pred")}
+    TriageStore().add(
+        Triage(**said, checkpoint=found.checkpoint_hash, finding=finding, who=who.strip(), should_be=should_be)
+    )
+
+
+def relabelling_csv() -> bytes:
+    """The images whose label is wrong or ambiguous."""
+    return TriageStore().relabelling_csv().encode("utf-8-sig")
+
+
+def propose(whole: Evaluation, asked: Costs, mix: Mapping[str, float] | None) -> Choice:
+    """The cheapest thresholds on the validation images, tried on the test images, see `propose_thresholds`."""
+    return propose_thresholds(whole, asked, mix)
+
+
+def plant_figures(
+    found: Evaluation, thresholds: Mapping[str, float], asked: Costs, mix: Mapping[str, float] | None
+) -> pd.DataFrame:
+    """Escapes, false calls, referrals and costs under some thresholds, by class, see `decisions.plant_figures`."""
+    counted = found.under(thresholds=thresholds).labelled
+    said = counted.table["outcome"].to_numpy(object)
+    return decisions.plant_figures(said, counted.labels, counted.classes, asked, mix, list(counted.groups))
+
+
+def threshold_figure(
+    found: Evaluation, label: str, asked: Costs, thresholds: Mapping[str, float], mix: Mapping[str, float] | None
+) -> go.Figure:
+    """What happens as the threshold of one class moves."""
+    counted = found.labelled
+    decided = np.where(counted.judged[:, None], counted.probs, counted.probs - 2)  # no threshold passes the others
+    curve = decisions.threshold_curve(decided, counted.labels, counted.classes, label, asked, thresholds, mix)
+    return plots.threshold_costs(curve, label, thresholds.get(label, 0.5))
+
+
+def keep_thresholds(name: str, thresholds: Mapping[str, float], who: str, reason: str) -> None:
+    """Write thresholds into the card of a model; verdicts obey at once.
+
+    Raises:
+        SteelError: the model is shipped or cannot be written, or nobody or no reason is named.
+    """
+    folder = models.available()[name]
+    if folder.is_relative_to(ASSETS):
+        raise UsageError(
+            f"{name} comes with the program and stays as it is. Copy its folder under another name to where "
+            "STEEL_MODELS points to, and set the thresholds of the copy"
+        )
+    save_thresholds(folder, thresholds, who, reason)
+
+
+def conformal(whole: Evaluation, coverage: float, method: str) -> tuple[int, bool, dict[str, Figure | float]]:
+    """Prediction sets chosen on the validation images: their number, whether they suffice, and what the test finds."""
+    val, test = whole.select("val").labelled, whole.select("test").labelled
+    quantile = decisions.conformal_quantile(val.probs, val.labels, coverage, method)
+    sets = decisions.conformal_sets(test.probs, quantile, method)
+    return len(val), math.isfinite(quantile), decisions.coverage_found(sets, test.labels, list(test.groups))
+
+
+@st.cache_resource(max_entries=4, show_spinner="Comparing", hash_funcs=_SAME)
+def comparison(a: Evaluation, b: Evaluation) -> Comparison:
+    """How b differs from a on the images that both have not learnt from."""
+    return compare(a, b)
+
+
+def overlaid(a: Evaluation, b: Evaluation, label: str) -> dict[str, go.Figure]:
+    """Curves of one class by both models, on the images they share; none where these are all of it or all not."""
+    both = set(a.labelled.table["image_sha256"]) & set(b.labelled.table["image_sha256"])
+    sides = {}
+    for each in (a.labelled, b.labelled):
+        one = replace(each, table=each.table[each.table["image_sha256"].isin(both)].reset_index(drop=True))
+        k = one.classes.index(label)
+        sides[one.checkpoint] = (one.probs[:, k], one.labels == k, list(one.groups))
+    if not all(0 < positive.sum() < len(positive) for _, positive, _ in sides.values()):
+        return {}
+    return {
+        "ROC curves": plots.roc({name: curves.roc(*side) for name, side in sides.items()}),
+        "Precision and recall": plots.precision_recall(
+            {name: curves.precision_recall(*side) for name, side in sides.items()}
+        ),
+    }
+
+
+def csv(found: Evaluation) -> bytes:
+    """Every image with what the model said of it; no cell runs as a formula."""
+    return found.to_csv().encode("utf-8-sig")
+
+
+def report_html(found: Evaluation, model: Predictor, data: str) -> bytes:
+    """One self-contained page: figures, plots, worst images with maps, card."""
+    return evaluation_html(found, model, datasets.dataset(data)).encode()

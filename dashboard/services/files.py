@@ -1,0 +1,32 @@
+"""How results become bytes, and when a file has changed."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from steel_core import render
+
+
+def as_json(content: dict[str, Any]) -> bytes:
+    """A file of JSON, for people to read as well."""
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def jpeg(picture: render.Picture) -> bytes:
+    """A picture as JPEG, without loss of colour resolution: maps are drawn in colour."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=92, subsampling=0)
+    return file.getvalue()
+
+
+def stamp(path: Path) -> int:
+    """Changes when a file, or a folder's list of entries, does."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

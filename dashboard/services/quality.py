@@ -1,0 +1,53 @@
+"""How good the methods are, as measured and stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard.services import files, models
+from steel_core.explain.quality.base import FAMILIES, METRICS, Metric
+from steel_core.recipes import quality
+
+
+def metric(name: str) -> Metric:
+    """What a metric of explanation quality is, in words."""
+    return METRICS[name]
+
+
+def metrics() -> list[str]:
+    """All metrics, by family."""
+    return sorted(METRICS, key=lambda name: FAMILIES.index(METRICS[name].family))
+
+
+def survives(figures: dict[str, Any]) -> bool | None:
+    """Whether maps of a method stay as they are when the model forgets what it learnt; None where that is not clear.
+
+    Args:
+        figures: of the method, as the card holds them.
+    """
+    likeness = figures.get("randomised-model") or {}
+    told = quality.explains_model(likeness.get("low"), likeness.get("high"))
+    return None if told is None else not told
+
+
+def rows(model: str, data: str) -> pd.DataFrame:
+    """The value of each image for each method and metric, empty where none were stored.
+
+    Columns: file, row, class, group, method, metric, value, chance.
+    """
+    folder = models.available()[model]
+    return _rows(folder, data, files.stamp(folder))
+
+
+@st.cache_data(max_entries=4, ttl=600, show_spinner=False)
+def _rows(folder: Path, data: str, stamp: int) -> pd.DataFrame:  # noqa: ARG001
+    return quality.stored_rows(folder, data)
+
+
+def by_class(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95 % interval of each class: columns method, metric, class, value, low, high, n, lift."""
+    return quality.summarised(rows, by_class=True)
