@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.quality_table import behind, headline, plots, table
+from dashboard.components.quality_table import agreement, behind, headline, plots, table
 from dashboard.components.reference import reference
 
 st.title("Methods")
@@ -31,4 +31,5 @@ if chosen:
     behind(told, rows, *chosen)
 st.subheader("Metric by metric")
 plots(told, rows)
+agreement(told)
 reference()

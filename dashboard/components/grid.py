@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import PurePath
 
 import streamlit as st
@@ -14,7 +16,7 @@ from dashboard.components.maps import Cell, legends, opacity, show_maps, waiting
 from dashboard.components.question import Question, Subject
 from dashboard.components.text import plain
 from dashboard.components.trust import trust_words
-from steel_core.render import FAINT, target_words
+from steel_core.render import FAINT, percent, target_words
 from steel_core.types import Attribution
 
 
@@ -39,6 +41,7 @@ def explained(asked: Question) -> None:
             cells += row
             owners += [subject] * len(row)
     found = show_maps(cells, style)
+    _effect_of_background(cells, found)
     finished = [(subject, made) for subject, made in zip(owners, found, strict=True) if made]
     if finished:
         _regions(finished)
@@ -69,17 +72,40 @@ def _row(asked: Question, subject: Subject, target: str, read: services.maps.Rea
         st.info(f"This model does not know {' and '.join(map(plain, missing))}.", icon=":material/help_center:")
         return []
     own = subject.model is asked.subjects[0].model  # layers and backgrounds are those of the first model
+    wanted = []
+    for name in asked.methods:
+        layer, background = (asked.layer, asked.background) if own else ("", "")
+        wanted.append(services.maps.wanted(name, target, against, layer, background))
+        if wanted[-1].background:  # the usual one beside it, so that its effect is seen
+            wanted.append(services.maps.wanted(name, target, against, layer))
     cells = []
-    with st.grid(1 + len(asked.methods), min_column_width=190):
+    with st.grid(1 + len(wanted), min_column_width=190):
         with st.container():
             st.markdown("**Picture as it came**")
             st.image(subject.seen.preview, width="stretch", alt=f"{subject.source.name}, the picture as it came")
-        for name in asked.methods:
-            layer, background = (asked.layer, asked.background) if own else ("", "")
-            wanted = services.maps.wanted(name, target, against, layer, background)
+        for one in wanted:
             with st.container():
-                cells.append(Cell(subject.model, subject.seen, read, wanted, waiting(subject.model, name)))
+                cells.append(Cell(subject.model, subject.seen, read, one, waiting(subject.model, one.method)))
     return cells
+
+
+def _effect_of_background(cells: Sequence[Cell], found: Sequence[Attribution | None]) -> None:
+    """How much of a map stays where the picture is compared with something else."""
+    finished = {
+        (cell.model.hash, cell.seen.prediction.image_sha256, cell.asked): made
+        for cell, made in zip(cells, found, strict=True)
+        if made
+    }
+    for (model, image, asked), made in finished.items():
+        usual = finished.get((model, image, replace(asked, background="")))
+        if asked.background and usual:
+            ranks, common = services.maps.alike(made, usual)
+            st.markdown(
+                f":material/compare: **Effect of the background** on {services.maps.method(asked.method).title} for "
+                f"{plain(target_words(made))}: compared with {plain(made.baseline)} instead of "
+                f"{plain(usual.baseline)}, the map keeps {percent(common)} of its strongest tenth (10 % by chance); "
+                f"rank correlation {ranks:.2f}."
+            )
 
 
 def _regions(finished: list[tuple[Subject, Attribution]]) -> None:

@@ -44,6 +44,7 @@ def headline(told: dict[str, Any]) -> None:
             yardstick += "; the intervals overlap, so that it beats both controls is not shown"
         st.markdown(
             f"**{plain(services.maps.method(best).title)}** reaches the highest Dice, {_figure(dice[best])}{yardstick}."
+            + _survival(told["methods"][best])
         )
     truth = f" with {told['evidence']}" if told["evidence"] else ""
     on = f"{told['images']:,} images of {plain(told['data'])}{truth}"
@@ -53,6 +54,61 @@ def headline(told: dict[str, Any]) -> None:
     )
     if told["images"] < _SMALL:
         st.caption(f":material/info: {told['images']} images are a small sample: read the intervals, not the figures.")
+
+
+def _survival(figures: dict[str, Any]) -> str:
+    """What the best map keeps of itself when the model forgets, in a sentence; a picture of edges keeps all."""
+    kept = figures.get("randomised-model")
+    if not kept or kept["value"] is None:
+        return ""
+    return (
+        f" Its likeness to the map of a model that has forgotten all it learnt is {_figure(kept, with_n=True)}: "
+        "0 shows the model alone, 1 the picture alone."
+    )
+
+
+def agreement(told: dict[str, Any]) -> None:
+    """Which methods tell the same about an image: where two do not, at most one of them can be right."""
+    pairs = pd.DataFrame(told.get("agreement", []))
+    if pairs.empty:
+        return
+    st.subheader("Do the methods agree?")
+    names = list(dict.fromkeys([*pairs["a"], *pairs["b"]]))
+    titles = [services.maps.method(name).title for name in names]
+    grid = pd.DataFrame(math.nan, index=names, columns=names)
+    words = pd.DataFrame("", index=names, columns=names)
+    for pair in pairs.to_dict("records"):
+        said = (
+            f"{pair['spearman']:.2f} ({pair['spearman_low']:.2f} to {pair['spearman_high']:.2f}), "
+            f"strongest tenths: IoU {pair['top_iou']:.2f}, n {pair['n']:.0f}"
+        )
+        for row, column in ((pair["a"], pair["b"]), (pair["b"], pair["a"])):
+            grid.loc[row, column], words.loc[row, column] = pair["spearman"], said
+    figure = go.Figure(
+        go.Heatmap(
+            z=grid,
+            x=titles,
+            y=titles,
+            zmin=-1,
+            zmax=1,
+            colorscale="RdBu_r",
+            text=grid.map(lambda value: "" if math.isnan(value) else f"{value:.2f}"),
+            texttemplate="%{text}",
+            customdata=words,
+            hovertemplate="%{y} and %{x}: %{customdata}<extra></extra>",
+            colorbar={"title": "Rank<br>correlation"},
+        )
+    )
+    figure.update_layout(height=180 + 34 * len(names), margin={"l": 10, "r": 10, "t": 10, "b": 10})
+    figure.update_xaxes(tickangle=-40, automargin=True)
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    least = pairs.sort_values("spearman").to_dict("records")[0]
+    lowest = f"{services.maps.method(least['a']).title} and {services.maps.method(least['b']).title}"
+    st.plotly_chart(figure, key="agreement", alt=f"Rank correlation of each two methods; the lowest: {lowest}")
+    st.caption(
+        f"Mean rank correlation of two methods' maps of the same image, n {pairs['n'].max():.0f}; intervals and the "
+        f"overlap of the strongest tenths on hover. Farthest apart: {lowest}, {least['spearman']:.2f}."
+    )
 
 
 def table(told: dict[str, Any]) -> tuple[str, str] | None:

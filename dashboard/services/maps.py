@@ -14,6 +14,7 @@ from dashboard.services import datasets, files, looks, work
 from steel_core import render, report
 from steel_core.errors import SteelError
 from steel_core.explain.base import EXPLAINERS, ExplainerInfo
+from steel_core.explain.quality.agreement import agreement
 from steel_core.explain.regions import Region, RegionRule, region
 from steel_core.inference import Predictor, evidence
 from steel_core.recipes import quality
@@ -203,6 +204,12 @@ def expected_seconds(model: Predictor, name: str) -> float:
 @st.cache_resource(show_spinner=False)
 def _seconds() -> dict[tuple[str, str], float]:
     return {}
+
+
+def alike(a: Attribution, b: Attribution) -> tuple[float, float]:
+    """How far two maps of one picture agree: rank correlation, and the share of their strongest tenths in common."""
+    ranks, iou = agreement({"a": evidence(a)[None], "b": evidence(b)[None]})["a", "b"]
+    return float(ranks[0]), 2 * float(iou[0]) / (1 + float(iou[0]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,8 +96,7 @@ class _Mean:
     the walk's variance a unit of length, estimated from neighbouring points, times the points' squared L2 discrepancy
     (Wozniakowski, Average case complexity of multivariate integration, Bulletin of the AMS 24, 1991). The errors of
     different references are taken for independent. As long as a reference has a single point, the spread between
-    references serves instead. Real lines are smoother than a random walk: with 200 points on 20 lines the error was
-    0.66 to 0.88 of what is reported (10 test images, both shipped networks).
+    references serves instead. How far that holds for a network, `python -m benchmarks.explain` prints.
     """
 
     def __init__(self, references: int, samples: int, like: Tensor) -> None:

@@ -86,6 +86,8 @@ def test_another_background_is_another_map(app):
     other = explain(app, methods="", slow="SHAP (expected gradients)", background="grey")
     assert "one plain sheet of mean grey" in words(other)
     assert "one plain sheet of mean grey" not in usual and not other.error
+    assert "Effect of the background" in words(other) and "Effect of the background" not in usual
+    assert words(other).count("full colour at") == 2
 
 
 def test_side_by_side_with_another_model_that_lacks_the_class(app):

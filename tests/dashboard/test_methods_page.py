@@ -42,7 +42,14 @@ def measured(home):
             "images": 3,
             "methods": methods,
             "quantiles": {"grad-cam": {"road": [0.0, 0.1, 0.2]}},
-            "agreement": [],
+            "agreement": [
+                {"a": "grad-cam", "b": "sobel", "n": 3.0}
+                | {"spearman": 0.61, "spearman_low": 0.5, "spearman_high": 0.7}
+                | {"top_iou": 0.2, "top_iou_low": 0.1, "top_iou_high": 0.3},
+                {"a": "grad-cam", "b": "random", "n": 3.0}
+                | {"spearman": -0.04, "spearman_low": -0.1, "spearman_high": 0.1}
+                | {"top_iou": 0.05, "top_iou_low": 0.0, "top_iou_high": 0.1},
+            ],
             "seconds": {"grad-cam": 0.02, "sobel": 0.001, "random": 0.001},
         }
     }
@@ -93,6 +100,16 @@ def test_a_measured_model_carries_badges_under_its_maps(app, measured):
     said = words(test)
     assert "passes randomisation" in said and "more faithful than" in said and not test.error
     assert "was not measured yet" not in said
+
+
+def test_agreement_names_the_methods_that_are_farthest_apart(app, measured):
+    said = words(app("methods", model=measured, data="sheets"))
+    assert "Farthest apart: Grad-CAM and Control: random, -0.04" in said
+    assert "n 3; intervals" in said
+
+
+def test_the_headline_tells_what_the_best_map_keeps_of_a_model_that_forgot(app, measured):
+    assert "is 0.20 (0.10 to 0.30) n 3: 0 shows the model alone" in words(app("methods", model=measured, data="sheets"))
 
 
 def test_damaged_values_get_a_sentence(app, home, measured):
