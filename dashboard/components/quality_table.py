@@ -19,7 +19,7 @@ _METHOD, _CONTROL, _INTERVAL = "#4d84a8", "#c98a1b", "#8493a1"
 _SMALL = 50  # images: below it the page warns
 _SHOWN = 6  # images at each end
 _MARKS = {
-    True: "no: the map survives forgetting",
+    True: "no, it survives",
     False: "yes",
     None: "not clear",
 }
@@ -50,7 +50,7 @@ def headline(told: dict[str, Any]) -> None:
     on = f"{told['images']:,} images of {plain(told['data'])}{truth}"
     st.caption(
         f"Measured on {on}, {plain(told['date'][:10])}. In brackets: 95 % confidence interval. "
-        "n: images counted, fewer for costly methods."
+        "n: images counted, where they are fewer, as for costly methods."
     )
     if told["images"] < _SMALL:
         st.caption(f":material/info: {told['images']} images are a small sample: read the intervals, not the figures.")
@@ -62,7 +62,7 @@ def _survival(figures: dict[str, Any]) -> str:
     if not kept or kept["value"] is None:
         return ""
     return (
-        f" Its likeness to the map of a model that has forgotten all it learnt is {_figure(kept, with_n=True)}: "
+        f" Its likeness to the map of a model that has forgotten all it learnt is {_figure(kept, of=0)}: "
         "0 shows the model alone, 1 the picture alone."
     )
 
@@ -102,7 +102,11 @@ def agreement(told: dict[str, Any]) -> None:
     figure.update_layout(height=180 + 34 * len(names), margin={"l": 10, "r": 10, "t": 10, "b": 10})
     figure.update_xaxes(tickangle=-40, automargin=True)
     figure.update_yaxes(autorange="reversed", automargin=True)
-    least = pairs.sort_values("spearman").to_dict("records")[0]
+    asking = [
+        not services.maps.method(a).control and not services.maps.method(b).control
+        for a, b in pairs[["a", "b"]].to_numpy()
+    ]
+    least = (pairs[asking] if any(asking) else pairs).sort_values("spearman").to_dict("records")[0]
     lowest = f"{services.maps.method(least['a']).title} and {services.maps.method(least['b']).title}"
     st.plotly_chart(figure, key="agreement", alt=f"Rank correlation of each two methods; the lowest: {lowest}")
     st.caption(
@@ -122,7 +126,7 @@ def table(told: dict[str, Any]) -> tuple[str, str] | None:
     rows = []
     for name in methods:
         figures = told["methods"][name]
-        cells = {_head(m): _figure(figures[m], with_n=True) if m in figures else "–" for m in shown}
+        cells = {_head(m): _figure(figures[m], of=told["images"]) if m in figures else "–" for m in shown}
         rate = told["seconds"].get(name)
         speed = {"Images a second": f"{1 / rate:.3g}" if rate else "–"}
         explains = {"Explains this model": _MARKS[services.quality.survives(figures)]}
@@ -280,8 +284,9 @@ def _value(told: dict[str, Any], method: str, metric: str) -> float:
     return -math.inf if value is None else float(value)
 
 
-def _figure(found: dict[str, Any], with_n: bool = False) -> str:
+def _figure(found: dict[str, Any], of: int | None = None) -> str:
+    """A figure with its interval; if `of` is given, with the number of its images unless these are all."""
     if found["value"] is None:
         return "–"
     interval = "" if found["low"] is None or found["high"] is None else f" ({found['low']:.2f} to {found['high']:.2f})"
-    return f"{found['value']:.2f}{interval}" + (f" n {found['n']}" if with_n else "")
+    return f"{found['value']:.2f}{interval}" + (f" n {found['n']}" if of not in (None, found["n"]) else "")

@@ -1,0 +1,119 @@
+"""How often each finding about a data set is right: `python -m benchmarks.findings CLEAN [OTHER]`.
+
+CLEAN is a data set that is believed to be clean, as NEU-CLS is: what is called so in it as it is, is a false alarm.
+Then labels are flipped and pictures spoilt on purpose, in memory, to see how much of that is found. OTHER is a second
+clean data set, on which only odd pictures are counted: no limit was chosen on it. Intervals are Wilson's, 95 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from steel_core.data.findings import odd_images, suspicious_labels, textures
+from steel_core.data.index import DatasetIndex, open_dataset
+from steel_core.data.near_duplicates import near_duplicate_groups, near_duplicate_pairs
+from steel_core.data.properties import picture_properties, properties
+from steel_core.metrics import wilson
+
+FLIPPED = (0.02, 0.05, 0.1)
+SPOILT = 24  # every so many-th picture is spoilt
+
+Grey = npt.NDArray[np.float32]
+
+WAYS: dict[str, Callable[[Grey], Grey]] = {
+    "at a tenth of its light": lambda grey: grey * np.float32(0.1),
+    "at a fifth of its light": lambda grey: grey * np.float32(0.2),
+    "at twice its light": lambda grey: grey * np.float32(2),
+    "at three times its light": lambda grey: grey * np.float32(3),
+    "blurred by 2 pixels": lambda grey: cv2.GaussianBlur(grey, (0, 0), 2.0),
+    "blurred by 3 pixels": lambda grey: cv2.GaussianBlur(grey, (0, 0), 3.0),
+}
+
+
+def main() -> None:
+    """Print a line for each rate."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("clean", type=Path)
+    parser.add_argument("other", type=Path, nargs="?")
+    args = parser.parse_args()
+    index = open_dataset(args.clean)
+    print(f"{index.spec.name}: {len(index):,} images")
+    pairs = near_duplicate_pairs(index)
+    labels = index.table["labels"].to_numpy()
+    crossing = int((labels[pairs["first"]] != labels[pairs["second"]]).sum())
+    print(f"near-duplicates: {rate(crossing, len(pairs))} of the pairs join two classes")
+    suspicious(index, near_duplicate_groups(index, pairs=pairs))
+    odd(index)
+    if args.other:
+        other = open_dataset(args.other)
+        print(f"odd pictures in {other.spec.name} as it is: {rate(odd_rows(other), len(other))}")
+
+
+def suspicious(index: DatasetIndex, groups: npt.NDArray[np.object_]) -> None:
+    """Suspicious labels: false alarms, and what is found of labels flipped on purpose."""
+    features = textures(index)
+    print(f"labels as they are: {rate(len(suspicious_labels(index, features, groups)), len(index))} called wrong")
+    for share in FLIPPED:
+        flipped, rows = with_flipped_labels(index, share)
+        called = {found.rows[0] for found in suspicious_labels(flipped, features, groups)}
+        right = len(called & set(rows))
+        print(
+            f"{share:.0%} of the labels flipped: {rate(right, len(rows))} of them found; "
+            f"{rate(right, len(called))} of what is called wrong was flipped"
+        )
+
+
+def with_flipped_labels(index: DatasetIndex, share: float) -> tuple[DatasetIndex, list[int]]:
+    """The data set with some labels replaced by another class at random, and the rows of these."""
+    rng = np.random.default_rng(1)
+    rows = rng.permutation(len(index))[: round(share * len(index))]
+    labels = index.table["labels"].to_numpy(dtype=object, copy=True)
+    for row in rows:
+        labels[row] = rng.choice([name for name in index.classes if name != labels[row]])
+    return replace(index, table=index.table.assign(labels=labels)), rows.tolist()
+
+
+def odd(index: DatasetIndex) -> None:
+    """Odd pictures: false alarms, and what is found of pictures spoilt on purpose."""
+    measured = properties(index)
+    print(f"odd pictures as they are: {rate(odd_rows(index, measured), len(index))}")
+    rows = range(0, len(index), SPOILT)
+    for words, spoil in WAYS.items():
+        changed = spoilt(index, measured, rows, spoil)
+        found = {row for one in odd_images(index, changed) for row in one.rows}
+        print(f"{words}: {rate(len(found & set(rows)), len(rows))} found")
+
+
+def odd_rows(index: DatasetIndex, measured: pd.DataFrame | None = None) -> int:
+    """How many pictures are called odd."""
+    return len({row for one in odd_images(index, measured) for row in one.rows})
+
+
+def spoilt(
+    index: DatasetIndex, measured: pd.DataFrame, rows: Sequence[int], spoil: Callable[[Grey], Grey]
+) -> pd.DataFrame:
+    """What would be measured if these pictures had been taken so, at 8 bits a pixel."""
+    changed = measured.copy()
+    for row in rows:
+        levels = np.clip(np.round(spoil(index.image(row).grey()) * 255), 0, 255)
+        for name, value in picture_properties((levels / 255).astype(np.float32)).items():
+            changed.loc[row, name] = value
+    return changed
+
+
+def rate(count: int, of: int) -> str:
+    """A share with its interval and its counts."""
+    low, high = wilson(count / of if of else 0.0, of)
+    return f"{count} of {of:,} ({low:.1%} to {high:.1%})"
+
+
+if __name__ == "__main__":
+    main()
