@@ -5,6 +5,7 @@ import pytest
 
 from steel_core.data.index import open_dataset
 from steel_core.data.strip_mill import StripMill
+from steel_core.explain.quality.__main__ import quality_table
 from steel_core.inference import Predictor
 from steel_core.models.checkpoint import ASSETS
 from steel_core.recipes.evaluate import evaluate
@@ -59,3 +60,10 @@ def test_the_demo_images_are_all_there_and_readable():
         mask = index.mask(i)
         assert mask is not None
         assert bool(mask.any()) == (index[i].label != CLEAR)
+
+
+def test_the_page_on_quality_holds_what_the_card_stores():
+    card = Predictor.load("neu-six-class", "cpu").card
+    page = (ASSETS.parent / "docs" / "quality.md").read_text(encoding="utf-8")
+    for told in card.quality.values():
+        assert quality_table(told) in page, "take the tables that python -m steel_core.explain.quality prints"

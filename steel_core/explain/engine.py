@@ -239,10 +239,9 @@ class _GuidedRelu(torch.autograd.Function):
 def _grad_cams(net: Classifier, after: Sequence[nn.Module], activation: Tensor, mixes: Tensor) -> Tensor:
     """Signed Grad-CAM (N, M, h, w) of M weighted sums of logits (N, M, K), of a layer's output (N, F, h, w)."""
     if net.config.linear_head and not after:
-        # The pooled gradient is the same everywhere and for every image: what each channel alone adds to the logits.
-        channels = torch.eye(activation.shape[1]).to(activation)[..., None, None]
-        with torch.no_grad():
-            slopes = (net.classify(channels) - net.classify(torch.zeros_like(channels[:1]))).T
+        # The gradient is the same at every place and for every image: that of each logit (K, F), at one place.
+        place = activation.new_zeros(mixes.shape[2], activation.shape[1], 1, 1).requires_grad_()
+        slopes = torch.autograd.grad(net.classify(place).diagonal().sum(), place)[0][:, :, 0, 0]
         pooled = mixes @ slopes / activation[0, 0].numel()
         return torch.einsum("nmf,nfhw->nmhw", pooled, activation)
     leaf = activation.requires_grad_()
