@@ -24,8 +24,10 @@ page = st.navigation(
         st.Page("app_pages/explain.py", title="Explain", icon=":material/layers:"),
         st.Page("app_pages/explore.py", title="Explore", icon=":material/photo_library:"),
         st.Page("app_pages/evaluate.py", title="Evaluate", icon=":material/monitoring:"),
+        st.Page("app_pages/compare.py", title="Compare", icon=":material/balance:"),
         st.Page("app_pages/audit.py", title="Audit", icon=":material/policy:"),
         st.Page("app_pages/methods.py", title="Methods", icon=":material/leaderboard:"),
+        st.Page("app_pages/train.py", title="Train", icon=":material/model_training:"),
     ],
     position="top",
 )

@@ -2,7 +2,7 @@
 
 Standard output carries results only (with `--json` one JSON object); progress and warnings go to standard error. Exit
 status 0: all went well; 1: some inputs were bad, the others are answered; 2: the call was wrong; 3: a check found
-something; 4: an audit had not enough data.
+something; 4: an audit had not enough data; 130: interrupted, or stopped on request.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 # torch and the readers are imported inside the commands, so that --help and a mistyped call answer at once.
 
 DEFAULT_CHECKPOINT = "neu-six-class"
-OK, BAD_INPUT, WRONG_CALL, FOUND = 0, 1, 2, 3
+OK, BAD_INPUT, WRONG_CALL, FOUND, INTERRUPTED = 0, 1, 2, 3, 130
 ALL, CONTRAST = "all", "contrast"  # besides the names of classes, what `explain --target` takes
 
 Answer = tuple[int, dict[str, Any], str]
@@ -57,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return WRONG_CALL
     except KeyboardInterrupt:
         print("steel_core: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
+    if os.environ.get("RANK", "0") != "0":  # of the processes that torchrun started, the first one answers
+        return status
     try:
         print(json.dumps(content, ensure_ascii=False, default=str) if as_json else text)
         sys.stdout.flush()
@@ -110,13 +113,13 @@ def _explain(args: argparse.Namespace) -> Answer:
 
 
 def _targets(wanted: str | None, prediction: Prediction, classes: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
-    """What to explain of one image: a class, and what it is contrasted with."""
+    """What to explain of one image: classes, and what each is contrasted with."""
     if wanted == ALL:
         return [(name, {}) for name in classes]
     if wanted == CONTRAST:
         first, second = sorted(classes, key=lambda name: -prediction.probs[name])[:2]
         return [(first, {"against": second})]
-    return [(wanted or prediction.pred, {})]
+    return [(name, {}) for name in ([wanted] if wanted else prediction.defects or [prediction.pred])]
 
 
 def _quality(args: argparse.Namespace) -> Answer:
@@ -155,22 +158,68 @@ def _quality(args: argparse.Namespace) -> Answer:
 
 
 def _train(args: argparse.Namespace) -> Answer:
+    from steel_core.recipes.progress_log import RunLog, RunStopped
+    from steel_core.recipes.team import joined
     from steel_core.recipes.train import train
 
+    log = RunLog(args.log)
+    try:
+        with joined(args.device) as device, log.running():
+            index = _open(args.data)
+            card = train(
+                index.binary() if args.binary else index,
+                args.out,
+                _train_config(args),
+                title=args.title,
+                notes=tuple(args.note),
+                drawn_background=args.drawn_background,
+                device=device,
+                report=_say,
+                progress=_Bars(),
+                log=log,
+            )
+    except RunStopped as stopped:
+        return INTERRUPTED, {"stopped": str(stopped)}, str(stopped)
+    figures: dict[str, dict[str, Any]] = {p: card.metrics[p] for p in ("val", "test") if p in card.metrics}
+    return OK, {"checkpoint": card.name, "notes": card.notes, "metrics": figures}, f"{args.out}\n{_table(figures)}"
+
+
+def _search(args: argparse.Namespace) -> Answer:
+    from steel_core.recipes.search import BACKBONES_TRIED, search
+
     index = _open(args.data)
-    card = train(
+    named = [name.strip() for name in args.backbones.split(",") if name.strip()]
+    found = search(
         index.binary() if args.binary else index,
         args.out,
+        args.minutes,
         _train_config(args),
-        title=args.title,
-        notes=tuple(args.note),
-        drawn_background=args.drawn_background,
+        named or BACKBONES_TRIED,
         device=args.device,
         report=_say,
         progress=_Bars(),
     )
-    figures: dict[str, dict[str, Any]] = {p: card.metrics[p] for p in ("val", "test") if p in card.metrics}
-    return OK, {"checkpoint": card.name, "notes": card.notes, "metrics": figures}, f"{args.out}\n{_table(figures)}"
+    best = found.best
+    command = [
+        "python -m steel_core train", "--data", shlex.quote(str(args.data)), *(["--binary"] if args.binary else []),
+        "--out runs/best", *_as_given(args), "--backbone", shlex.quote(best.backbone),
+        f"--learning-rate {best.learning_rate:.3g} --weight-decay {best.weight_decay:.3g} --dropout {best.dropout:.3g}",
+        f"--augment strength={found.strength:.3g}",
+    ]  # fmt: skip
+    shown = " ".join(command)
+    content = {"train": shown, "trials": json.loads(found.trials.to_json(orient="records"))}
+    return INTERRUPTED if found.interrupted else OK, content, shown
+
+
+def _as_given(args: argparse.Namespace) -> list[str]:
+    """The flags of training that a search does not choose, as they were given."""
+    flags = [f"--preset {args.preset}"]
+    for name in ("head", "loss", "label_smoothing", "freeze_epochs", "batch_size", "init", "input_size", "seed"):
+        value = getattr(args, name)
+        flags += [] if value is None else [f"--{name.replace('_', '-')} {shlex.quote(str(value))}"]
+    if args.balanced is not None:
+        flags.append("--balanced" if args.balanced else "--no-balanced")
+    return flags + [f"--augment {shlex.quote(pair)}" for pair in args.augment]
 
 
 def _cross_validate(args: argparse.Namespace) -> Answer:
@@ -198,6 +247,7 @@ def _evaluate(args: argparse.Namespace) -> Answer:
     from steel_core.files import write_bytes
     from steel_core.inference import Predictor
     from steel_core.recipes.evaluate import evaluate
+    from steel_core.recipes.figures import count_figures
 
     predictor = Predictor.load(args.checkpoint, args.device)
     index = _open(args.data)
@@ -205,18 +255,94 @@ def _evaluate(args: argparse.Namespace) -> Answer:
     found = evaluate(predictor, index, args.part, lambda done, of: bars("evaluating", done, of))
     _say_some([f"left out: {sentence}" for sentence in found.left_out])
     _say_some([*found.remarks, *(f"{predictor.card.name}: {sentence}" for sentence in predictor.card.warnings)])
+    counted = count_figures(found) if (args.report or args.plots) and len(found.labelled) else None
     if args.csv:
         write_bytes(args.csv, found.to_csv().encode())
     if args.report:
         from steel_core.evaluation_report import evaluation_html
 
-        page = evaluation_html(found, predictor, index, with_images=args.with_images or None)
+        page = evaluation_html(found, predictor, index, with_images=args.with_images or None, figures=counted)
         write_bytes(args.report, page.encode())
-    content = found.to_json()
-    if "accuracy" not in content:  # nothing could be counted; what the model said is told all the same
+    if args.plots:
+        from steel_core.evaluation_report import evaluation_plots
+        from steel_core.plot_png import pngs
+
+        for name, picture in pngs(evaluation_plots(found, counted)).items():
+            write_bytes(args.plots / name, picture)
+    written = {kind: str(path) for kind in ("csv", "report", "plots") if (path := getattr(args, kind))}
+    content = found.to_json() | {"written": written}
+    where = "".join(f"\n{kind} in {path}" for kind, path in written.items())
+    if "n" not in content:  # nothing could be counted; what the model said is told all the same
         said = ", ".join(f"{outcome} {n}" for outcome, n in content["outcomes"].items())
-        return BAD_INPUT, content, f"{found.remarks[0]}\n{said}"
-    return BAD_INPUT if found.unreadable else OK, content, _table({found.part: content})
+        return BAD_INPUT, content, f"{found.remarks[0]}\n{said}{where}"
+    return BAD_INPUT if found.unreadable else OK, content, _table({found.part: content}) + where
+
+
+def _thresholds(args: argparse.Namespace) -> Answer:
+    from steel_core.inference import Predictor
+    from steel_core.metrics.decisions import Costs
+    from steel_core.models.checkpoint import list_checkpoints
+    from steel_core.recipes.evaluate import stored_evaluation
+    from steel_core.recipes.thresholds import propose_thresholds, save_thresholds
+
+    if args.save and not (args.who.strip() and args.reason.strip()):
+        raise UsageError("--save: expected --who and --reason, which go into the checkpoint's card")
+    predictor = Predictor.load(args.checkpoint, args.device)
+    bars = _Bars()
+    index = _open(args.data)
+    whole = stored_evaluation(predictor, index, progress=lambda done, of: bars("evaluating", done, of))
+    _say_some(whole.left_out)
+    costs = Costs(
+        _by_class("--escape-cost", args.escape_cost, whole.verdicts),
+        _by_class("--false-call-cost", args.false_call_cost, whole.verdicts),
+        args.refer_cost,
+    )
+    found = propose_thresholds(whole, costs, _by_class("--share", args.share, whole.verdicts) or None)
+    in_force = {name: predictor.card.threshold(name) for name in found.thresholds}
+    content: dict[str, Any] = {
+        "checkpoint": predictor.card.name,
+        "chosen_on": found.chosen_on,
+        "thresholds": found.thresholds,
+        "in_force": in_force,
+    }
+    lines = [f"chosen on {found.chosen_on} validation images, shown on {found.after['n'].iloc[-1]} test images; 95 %",
+             f"{'threshold of':24}{'in force':>10}{'proposed':>10}"]  # fmt: skip
+    lines += [f"{name:24}{in_force[name]:10.4f}{line:10.4f}" for name, line in found.thresholds.items()]
+    for words, table in (("in force", found.before), ("proposed", found.after)):
+        rows = table.astype(object).where(table.notna(), None).to_dict("records")
+        content["test " + words] = rows
+        lines += ["", f"{words:24}{'n':>6}" + "".join(f"{head:>28}" for head in _PLANT.values())]
+        for row in rows:
+            cells = (_figure(row[key], (row[f"{ends}_low"], row[f"{ends}_high"]), digits)
+                     for key, ends, digits in _PLANT)  # fmt: skip
+            lines.append(f"{row['label']:24}{row['n']:6}" + "".join(f"{cell:>28}" for cell in cells))
+    if args.save:
+        folder = list_checkpoints().get(args.checkpoint, Path(args.checkpoint))
+        save_thresholds(folder, found.thresholds, args.who, args.reason)
+        lines += ["", f"saved in the card of {predictor.card.name} by {args.who}"]
+    return OK, content | {"saved": args.save}, "\n".join(lines)
+
+
+_PLANT = {
+    ("escape", "escape", 3): "escapes",
+    ("false_call", "false_call", 3): "false calls",
+    ("referred", "referred", 3): "to a person",
+    ("cost_per_1000", "cost", 1): "cost of 1,000 sheets",
+}  # column, whose interval, digits: heading
+
+
+def _by_class(option: str, given: Sequence[str], classes: Sequence[str]) -> dict[str, float]:
+    """Numbers as in "5", for every class, or "rust=5", for one; the last one counts."""
+    numbers: dict[str, float] = {}
+    for each in given:
+        name, _, number = each.rpartition("=")
+        if name and name not in classes:
+            raise UsageError(f"{option}: unknown class {name!r}; expected one of {', '.join(classes)}")
+        try:
+            numbers |= dict.fromkeys([name] if name else classes, float(number))
+        except ValueError:
+            raise UsageError(f"{option}: expected a number or CLASS=NUMBER, got {each!r}") from None
+    return numbers
 
 
 def _compare(args: argparse.Namespace) -> Answer:
@@ -228,14 +354,31 @@ def _compare(args: argparse.Namespace) -> Answer:
     found = compare_checkpoints(a, b, _open(args.data), args.part, lambda done, of: bars("evaluating both", done, of))
     _say_some([f"left out: {sentence}" for sentence in found.left_out])
     wide = max(14, len(found.a) + 2, len(found.b) + 2)
-    lines = [f"{'':16}{found.a:>{wide}}{found.b:>{wide}}  difference"]
+    lines = [f"{'':24}{found.a:>{wide}}{found.b:>{wide}}  difference"]
     for row in found.figures.to_dict("records"):
         shown = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
-        lines.append(f"{row['figure'].replace('_', ' '):16}{row['a']:{wide}.3f}{row['b']:{wide}.3f}  {shown}")
+        lines.append(f"{row['figure'].replace('_', ' '):24}{row['a']:{wide}.3f}{row['b']:{wide}.3f}  {shown}")
     test = found.mcnemar
     lines.append(f"only {found.a} right: {test.only_a}, only {found.b} right: {test.only_b}; McNemar p = {test.p:.3g}, "
                  f"by group {test.p_groups:.3g}")  # fmt: skip
     return OK, found.to_json(), "\n".join([*lines, found.verdict])
+
+
+def _leaderboard(args: argparse.Namespace) -> Answer:
+    from steel_core.recipes.leaderboard import leaderboard
+
+    index = _open(args.data)
+    found = leaderboard(
+        index.binary() if args.binary else index,
+        args.models or None,
+        args.split,
+        baselines=args.baselines,
+        device=args.device,
+        report=_say,
+        progress=_Bars(),
+    )
+    written = found.markdown() if args.markdown else found.to_csv().rstrip() if args.csv else found.text()
+    return OK, found.to_json(), written
 
 
 def _familiarity(args: argparse.Namespace) -> Answer:
@@ -410,7 +553,6 @@ def _images(paths: Sequence[Path], what: str) -> Iterator[tuple[str, SteelImage 
         try:
             yield str(path), read_image(path), ""
         except ImageError as error:
-            _say(str(error))
             yield str(path), None, str(error)
 
 
@@ -455,12 +597,15 @@ def _with_bad_inputs(results: list[dict[str, Any]], predictor: Predictor) -> Ans
     lines = []
     for result in results:
         if "error" in result:
-            lines.append(f"{result['file']}: {result['error']}")
+            named = f"{Path(result['file']).name}: "
+            lines.append(f"{result['file']}: {result['error'].removeprefix(named)}")
             continue
         ranked = sorted(result["probs"].items(), key=lambda pair: -pair[1])[:3]
         shares = ", ".join(f"{name} {percent(p)}" for name, p in ranked)
         in_words = {"refer": "refer to a person", "unfamiliar": "unfamiliar: no verdict"}
         outcome = in_words.get(result["outcome"], result["outcome"])
+        if result["outcome"] == "defect" and result.get("defects"):
+            outcome = f"defect: {', '.join(result['defects'])}"
         note = f"; {result['note']}" if result["note"] else ""
         lines.append(f"{result['file']}: {outcome} ({shares}){note}")
     for sentence in predictor.card.warnings:
@@ -477,25 +622,41 @@ def _with_bad_inputs(results: list[dict[str, Any]], predictor: Predictor) -> Ans
 def _table(figures: dict[str, dict[str, Any]]) -> str:
     """Figures with their intervals, a column for each set of images."""
     lines = [f"{'':24}" + "".join(f"{_heading(part, f):>28}" for part, f in figures.items())]
-    for key in ("accuracy", "macro_recall", "macro_f1", "auc", "ece"):
+    first = next(iter(figures.values()))
+    several = first.get("multi_label", False)
+    keys = first["intervals"] if several else ("accuracy", "macro_recall", "macro_f1", "auc", "ece")
+    for key in keys:
         lines.append(
             f"{key.replace('_', ' '):24}"
             + "".join(f"{_figure(f[key], f['intervals'][key]):>28}" for f in figures.values())
         )
-    for name in next(iter(figures.values()))["recall"]:
-        cells = (_figure(f["recall"][name], f["intervals"]["recall"][name]) for f in figures.values())
-        lines.append(f"{'recall ' + name:24}" + "".join(f"{cell:>28}" for cell in cells))
+    for name in first["classes"]:
+        cells = (_class_figure(f, name) for f in figures.values())
+        lines.append(f"{('AP ' if several else 'recall ') + name:24}" + "".join(f"{cell:>28}" for cell in cells))
+    if several:
+        lines.append("AP: average precision; escape: of the defective sheets, called clear; "
+                     "false call: of the clear sheets, called defective")  # fmt: skip
+        lines += [f"{part}: {f['counted']['escape']} defective sheets, {f['counted']['false_call']} clear ones"
+                  for part, f in figures.items()]  # fmt: skip
     return "\n".join(lines)
+
+
+def _class_figure(figures: dict[str, Any], name: str) -> str:
+    """What is told of one class: its recall; of several an image its average precision."""
+    if figures.get("multi_label"):
+        found = figures["per_class"][name]["average_precision"]
+        return _figure(found["value"], (found["low"], found["high"]))
+    return _figure(figures["recall"][name], figures["intervals"]["recall"][name])
 
 
 def _heading(part: str, figures: dict[str, Any]) -> str:
     return f"{part} (n = {figures['n']})"
 
 
-def _figure(value: float | None, interval: tuple[float, float] | None) -> str:
+def _figure(value: float | None, interval: tuple[float, float] | None, digits: int = 3) -> str:
     if value is None or interval is None:
         return "no such images"
-    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+    return f"{value:.{digits}f} ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})"
 
 
 def _unused(stem: str, taken: set[str]) -> str:
@@ -542,11 +703,41 @@ class _Bars:
 
 
 def _train_config(args: argparse.Namespace) -> Any:
+    """The preset's settings, changed by the flags that were given."""
+    from dataclasses import fields, replace
+
+    from steel_core.recipes.presets import PRESETS
     from steel_core.recipes.training import TrainConfig
 
-    given = {name: getattr(args, name) for name in ("backbone", "head", "epochs", "batch_size", "seed", "init")}
-    size = _size(args.input_size) if args.input_size else None
-    return TrainConfig(**given, learning_rate=args.learning_rate, input_size=size)
+    config = PRESETS[args.preset].config
+    given = {f.name: getattr(args, f.name, None) for f in fields(TrainConfig) if f.name != "augmentation"}
+    if args.cam_layer:
+        given["backbone"] = f"{given['backbone'] or config.backbone}@{args.cam_layer}"
+    if given["input_size"]:
+        given["input_size"] = _size(given["input_size"])
+    config = replace(config, **{name: value for name, value in given.items() if value is not None})
+    strength, given_dials = _augmentation(args.augment)
+    return replace(config, augmentation=replace(config.augmentation, **given_dials).scaled(strength))
+
+
+def _augmentation(pairs: Sequence[str]) -> tuple[float, dict[str, Any]]:
+    """The strength of the augmentation, and its settings by name, out of NAME=VALUE."""
+    from dataclasses import fields
+
+    from steel_core.data.augment import Augmentation
+
+    known = {"strength": False} | {field.name: isinstance(field.default, bool) for field in fields(Augmentation)}
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        name = name.strip().replace("-", "_")
+        if name not in known:
+            raise UsageError(f"--augment: expected NAME=VALUE, with one of {', '.join(known)}; got {pair!r}")
+        try:
+            found[name] = bool(float(value)) if known[name] else float(value)
+        except ValueError:
+            raise UsageError(f"--augment {name}: expected a number, got {value!r}") from None
+    return found.pop("strength", 1.0), found
 
 
 def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a plain list of arguments
@@ -574,14 +765,33 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a plain list of arg
     def with_training(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
         made.add_argument("--data", type=Path, required=True, help="folder or manifest with labelled images")
         made.add_argument("--binary", action="store_true", help="two classes: clear, and defect for all the others")
-        made.add_argument("--backbone", default="squeezenet-reduced")
-        made.add_argument("--head", default="softmax", choices=["softmax", "sigmoid"])
-        made.add_argument("--epochs", type=int, default=0, help="chosen by the number of images unless given")
-        made.add_argument("--batch-size", type=int, default=32)
+        presets = ["quick-look", "sound", "thorough"]
+        changed = "settings that the flags below change (default: %(default)s)"
+        made.add_argument("--preset", default="sound", choices=presets, help=changed)
+        made.add_argument("--backbone", help="squeezenet-reduced unless given; or torchvision:NAME")
+        made.add_argument("--cam-layer", help="of torchvision:NAME, for Grad-CAM; the last with a grid unless given")
+        several = "softmax unless given; sigmoid where an image can hold several defect types"
+        made.add_argument("--head", choices=["softmax", "sigmoid"], help=several)
+        made.add_argument(
+            "--loss", choices=["cross-entropy", "focal"], help="binary for each class with --head sigmoid"
+        )
+        made.add_argument(
+            "--balanced", action=argparse.BooleanOptionalAction, help="rare classes weigh as much as others"
+        )
+        made.add_argument("--label-smoothing", type=float)
+        made.add_argument("--epochs", type=int, help="chosen by the number of images unless given")
+        made.add_argument("--freeze-epochs", type=int, help="of those, with trained features kept as they are")
+        made.add_argument("--batch-size", type=int)
         made.add_argument("--learning-rate", type=float, help="searched for unless given")
-        made.add_argument("--init", default="random", help="random, imagenet, or a file of weights")
+        made.add_argument("--weight-decay", type=float)
+        made.add_argument("--dropout", type=float)
+        varied = (
+            "how images are varied: noise=0.1, flip=0, cut-out=0.2 ..., or strength=1.5 for all; may be given again"
+        )
+        made.add_argument("--augment", action="append", default=[], metavar="NAME=VALUE", help=varied)
+        made.add_argument("--init", help="random, imagenet, or a file of weights")
         made.add_argument("--input-size", help="HEIGHTxWIDTH; measured on the images unless given")
-        made.add_argument("--seed", type=int, default=0)
+        made.add_argument("--seed", type=int)
         return with_device(made)
 
     made = with_model(command("predict", _predict, "verdict and probabilities for images"))
@@ -616,6 +826,8 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a plain list of arg
 
     made = with_training(command("train", _train, "train a checkpoint; an interrupted run goes on when called again"))
     made.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
+    followed = "folder where others can follow the run; a file named stop in it ends the run after the epoch"
+    made.add_argument("--log", type=Path, metavar="DIR", help=followed)
     made.add_argument("--title", default="", help="for people")
     made.add_argument("--note", action="append", default=[], help="a sentence for the card; may be given again")
     made.add_argument(
@@ -623,6 +835,15 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a plain list of arg
         action="store_true",
         help="SHAP compares with drawn sheets, not training images: for a checkpoint passed on without its images",
     )
+
+    made = with_training(
+        command("search", _search, "try settings by short trainings, within some minutes; a later call goes on")
+    )
+    made.add_argument("--minutes", type=float, required=True, help="when to end")
+    made.add_argument(
+        "--out", type=Path, default=Path("runs/search"), help="folder for the trials (default: %(default)s)"
+    )
+    made.add_argument("--backbones", default="", help="names to choose from, separated by commas")
 
     made = with_training(
         command("cross-validate", _cross_validate, "k-fold cross-validation by group of near-duplicates")
@@ -642,13 +863,42 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a plain list of arg
     made.add_argument("--report", type=Path, help="HTML file for figures, plots and the worst images")
     made.add_argument("--with-images", action="store_true", help="images in the report even where the licence forbids "
                       "to pass them on: for your own eyes")  # fmt: skip
+    made.add_argument("--plots", type=Path, metavar="DIR", help="folder for each plot as PNG")
     made.add_argument("--csv", type=Path, help="file for the predictions, one row an image")
+
+    made = with_device(command("thresholds", _thresholds, "where to draw the line, from what errors cost"))
+    made.add_argument("checkpoint", metavar="CHECKPOINT", help="name or folder")
+    made.add_argument("--data", type=Path, required=True, help="folder or manifest: validation images to choose on, "
+                      "test images to show it on")  # fmt: skip
+    for option, meaning in (
+        ("--escape-cost", "a defective sheet that is let pass"),
+        ("--false-call-cost", "a sheet that is called what it is not"),
+    ):
+        made.add_argument(option, action="append", default=[], metavar="[CLASS=]COST", help=f"cost of {meaning}, for "
+                          "every class or for one; may be given again (default: 1)")  # fmt: skip
+    made.add_argument("--refer-cost", type=float, default=0.1, help="a person looks at a sheet (default: %(default)s)")
+    made.add_argument("--share", action="append", default=[], metavar="CLASS=WEIGHT", help="share of a class in "
+                      "production, as a weight; may be given again (default: as in the images)")  # fmt: skip
+    made.add_argument("--save", action="store_true", help="write the proposal into the checkpoint's card")
+    made.add_argument("--who", default="", help="the person who answers for it")
+    made.add_argument("--reason", default="", help="in that person's words")
 
     made = with_device(command("compare", _compare, "two checkpoints on the same images: differences with intervals"))
     made.add_argument("a", metavar="A", help="name or folder of a checkpoint")
     made.add_argument("b", metavar="B", help="name or folder of another")
     made.add_argument("--data", type=Path, required=True, help="folder or manifest with labelled images")
     made.add_argument("--part", default="held-out", help="as for evaluate (default: %(default)s)")
+
+    made = with_device(command("leaderboard", _leaderboard, "all checkpoints and baselines on the same images"))
+    made.add_argument("--data", type=Path, required=True, help="folder or manifest with labelled images")
+    made.add_argument("--split", default="test", help="test, or held-out: all images that none of them has learnt from "
+                      "(default: %(default)s)")  # fmt: skip
+    made.add_argument("--models", nargs="+", metavar="MODEL", help="names or folders; all that are found unless given")
+    made.add_argument("--baselines", action="store_true", help="learn the baselines on the train split, and compare")
+    made.add_argument("--binary", action="store_true", help="two classes: clear, and defect for all the others")
+    kind = made.add_mutually_exclusive_group()
+    kind.add_argument("--csv", action="store_true", help="print the table as CSV")
+    kind.add_argument("--markdown", action="store_true", help="print the table as Markdown")
 
     made = with_model(command("audit", _audit, "is the model looking at the steel? exit status 3: no, 4: unknown"))
     made.add_argument("--data", type=Path, required=True, help="folder or manifest with labelled images")

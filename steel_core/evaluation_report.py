@@ -12,14 +12,17 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from markupsafe import Markup
 
 from steel_core import html, plots, render
 from steel_core.data.index import DatasetIndex
 from steel_core.errors import ImageError
 from steel_core.inference import Predictor
-from steel_core.metrics import curves, decisions, most_confused, probabilities
+from steel_core.metrics import EvaluationReport, Interval, curves, decisions, ece, most_confused, probabilities
+from steel_core.metrics.multi_label import MultiLabelReport, mean_ece
 from steel_core.recipes.evaluate import Evaluation
+from steel_core.recipes.figures import Figures, count_figures
 from steel_core.report import CAUTION, panel
 
 if TYPE_CHECKING:
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
 
 WORST = 12
 METHODS = ("grad-cam",)
+NO_MATRIX = (
+    "Several classes can be in one image, so there is no confusion matrix between them: each class has its own counts, "
+    "and the verdicts on the sheets (clear, defect) have their matrix."
+)
 
 
 class Worst(NamedTuple):
@@ -49,6 +56,7 @@ def evaluation_html(
     methods: Sequence[str] = METHODS,
     worst: int = WORST,
     with_images: bool | None = None,
+    figures: Figures | None = None,
 ) -> str:
     """The whole report.
 
@@ -61,43 +69,48 @@ def evaluation_html(
         worst: how many of them.
         with_images: whether images may stand in the report, which may be passed on; as the data set's licence says if
             None.
+        figures: of this evaluation, where they are known; counted here if None.
     """
     counted = evaluation.labelled
+    figures = figures or (count_figures(evaluation) if len(counted) else None)
+    report = figures.report if figures else None
     allowed = index is not None and (index.spec.redistributable if with_images is None else with_images)
     rows = counted.top_losses(worst)
     return html.document(
         _TEMPLATE,
         title=f"{predictor.card.title}: evaluation on {evaluation.data}",
         card=predictor.card, evaluation=evaluation, remarks=evaluation.remarks, caution=CAUTION,
-        made=datetime.now(UTC).isoformat(timespec="seconds"), report=evaluation.report if len(counted) else None,
-        per_class=evaluation.per_class() if len(counted) else {},
+        made=datetime.now(UTC).isoformat(timespec="seconds"), report=report,
+        main=main_figures(report) if report else {},
+        tables=report.tables if isinstance(report, MultiLabelReport) else {},
+        per_class=figures.per_class if figures else {},
         confused=most_confused(evaluation.confusion()).to_dict("records") if len(counted) else [],
         plant=_plant(counted, costs) if len(counted) else [],
-        outcomes=evaluation.table["outcome"].value_counts().to_dict(),
-        figures=[html.drawn(name, figure, i) for i, (name, figure) in enumerate(evaluation_plots(evaluation).items())],
+        no_matrix=NO_MATRIX, outcomes=evaluation.table["outcome"].value_counts().to_dict(),
+        figures=[
+            html.drawn(name, figure, i)
+            for i, (name, figure) in enumerate(evaluation_plots(evaluation, figures).items())
+        ],
         worst=[_worst(row, predictor, index, methods, allowed) for row in rows.to_dict("records")],
         images=allowed, licence=index.spec.licence if index else "",
         about=json.dumps(_about(predictor), indent=1, ensure_ascii=False),
     )  # fmt: skip
 
 
-def evaluation_plots(evaluation: Evaluation) -> dict[str, go.Figure]:
-    """Every plot of an evaluation by its heading; those that need labels only where there are some."""
+def evaluation_plots(evaluation: Evaluation, figures: Figures | None = None) -> dict[str, go.Figure]:
+    """Every plot of an evaluation by its heading; those that need labels only where there are some.
+
+    `figures` as in `evaluation_html`.
+    """
     counted = evaluation.labelled
     if not len(counted):
         return {}
-    labels, groups = counted.labels, list(counted.groups)
-    figures = counted.per_class()
-    drawn = {"Confusion matrix": plots.confusion_matrix(counted.confusion())}
-    flat = probabilities(counted.logits, counted.head)
-    drawn["Calibration"] = plots.reliability(
-        {
-            "before": curves.reliability(flat, labels, groups),
-            "after": curves.reliability(counted.probs, labels, groups),
-        },
-        curves.calibration(counted.logits, labels, counted.head, counted.temperature),
-    )
-    sides = {name: labels == k for k, name in enumerate(counted.classes) if 0 < (labels == k).sum() < len(labels)}
+    groups = list(counted.groups)
+    figures = figures or count_figures(evaluation)
+    drawn = {"Verdicts" if counted.multi_label else "Confusion matrix": plots.confusion_matrix(counted.confusion())}
+    drawn["Calibration"] = _calibration(counted)
+    truth = counted.targets > 0 if counted.multi_label else np.eye(len(counted.classes), dtype=bool)[counted.labels]
+    sides = {name: side for name, side in zip(counted.classes, truth.T, strict=True) if side.any() and not side.all()}
     place = {name: k for k, name in enumerate(counted.classes)}
     if sides:
         for heading, draw, curve, area in (
@@ -106,24 +119,50 @@ def evaluation_plots(evaluation: Evaluation) -> dict[str, go.Figure]:
         ):
             drawn[heading] = draw(
                 {name: curve(counted.probs[:, place[name]], side, groups) for name, side in sides.items()},
-                {name: figures[name][area].value for name in sides},
+                {name: figures.per_class[name][area].value for name in sides},
             )
-    confidence = counted.table["confidence"].to_numpy()
-    drawn["Risk against coverage"] = plots.risk_coverage(
-        {counted.checkpoint: curves.risk_coverage(confidence, ~counted.wrong, groups)}
-    )
+    probs = counted.verdict_probs
+    risk = curves.risk_coverage(probs.max(axis=1), probs.argmax(axis=1) == counted.verdict_labels, groups)
+    drawn["Risk against coverage"] = plots.risk_coverage({counted.checkpoint: risk})
     for name, side in sides.items():
         histogram = curves.score_histogram(counted.probs[:, place[name]], side)
         drawn[f"Scores of {name}"] = plots.score_histogram(histogram, name)
-    weak = counted.segments()
-    if len(weak):
-        drawn["Weak segments"] = plots.segments(weak)
+    drawn["Losses"] = plots.loss_histogram(curves.loss_histogram(counted.table["loss"].to_numpy(), counted.wrong))
+    if len(figures.segments):
+        drawn["Weak segments"] = plots.segments(figures.segments)
     return drawn
+
+
+def _calibration(counted: Evaluation) -> go.Figure:
+    """How far probabilities can be believed: of the class named, or for a multi-label checkpoint of every class."""
+    both = {"before": probabilities(counted.logits, counted.head), "after": counted.probs}
+    groups = list(counted.groups)
+    if not counted.multi_label:
+        return plots.reliability(
+            {name: curves.reliability(probs, counted.labels, groups) for name, probs in both.items()},
+            {name: float(ece(probs, counted.labels)[0]) for name, probs in both.items()},
+        )
+    there = counted.targets.ravel().astype(np.int64)
+    groups = list(np.repeat(groups, len(counted.classes)))
+    answers = {name: np.stack([1 - probs.ravel(), probs.ravel()], axis=1) for name, probs in both.items()}
+    return plots.reliability(
+        {name: curves.reliability(answer, there, groups) for name, answer in answers.items()},
+        {name: float(mean_ece(probs, counted.targets)[0]) for name, probs in both.items()},
+    )
+
+
+def main_figures(report: EvaluationReport | MultiLabelReport) -> dict[str, tuple[float | None, Interval, int]]:
+    """The figures of all images by name: value, interval, and the images it rests on."""
+    if isinstance(report, MultiLabelReport):
+        return {name: (found.value, (found.low, found.high), found.n) for name, found in report.figures.items()}
+    names = ("accuracy", "macro_recall", "macro_f1", "auc", "ece")
+    return {name: (getattr(report, name), report.intervals[name] or (0.0, 1.0), report.n) for name in names}
 
 
 def _plant(counted: Evaluation, costs: decisions.Costs | None) -> list[dict[Any, Any]]:
     said = counted.table["outcome"].to_numpy(object)
-    found = decisions.plant_figures(said, counted.labels, counted.classes, costs, groups=list(counted.groups))
+    groups = list(counted.groups)
+    found = decisions.plant_figures(said, counted.verdict_labels, counted.verdicts, costs, groups=groups)
     return found.astype(object).where(found.notna(), None).to_dict("records")
 
 
@@ -140,7 +179,8 @@ def _worst(
                 pictures.append((f"{shown.title}. {shown.caption}", html.inline(shown.picture)))
         except ImageError as error:
             pictures = [(str(error), Markup())]
-    return Worst(row["file"], row["label"], row["pred"], row["loss"], row["confidence"], pictures)
+    said = row.get("named", row["pred"]).replace("|", ", ") or "no class"
+    return Worst(row["file"], row["label"].replace("|", ", "), said, row["loss"], row["confidence"], pictures)
 
 
 def _about(predictor: Predictor) -> dict[str, Any]:
@@ -163,11 +203,11 @@ _TEMPLATE = """<h1>{{ title }}</h1>
 <ul>{% for outcome, n in outcomes.items() %}<li>{{ outcome }}: {{ n }}</li>{% endfor %}</ul>
 {% if report %}
 <h2>Figures, with 95 % intervals</h2>
-<table><tr><th>figure</th><th>value</th><th>from</th><th>to</th></tr>
-{% for name in ("accuracy", "macro_recall", "macro_f1", "auc", "ece") %}{% set value = report[name] %}
-<tr><td>{{ name.replace("_", " ") }}</td>{% if value is none %}<td colspan="3">one class only</td>{% else %}
-<td>{{ "%.3f"|format(value) }}</td><td>{{ "%.3f"|format(report.intervals[name][0]) }}</td>
-<td>{{ "%.3f"|format(report.intervals[name][1]) }}</td>{% endif %}</tr>{% endfor %}</table>
+<table><tr><th>figure</th><th>value</th><th>from</th><th>to</th><th>n</th></tr>
+{% for name, (value, ends, n) in main.items() %}
+<tr><td>{{ name.replace("_", " ") }}</td>{% if value is none %}<td colspan="4">no such images</td>{% else %}
+<td>{{ "%.3f"|format(value) }}</td><td>{{ "%.3f"|format(ends[0]) }}</td>
+<td>{{ "%.3f"|format(ends[1]) }}</td><td>{{ n }}</td>{% endif %}</tr>{% endfor %}</table>
 <p class="small">n = {{ report.n }} images in {{ report.groups }} groups of near-duplicates.</p>
 <table><tr><th>class</th><th>n</th><th>recall</th><th>precision</th><th>F1</th><th>AUC</th>
 <th>average precision</th></tr>
@@ -175,6 +215,12 @@ _TEMPLATE = """<h1>{{ title }}</h1>
 {% for figure in row.values() %}<td>{% if figure.value is none %}–{% else %}{{ "%.3f"|format(figure.value) }}
 ({{ "%.3f"|format(figure.low) }} to {{ "%.3f"|format(figure.high) }}){% endif %}</td>{% endfor %}</tr>
 {% endfor %}</table>
+{% if tables %}<h2>Found and missed, class by class</h2>
+<p class="small">{{ no_matrix }}</p>
+<table><tr><th>class</th><th>there and named</th><th>there and not named</th><th>named and not there</th>
+<th>neither</th></tr>
+{% for name, cells in tables.items() %}<tr><td>{{ name }}</td>
+{% for n in cells.values() %}<td>{{ n }}</td>{% endfor %}</tr>{% endfor %}</table>{% endif %}
 {% if confused %}<h2>Most confused</h2>
 <ul>{% for row in confused %}<li>{{ row.actual }} called {{ row.predicted }}: {{ row.n }} of {{ row.of }}
 ({{ row.low|percent }} to {{ row.high|percent }})</li>{% endfor %}</ul>{% endif %}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,15 +22,17 @@ from steel_core.bulk import BulkForward
 from steel_core.data.base import Progress
 from steel_core.data.strip_mill import StripMill
 from steel_core.data.transforms import Preprocessing
-from steel_core.device import batch_size, choose_device, tune_memory
+from steel_core.device import batch_size, choose_device, in_parallel, tune_memory
 from steel_core.errors import UsageError
 from steel_core.explain import engine
 from steel_core.explain.base import EXPLAINERS, Explainer
-from steel_core.metrics import probabilities
+from steel_core.metrics import multi_label, probabilities
 from steel_core.models.base import Classifier
 from steel_core.models.batch_norm import folded_for_inference
 from steel_core.models.checkpoint import Checkpoint, load_checkpoint
 from steel_core.types import CLEAR, REFER, UNFAMILIAR, Attribution, Patch, Prediction, SteelImage
+
+Found = TypeVar("Found")
 
 DRAWN_SHEETS = 20
 """Clear sheets that the program draws for SHAP to compare with."""
@@ -108,17 +111,27 @@ class Predictor:
         """Logits (N, K) and averaged features (N, F) of one pass."""
         logits = np.empty((len(grids), len(self.classes)), dtype=np.float32)
         averaged = np.empty((len(grids), 0), dtype=np.float32)
-        done = 0
-        for rows in _batches([grid.shape for grid in grids], batch_size(self.device)):
-            out, features = engine.predict(self.model, self._inputs([grids[i] for i in rows]))
-            logits[rows], means = out.float().cpu().numpy(), features.float().cpu().numpy()
-            if not done:
+        for rows, (out, means) in self._by_batch(partial(engine.predict, self.model), grids, progress):
+            if averaged.shape[1] != means.shape[1]:
                 averaged = np.empty((len(grids), means.shape[1]), dtype=np.float32)
-            averaged[rows] = means
+            logits[rows], averaged[rows] = out.float().cpu().numpy(), means.float().cpu().numpy()
+        return logits, averaged
+
+    def _by_batch(
+        self,
+        work: Callable[[Tensor], Found],
+        grids: Sequence[npt.NDArray[np.float32]],
+        progress: Progress | None,
+    ) -> Iterator[tuple[list[int], Found]]:
+        """Rows, and what `work` makes of their network inputs, for batches of grids (H, W) of one size each."""
+        batches = list(_batches([grid.shape for grid in grids], batch_size(self.device)))
+        made = in_parallel(lambda rows: work(self._inputs([grids[i] for i in rows])), batches, self.device)
+        done = 0
+        for rows, found in zip(batches, made, strict=True):
+            yield rows, found
             done += len(rows)
             if progress:
                 progress(done, len(grids))
-        return logits, averaged
 
     def predict_and_explain(
         self, images: Sequence[SteelImage], progress: Progress | None = None
@@ -129,10 +142,9 @@ class Predictor:
         """
         seen = [self._preprocessing.to_grid(image) for image in images]
         found: dict[int, tuple[Prediction, dict[str, Attribution]]] = {}
-        for rows in _batches([grid.shape for grid, _ in seen], batch_size(self.device)):
-            started = time.perf_counter()
-            logits, features, maps = self._one_pass(self._inputs([seen[i][0] for i in rows]))
-            seconds = (time.perf_counter() - started) / len(rows)
+        for rows, (logits, features, maps, seconds) in self._by_batch(
+            self._one_pass, [grid for grid, _ in seen], progress
+        ):
             predictions = self._predictions([images[i] for i in rows], [seen[i] for i in rows], logits, features)
             for at, (i, prediction) in enumerate(zip(rows, predictions, strict=True)):
                 attributions = {
@@ -142,8 +154,6 @@ class Predictor:
                     for method, values in maps.items()
                 }
                 found[i] = prediction, attributions
-            if progress:
-                progress(len(found), len(images))
         return [found[i] for i in range(len(images))]
 
     def predict_variants(
@@ -243,8 +253,11 @@ class Predictor:
     def default_target(self, prediction: Prediction) -> tuple[str, str | None]:
         """What to explain of a prediction, unless told otherwise: the class, and the class it is contrasted with.
 
-        A refused image, and one whose two likeliest classes are close, asks why the one and not the other.
+        A refused image, and one whose two likeliest classes are close, asks why the one and not the other; not where
+        both can be there.
         """
+        if self.card.multi_label:
+            return prediction.pred, None
         ranked = sorted(self.classes, key=lambda name: -prediction.probs[name])[:2]
         margin = prediction.probs[ranked[0]] - prediction.probs[ranked[-1]]
         if len(ranked) > 1 and (prediction.outcome in (REFER, UNFAMILIAR) or margin < LOW_MARGIN):
@@ -309,7 +322,15 @@ class Predictor:
     ) -> Prediction:
         best = int(probs.argmax())
         pred, threshold = self.classes[best], self.card.threshold(self.classes[best])
-        outcome = pred if probs[best] >= threshold and not blank else REFER
+        defects = None
+        if self.card.multi_label:
+            named = multi_label.named(probs, self.classes, self.card.thresholds)
+            defects = tuple(self.classes[k] for k in np.argsort(-probs, kind="stable") if named[k])
+            outcome = str(multi_label.outcomes(probs[None], self.classes, self.card.thresholds)[0])
+        else:
+            outcome = pred if probs[best] >= threshold else REFER
+        if blank:
+            outcome = REFER
         if not blank and strangeness is not None and strangeness > 1:
             outcome = UNFAMILIAR
         return Prediction(
@@ -324,12 +345,14 @@ class Predictor:
             note="; ".join(part for part in (image.note, note, blank) if part),
             judgeable=not blank,
             strangeness=None if strangeness is None else float(strangeness),
+            defects=defects,
         )
 
     def _one_pass(
         self, inputs: Tensor
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], dict[str, npt.NDArray[np.float32]]]:
-        """Logits (N, K), averaged features (N, F), and the maps (N, H, W) of each method for the predicted classes."""
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], dict[str, npt.NDArray[np.float32]], float]:
+        """Logits (N, K), averaged features (N, F), each method's maps (N, H, W), and seconds spent on each image."""
+        started = time.perf_counter()
         if engine.supports(self.model):
             logits, features, cam, guided, _ = engine.explain(self.model, inputs)
             assert guided is not None
@@ -345,7 +368,8 @@ class Predictor:
                 for method in ("grad-cam", "guided-grad-cam")
             }
         shown = {method: values[:, 0].cpu().numpy() for method, values in maps.items()}
-        return logits.float().cpu().numpy(), features.float().cpu().numpy(), shown
+        seconds = (time.perf_counter() - started) / len(inputs)
+        return logits.float().cpu().numpy(), features.float().cpu().numpy(), shown, seconds
 
     def _attribution(
         self,

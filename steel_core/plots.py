@@ -3,11 +3,15 @@
 Grounds are transparent and inks mid-grey, so a figure needs no theme. Colours are told apart by colour-blind people
 (Okabe and Ito, Color Universal Design, 2008), and no meaning hangs on colour alone. Every figure carries a sentence
 for those who cannot see it: `alternative(figure)`. Text from data is escaped, because Plotly reads tags in labels.
+
+Points that stand for images carry the ends of a range in their `customdata`: of probability, confidence or loss, as the
+figure's axis or its threshold says. A trace of one class names it in its `meta`, escaped like all text. So a page can
+lead from a stretch of a curve, or from some bars, to the images behind them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 INK, GRID = "#7a7f87", "rgba(128,128,128,0.25)"
 _SERIES = (BLUE, ORANGE, GREEN, PURPLE, "#e69f00", "#56b4e9", "#999999", "#b3a100")
+_POINTS = 1000  # of a curve: as many as a screen can tell apart
+_STEADY = 0.1  # coverage from which an interval decides how high a plot is; before, it spans nearly everything
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
@@ -65,11 +71,12 @@ def reliability(tables: Mapping[str, pd.DataFrame], errors: Mapping[str, float] 
     """Reliability diagrams, by name ("before", "after"): accuracy against confidence, with intervals.
 
     Args:
-        tables: of `metrics.curves.reliability`.
+        tables: of `metrics.curves.reliability`; the last is that of the probabilities in force.
         errors: the ECE of each.
     """
     errors = errors or {}
     named = {name: f"{name} (ECE {errors[name]:.3f})" if name in errors else name for name in tables}
+    in_force = list(tables)[-1:]
     figure = _figure(
         "Reliability diagram: how often the model is right against how sure it is. "
         + " ".join(
@@ -84,7 +91,8 @@ def reliability(tables: Mapping[str, pd.DataFrame], errors: Mapping[str, float] 
             x=table["confidence"], y=table["accuracy"], name=escape(named[name]), mode="lines+markers",
             line={"color": _SERIES[i], "dash": _DASHES[i]},
             error_y={"array": table["high"] - table["accuracy"], "arrayminus": table["accuracy"] - table["low"]},
-            customdata=table["n"], hovertemplate="sure %{x:.1%}, right %{y:.1%}, n = %{customdata}<extra></extra>",
+            customdata=table[["start", "end"]].to_numpy().tolist() if name in in_force else None,
+            text=table["n"], hovertemplate="sure %{x:.1%}, right %{y:.1%}, n = %{text}<extra></extra>",
         )  # fmt: skip
     return _unit(figure)
 
@@ -109,13 +117,17 @@ def score_histogram(table: pd.DataFrame, label: str) -> go.Figure:
         f"probability of {label}",
         "images",
     )
-    width = table["end"] - table["start"]
-    for name, kind, colour, pattern in (("is", "positive", BLUE, ""), ("is not", "negative", ORANGE, "/")):
-        figure.add_bar(
-            x=(table["start"] + table["end"]) / 2, y=table[kind], width=width, name=f"{name} {escape(label)}",
-            marker={"color": colour, "opacity": 0.75, "pattern": {"shape": pattern}},
-        )  # fmt: skip
-    return figure.update_layout(barmode="stack").update_xaxes(range=[0, 1])
+    sides = {"positive": f"is {escape(label)}", "negative": f"is not {escape(label)}"}
+    return _histogram(figure, table, sides, escape(label)).update_xaxes(range=[0, 1])
+
+
+def loss_histogram(table: pd.DataFrame) -> go.Figure:
+    """The losses of images that are named rightly and wrongly, of `curves.loss_histogram`."""
+    n, wrong = int(table["right"].sum() + table["wrong"].sum()), int(table["wrong"].sum())
+    figure = _figure(f"Histogram of the loss of {n} images, of which {wrong} are named wrongly.", "loss", "images")
+    return _histogram(figure, table, {"right": "named rightly", "wrong": "named wrongly"}).update_xaxes(
+        rangemode="tozero"
+    )
 
 
 def risk_coverage(tables: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -127,8 +139,10 @@ def risk_coverage(tables: Mapping[str, pd.DataFrame]) -> go.Figure:
         "share of verdicts that are wrong",
     )
     for i, (name, table) in enumerate(tables.items()):
-        _line(figure, table["coverage"], table["risk"], escape(name), i, table if len(tables) == 1 else None)
-    return figure.update_xaxes(range=[0, 1.01], tickformat=".0%").update_yaxes(rangemode="tozero", tickformat=".1%")
+        _line(figure, table, "coverage", "risk", escape(name), i, band=len(tables) == 1)
+    figure.update_xaxes(range=[0, 1.01], tickformat=".0%").update_yaxes(rangemode="tozero", tickformat=".1~%")
+    decided = [t.loc[t["coverage"] >= _STEADY, "high"].max() for t in tables.values()]
+    return figure.update_yaxes(range=[0, 1.05 * max(decided)]) if decided and not np.isnan(decided).any() else figure
 
 
 def threshold_costs(table: pd.DataFrame, label: str, threshold: float | None = None) -> go.Figure:
@@ -146,7 +160,7 @@ def threshold_costs(table: pd.DataFrame, label: str, threshold: float | None = N
         f"threshold of {label}",
         "cost per 1,000 sheets",
     )
-    _line(figure, table["threshold"], table["cost_per_1000"], "cost", 0)
+    _line(figure, table, "threshold", "cost_per_1000", "cost", 0)
     for i, name in enumerate(("escape", "false_call", "referred"), start=1):
         figure.add_scatter(x=table["threshold"], y=table[name], name=name.replace("_", " "), yaxis="y2", mode="lines",
                            line={"color": _SERIES[i], "dash": _DASHES[i]})  # fmt: skip
@@ -178,10 +192,12 @@ def segments(table: pd.DataFrame, most: int = 12) -> go.Figure:
                 "symbol": ["diamond" if weak else "circle" for weak in shown["weak"]]},
         error_x={"array": shown["high"] - shown["error"], "arrayminus": shown["error"] - shown["low"], "color": INK,
                  "thickness": 1.5},
+        customdata=shown[["property", "segment"]].map(escape).to_numpy().tolist(),
+        hovertemplate="%{y}: %{x:.1%} wrong<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(x=shown["elsewhere"], y=names, mode="markers", name="elsewhere",
                        marker={"color": INK, "symbol": "line-ns-open", "size": 12})  # fmt: skip
-    return figure.update_xaxes(tickformat=".0%", rangemode="tozero").update_yaxes(automargin=True)
+    return figure.update_xaxes(tickformat=".1~%", rangemode="tozero").update_yaxes(automargin=True)
 
 
 def flip_rates(rates: Mapping[str, tuple[float, float, float]], of: int, marked: str) -> go.Figure:
@@ -205,6 +221,79 @@ def flip_rates(rates: Mapping[str, tuple[float, float, float]], of: int, marked:
     )  # fmt: skip
     figure.update_layout(height=120 + 42 * len(names))
     return figure.update_xaxes(tickformat=".0%", rangemode="tozero").update_yaxes(automargin=True)
+
+
+def training_curves(history: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Loss on training and validation images, and the skill on the latter, epoch by epoch.
+
+    Args:
+        history: a row an epoch, as a card or the events of a run hold them: epoch, train_loss, val_loss, and
+            val_macro_recall or val_auc.
+    """
+    table = pd.DataFrame([dict(row) for row in history])
+    skill = next((name for name in ("val_macro_recall", "val_auc") if name in table), None)
+    last = table.iloc[-1]
+    words = {"val_macro_recall": "macro recall", "val_auc": "AUC"}
+    figure = _figure(
+        f"Course of {len(table)} epochs: the validation loss is {last['val_loss']:.3f} at the last one"
+        + (f", the {words[skill]} on the validation images {last[skill]:.3f}." if skill else "."),
+        "epoch",
+        "loss",
+    )
+    for i, (name, title) in enumerate((("train_loss", "loss, training"), ("val_loss", "loss, validation"))):
+        figure.add_scatter(x=table["epoch"], y=table[name], name=title, mode="lines+markers",
+                           line={"color": _SERIES[i], "dash": _DASHES[i]})  # fmt: skip
+    if skill:
+        figure.add_scatter(x=table["epoch"], y=table[skill], name=f"{words[skill]}, validation", yaxis="y2",
+                           mode="lines+markers", line={"color": _SERIES[2], "dash": _DASHES[2]})  # fmt: skip
+    figure.update_xaxes(tickformat="d", rangemode="tozero").update_yaxes(rangemode="tozero")
+    return figure.update_layout(
+        yaxis2={"overlaying": "y", "side": "right", "title": words.get(skill or "", ""), "range": [0, 1.02],
+                "dtick": 0.2, "showgrid": False, "automargin": True}
+    )  # fmt: skip
+
+
+def learning_rate_curve(curves: Sequence[Sequence[Sequence[float]]], chosen: float) -> go.Figure:
+    """The loss as the learning rate grows, of each run of the search, with the rate that was chosen.
+
+    Args:
+        curves: for each run, pairs of rate and loss.
+        chosen: the rate that training uses.
+    """
+    figure = _figure(
+        f"Search for the learning rate in {len(curves)} runs in which it grows until the loss breaks away; "
+        f"{chosen:.1e} was chosen.",
+        "learning rate",
+        "loss",
+    )
+    for i, curve in enumerate(curves):
+        figure.add_scatter(x=[rate for rate, _ in curve], y=[loss for _, loss in curve], name=f"run {i + 1}",
+                           mode="lines", line={"color": _SERIES[i], "dash": _DASHES[i]})  # fmt: skip
+    figure.add_vline(x=chosen, line={"color": INK, "dash": "dot"})
+    figure.add_annotation(x=np.log10(chosen), y=1.03, yref="paper", text="chosen", showarrow=False)
+    return figure.update_xaxes(type="log", tickformat=".0e", dtick=1)
+
+
+def dots(figures: Mapping[str, tuple[float, float, float]], what: str, aside: Collection[str] = ()) -> go.Figure:
+    """A figure of several models with its 95 % interval, one below the other in the order given.
+
+    Args:
+        figures: value, low and high, by name.
+        what: the figure, for people.
+        aside: names that are drawn as yardsticks: the baselines.
+    """
+    says = "; ".join(f"{name} {value:.3f} ({low:.3f} to {high:.3f})" for name, (value, low, high) in figures.items())
+    figure = _figure(f"{what}, with 95 % intervals: {says}.", what, "")
+    names = list(figures)[::-1]
+    value, low, high = (np.array([figures[name][i] for name in names], dtype=float) for i in range(3))
+    figure.add_scatter(
+        x=value, y=_safe(names), mode="markers",
+        marker={"color": [INK if name in aside else BLUE for name in names], "size": 11,
+                "symbol": ["diamond-open" if name in aside else "circle" for name in names]},
+        error_x={"array": high - value, "arrayminus": value - low, "color": INK},
+        hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+    )  # fmt: skip
+    return figure.update_layout(height=120 + 32 * len(names)).update_yaxes(automargin=True)
 
 
 def doses(table: pd.DataFrame, what: str) -> go.Figure:
@@ -266,21 +355,45 @@ def _figure(alternative: str, x: str, y: str) -> go.Figure:
         "meta": {"alternative": alternative}, "template": "none", "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)", "font": {"color": INK, "size": 13},
         "margin": {"l": 60, "r": 20, "t": 30, "b": 50},
-        "legend": {"orientation": "h", "y": -0.2}, "height": 420,
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, "height": 420,
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": INK, "activecolor": BLUE},
         "xaxis": {"title": escape(x), "gridcolor": GRID, "zeroline": False, "automargin": True},
         "yaxis": {"title": escape(y), "gridcolor": GRID, "zeroline": False, "automargin": True},
     })  # fmt: skip
 
 
-def _line(figure: go.Figure, x: Any, y: Any, name: str, i: int, band: pd.DataFrame | None = None) -> None:
-    colour = _SERIES[i % len(_SERIES)]
-    if band is not None and len(band):
+def _line(figure: go.Figure, table: pd.DataFrame, x: str, y: str, name: str, i: int, *, band: bool = False,
+          label: str = "") -> None:  # fmt: skip
+    """A curve whose points hold their threshold, for brushing; where it has many, some of them, evenly spread."""
+    colour, dash = _SERIES[i % len(_SERIES)], _DASHES[i % len(_DASHES)]
+    shown = table.iloc[np.unique(np.linspace(0, len(table) - 1, min(len(table), _POINTS)).astype(int))]
+    if band and len(shown):
+        back = shown.iloc[::-1]
         figure.add_scatter(
-            x=[*x, *list(x)[::-1]], y=[*band["high"], *list(band["low"])[::-1]], fill="toself", fillcolor=colour,
+            x=np.r_[shown[x], back[x]], y=np.r_[shown["high"], back["low"]], fill="toself", fillcolor=colour,
             opacity=0.2, line={"width": 0}, hoverinfo="skip", name="95 % interval",
         )  # fmt: skip
-    dash = _DASHES[i % len(_DASHES)]
-    figure.add_scatter(x=x, y=y, name=name, mode="lines", line={"color": colour, "dash": dash})
+    threshold = shown["threshold"].clip(0, 1).to_numpy()
+    figure.add_scatter(
+        x=shown[x].to_numpy(), y=shown[y].to_numpy(), name=name, mode="lines+markers", meta=escape(label),
+        line={"color": colour, "dash": dash}, customdata=np.stack([threshold, threshold], axis=1).tolist(),
+        marker={"size": 6, "opacity": 0}, selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 0}},
+    )  # fmt: skip
+
+
+def _histogram(figure: go.Figure, table: pd.DataFrame, sides: Mapping[str, str], label: str = "") -> go.Figure:
+    """Two bars a bin, side by side; on a log scale, for the few images that matter stand beside the many easy ones."""
+    width = (table["end"] - table["start"]) / 2
+    for i, (kind, colour, pattern) in enumerate(zip(sides, (BLUE, ORANGE), ("", "/"), strict=True)):
+        figure.add_bar(
+            x=table["start"] + (i + 0.5) * width, y=table[kind], width=width, name=sides[kind],
+            marker={"color": colour, "opacity": 0.75, "pattern": {"shape": pattern}},
+            meta=label, customdata=table[["start", "end"]].to_numpy().tolist(),
+            hovertemplate="%{customdata[0]:.2f} to %{customdata[1]:.2f}: %{y}<extra></extra>",
+        )  # fmt: skip
+    most = float(table[list(sides)].to_numpy().max(initial=2))
+    figure.update_layout(barmode="overlay")
+    return figure.update_yaxes(type="log", range=[-0.3, np.log10(most) + 0.1], dtick=1, tickformat=",d")
 
 
 def _curves(
@@ -294,7 +407,7 @@ def _curves(
     )
     for i, (name, table) in enumerate(curves.items()):
         shown = f"{name} ({known[name]:.3f})" if name in known else name
-        _line(figure, table[x], table[y], escape(shown), i, table if len(curves) == 1 else None)
+        _line(figure, table, x, y, escape(shown), i, band=len(curves) == 1, label=name)
     return figure
 
 

@@ -25,6 +25,7 @@ class Registry(Generic[T]):
         self.kind = kind
         self._package = package
         self._entries: dict[str, T] = {}
+        self._families: dict[str, Callable[[str], T]] = {}
         self._discovered = False
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -44,6 +45,18 @@ class Registry(Generic[T]):
 
         return enter
 
+    def family(self, prefix: str) -> Callable[[Callable[[str], T]], Callable[[str], T]]:
+        """Decorator for a function that makes the plug-in of any name "prefix:REST" of its REST, or raises UsageError.
+
+        Such plug-ins are not listed.
+        """
+
+        def enter(make: Callable[[str], T]) -> Callable[[str], T]:
+            self._families[prefix] = make
+            return make
+
+        return enter
+
     def __getitem__(self, name: str) -> T:
         """The plug-in of that name.
 
@@ -51,10 +64,14 @@ class Registry(Generic[T]):
             UsageError: there is none; the message lists those there are.
         """
         self._discover()
+        prefix, _, rest = name.partition(":")
+        if rest and prefix in self._families:
+            return self._families[prefix](rest)
         try:
             return self._entries[name]
         except KeyError:
-            raise UsageError(f"unknown {self.kind} {name!r}; there are: {', '.join(sorted(self._entries))}") from None
+            known = ", ".join([*sorted(self._entries), *(f"{prefix}:NAME" for prefix in self._families)])
+            raise UsageError(f"unknown {self.kind} {name!r}; there are: {known}") from None
 
     def __iter__(self) -> Iterator[str]:
         """Names, sorted."""
@@ -68,8 +85,11 @@ class Registry(Generic[T]):
 
     def __contains__(self, name: object) -> bool:
         """Whether a plug-in of that name exists."""
-        self._discover()
-        return name in self._entries
+        try:
+            self[str(name)]
+        except UsageError:
+            return False
+        return True
 
     def _discover(self) -> None:
         if self._discovered:

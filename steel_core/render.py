@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import io
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -72,6 +72,22 @@ class Panel(NamedTuple):
     caption: str
     picture: Picture
     signed: bool = True
+
+
+class Sign(NamedTuple):
+    """How a class is marked in a picture: by a colour (R, G, B), and by a number for those who cannot tell colours."""
+
+    colour: tuple[int, int, int]
+    number: str
+
+
+# Okabe and Ito, Color Universal Design, 2008; told apart on grey steel, and by colour-blind people.
+_SIGNS = ((230, 159, 0), (86, 180, 233), (0, 200, 145), (240, 228, 66), (80, 150, 255), (255, 120, 40), (230, 150, 200))
+
+
+def signs(classes: Sequence[str]) -> dict[str, Sign]:
+    """How each class is marked; colours repeat where there are many classes, numbers never do."""
+    return {name: Sign(_SIGNS[i % len(_SIGNS)], str(i + 1)) for i, name in enumerate(classes)}
 
 
 def evidence(values: Values, signed: bool = True, blur: float = 0.0) -> npt.NDArray[np.float32]:
@@ -169,6 +185,49 @@ def outlined(picture: Picture, boxes: Iterable[Box], grid: tuple[int, int]) -> P
         pen.rectangle(corners, outline=(0, 0, 0), width=4)
         pen.rectangle(corners, outline=(255, 214, 10), width=2)
     return np.asarray(drawn)
+
+
+def annotated(
+    picture: Picture,
+    masks: Mapping[str, npt.NDArray[np.bool_]],
+    boxes: Iterable[Box],
+    grid: tuple[int, int],
+    signs: Mapping[str, Sign],
+) -> Picture:
+    """The picture (H', W', 3) with outlines in the colour of their class, and its number beside them.
+
+    Args:
+        picture: what `thumbnail` gave.
+        masks: mask (H, W) of the whole picture, by class.
+        boxes: in pixels of `grid`.
+        grid: height and width (H, W) of the picture as it came.
+        signs: of each class.
+    """
+    height, width = picture.shape[:2]
+    shapes = []
+    for label, mask in masks.items():
+        shrunk = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+        shapes.append((signs[label], cv2.findContours(shrunk, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]))
+    down, right = height / grid[0], width / grid[1]
+    for box in boxes:
+        left, top, far, low = box.xmin * right, box.ymin * down, box.xmax * right - 1, box.ymax * down - 1
+        corners = np.array([[left, top], [far, top], [far, low], [left, low]]).round().astype(np.int32)
+        shapes.append((signs[box.label], [corners[:, None]]))
+    drawn = np.array(picture, order="C")  # drawn on, so a copy
+    for sign, outlines in shapes:
+        for colour, thickness in (((0, 0, 0), 4), (sign.colour, 2)):  # dark around bright: seen on every steel
+            cv2.drawContours(drawn, outlines, -1, colour, thickness, cv2.LINE_AA)
+    written = Image.fromarray(drawn)
+    pen = ImageDraw.Draw(written)
+    size = max(12, min(height, width) // 14)
+    for sign, outlines in shapes:
+        if outlines:
+            x, y, *_ = cv2.boundingRect(max(outlines, key=cv2.contourArea))
+            wide = round(_font(size).getlength(sign.number)) + 5
+            x, y = max(min(x, width - wide), 0), max(min(y, height - size - 4), 0)
+            pen.rectangle((x, y, x + wide - 1, y + size + 3), fill=(0, 0, 0))
+            pen.text((x + 2, y + 1), sign.number, fill=sign.colour, font=_font(size))
+    return np.asarray(written)
 
 
 def thumbnail(image: SteelImage, longest: int = 800) -> Picture:

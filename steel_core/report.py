@@ -14,15 +14,26 @@ CAUTION = "A map shows what influenced the model, not what caused the defect. Th
 
 
 def verdict_sentence(prediction: Prediction) -> str:
-    """The outcome in words: the class and its probability, or why a person must decide."""
+    """The outcome in words: the class or classes with their probabilities, or why a person must decide."""
+    if prediction.defects is not None and prediction.outcome not in (UNFAMILIAR, REFER):
+        return _sheet_sentence(prediction)
     best = f"{prediction.pred} ({render.percent(prediction.confidence)})"
     if prediction.outcome == UNFAMILIAR:
         return "Unfamiliar: no verdict, because it is unlike all that the model has learnt from; a person decides"
-    if prediction.outcome == REFER and prediction.confidence >= prediction.threshold:
+    if prediction.outcome == REFER and not prediction.judgeable:
         return "Refer to a person: the picture cannot be judged"
+    if prediction.outcome == REFER and prediction.defects is not None:
+        return f"Refer to a person: {best} is too likely for a clear sheet, and not likely enough to be named"
     if prediction.outcome == REFER:
         return f"Refer to a person: {best} is below the {render.percent(prediction.threshold)} needed for a verdict"
     return f"{prediction.outcome[0].upper()}{prediction.outcome[1:]} ({render.percent(prediction.confidence)})"
+
+
+def _sheet_sentence(prediction: Prediction) -> str:
+    """A verdict on a sheet in which several classes can be."""
+    if not prediction.defects:
+        return f"Clear: the likeliest defect is {prediction.pred} ({render.percent(prediction.confidence)})"
+    return "Defect: " + ", ".join(f"{name} ({render.percent(prediction.probs[name])})" for name in prediction.defects)
 
 
 def panel(

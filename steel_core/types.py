@@ -117,6 +117,7 @@ class Prediction:
         name: base name of the image.
         pred: class with the largest probability.
         outcome: `pred`; "refer" where its probability is below the stored threshold of that class; or "unfamiliar".
+            Of a multi-label checkpoint "defect", "clear", "refer" or "unfamiliar": `steel_core.metrics.multi_label`.
         probs: calibrated probability of each class, in the checkpoint's order.
         logits: (K,) float32, before temperature.
         threshold: the stored threshold of `pred`.
@@ -125,6 +126,8 @@ class Prediction:
         note: what was assumed while reading or resizing the image.
         judgeable: whether there is anything to judge: False for a blank, overexposed or tiny picture.
         strangeness: how unlike the familiar images it is; above 1 it is unfamiliar. None if the checkpoint cannot tell.
+        defects: of a multi-label checkpoint every class whose probability reaches its threshold, the likeliest first;
+            None of any other, which names `pred` alone.
     """
 
     name: str
@@ -138,6 +141,7 @@ class Prediction:
     note: str = ""
     judgeable: bool = True
     strangeness: float | None = None
+    defects: tuple[str, ...] | None = None
 
     @property
     def confidence(self) -> float:
@@ -156,6 +160,7 @@ class Prediction:
             "checkpoint": self.checkpoint,
             "note": self.note,
             "strangeness": self.strangeness,
+            **({} if self.defects is None else {"defects": self.defects}),
         }
 
 

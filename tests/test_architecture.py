@@ -16,9 +16,9 @@ LAYERS = [
     {"models"},
     {"perturb", "explain", "metrics", "render", "baselines"},
     {"bulk"},
-    {"inference", "embedding"},
+    {"inference", "embedding", "strips"},
     {"audit", "recipes", "store"},
-    {"report", "plots", "html", "evaluation_report", "audit_report"},
+    {"report", "plots", "plot_png", "html", "evaluation_report", "audit_report", "data_plots"},
     {"service", "batch", "audit_cli", "cli", "__main__"},
 ]
 FORBIDDEN = {"streamlit", "altair", "fastapi", "sqlalchemy", "dashboard"}

@@ -7,7 +7,7 @@ import torch
 from helpers.small import steel_image
 
 from steel_core.data.index import open_dataset
-from steel_core.embedding import Embedding, embed, embed_images
+from steel_core.embedding import Embedding, embed, embed_images, find_embedding
 from steel_core.errors import DataError
 from steel_core.inference import Predictor
 
@@ -47,6 +47,7 @@ def test_features_are_the_mean_of_the_grid_of_each_picture_alone(predictor):
 
 def test_they_are_kept_and_made_anew_when_a_file_changes(predictor, index, cache, monkeypatch):
     told = []
+    assert find_embedding(predictor, index) is None
     first = embed(predictor, index, lambda done, of: told.append((done, of)))
     assert told[-1] == (9, 9)
     assert first.known.sum() == 8
@@ -54,7 +55,9 @@ def test_they_are_kept_and_made_anew_when_a_file_changes(predictor, index, cache
     again = embed(predictor, index, lambda done, of: told.append((done, of)))
     np.testing.assert_array_equal(again.features, first.features)
     assert not told
+    np.testing.assert_array_equal(find_embedding(predictor, index).features, first.features)
     cv2.imwrite(str(index[0].path), steel_image(seed=99).pixels)
+    assert find_embedding(predictor, index) is None
     changed = embed(predictor, index)
     assert changed.key != first.key
     assert not np.allclose(changed.features[0], first.features[0])
@@ -63,7 +66,9 @@ def test_they_are_kept_and_made_anew_when_a_file_changes(predictor, index, cache
     np.testing.assert_array_equal(embed(predictor, index).features, changed.features)
 
 
-def test_neighbours_are_those_of_a_plain_search():
+@pytest.mark.parametrize("indexed", [20_000, 100])  # by a matrix product, and by the library's index
+def test_neighbours_are_those_of_a_plain_search(monkeypatch, indexed):
+    monkeypatch.setattr("steel_core.embedding.INDEXED", indexed)
     rng = np.random.default_rng(0)
     features = rng.normal(size=(200, 16)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
@@ -93,6 +98,7 @@ def test_groups_lie_apart_on_the_map_and_the_map_is_kept(cache, monkeypatch):
     features = (np.repeat(centres, 20, axis=0) + rng.normal(0, 0.05, (60, 16))).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     features[7] = np.nan
+    assert Embedding(features, "k").find_layout() is None
     places = Embedding(features, "k").layout()
     assert np.isnan(places[7]).all()
     group = np.repeat(range(3), 20)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import softmax
-from scipy.stats import fisher_exact
+from scipy.stats import binomtest, fisher_exact
 from sklearn import metrics as oracle
 
 from steel_core import metrics
@@ -229,7 +229,7 @@ def test_cells_hold_counts_shares_and_intervals():
     )
     assert table["few"].all()
     confused = metrics.most_confused(table.reset_index())
-    assert confused[["actual", "predicted", "n"]].to_numpy().tolist() == [["b", "refer", 1], ["a", "b", 1]]
+    assert confused[["actual", "predicted", "n"]].to_numpy().tolist() == [["a", "b", 1]], "to refer is no confusion"
 
 
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])
@@ -289,9 +289,9 @@ def test_temperature_lowers_the_ece_of_logits_that_are_too_sure():
     rng = np.random.default_rng(5)
     logits = rng.normal(size=(4000, 3)) * 2
     labels = np.array([rng.choice(3, p=p) for p in metrics.probabilities(logits, "softmax")])
-    found = curves.calibration(logits * 3, labels, "softmax", 3.0)
-    assert found["after"] < 0.03
-    assert found["before"] > 0.1
+    before, after = (metrics.ece(metrics.probabilities(logits * 3, "softmax", t), labels)[0] for t in (1.0, 3.0))
+    assert after < 0.03
+    assert before > 0.1
 
 
 def test_softmax_names_a_winner_where_sigmoid_finds_none():
@@ -491,3 +491,22 @@ def test_near_duplicates_that_err_together_prove_little():
 def test_missing_properties_and_tiny_segments_are_passed_over():
     properties = pd.DataFrame({"area": [np.nan] * 40, "group": ["a"] * 37 + ["b"] * 3})
     assert segments.weak_segments(np.zeros(40, bool), properties).empty
+
+
+def test_the_cost_of_sheets_has_an_interval_that_knows_how_few_were_seen():
+    """24 sheets a class, none wrong: an escape at 100 cannot be excluded below Wilson's upper end of 0 in 24."""
+    labels = np.repeat([0, 1], 24)
+    said = np.array(["clear", "defect"], dtype=object)[labels]
+    costs = decisions.Costs({"defect": 100.0}, {"defect": 0.0}, 0.0)
+    table = decisions.plant_figures(said, labels, ["clear", "defect"], costs).set_index("label")
+    _, high = binomtest(0, 24).proportion_ci(method="wilson")
+    assert table.loc["defect", "cost_per_1000"] == 0 and table.loc["defect", "cost_low"] == 0
+    assert table.loc["defect", "cost_high"] == pytest.approx(1000 * 0.5 * 100 * high)
+    assert table.loc["clear", "cost_high"] == 0
+    assert table.loc["all", "cost_high"] == pytest.approx(table.loc["defect", "cost_high"])
+    said[-6:] = "clear"
+    table = decisions.plant_figures(said, labels, ["clear", "defect"], costs).set_index("label")
+    low, high = binomtest(6, 24).proportion_ci(method="wilson")
+    assert table.loc["defect", ["cost_low", "cost_per_1000", "cost_high"]].to_list() == pytest.approx(
+        [50_000 * low, 50_000 * 6 / 24, 50_000 * high]
+    )

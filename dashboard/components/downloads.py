@@ -18,6 +18,7 @@ _KINDS = {
     "html": ("text/html", ":material/download:"),
     "json": ("application/json", ":material/data_object:"),
     "csv": ("text/csv", ":material/table:"),
+    "zip": ("application/zip", ":material/folder_zip:"),
 }
 
 

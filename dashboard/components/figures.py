@@ -18,6 +18,11 @@ _FIGURES = {
         "Found, mean of classes",
         "Share of a class that was found, as the mean over the classes (macro recall).",
     ),
+    "mean_average_precision": (
+        "Average precision",
+        "How rightly images are ranked by each class that can be in them, as the mean over the classes.",
+    ),
+    "escape": ("Escapes", "Share of the defective sheets that are called clear."),
     "auc": ("Separation (AUC)", "How well the classes are told apart at any threshold; 1 is perfect, 0.5 is chance."),
     "ece": ("Calibration error", "Mean gap between confidence and share of right verdicts; 0 is best (ECE)."),
 }
@@ -56,22 +61,25 @@ def _repeated(card: Any, part: str) -> None:
     folds = card.metrics.get("cross_validation")
     if part == "cross_validation" or not isinstance(folds, dict):
         return
-    low, high = folds["intervals"]["macro_recall"]
+    name = "mean_average_precision" if folds.get("multi_label") else "macro_recall"
+    low, high = folds["intervals"][name]
     st.caption(
         f"The same recipe, repeated {folds['folds']} times so that each of {folds['n']:,} images is counted once "
-        f"({folds['folds']}-fold cross-validation): found, mean of classes, {percent(folds['macro_recall'])} "
+        f"({folds['folds']}-fold cross-validation): {_FIGURES[name][0].lower()}, {percent(folds[name])} "
         f"(95 %: {percent(low)} to {percent(high)}). {plain(str(folds.get('caveat') or ''))}"
     )
 
 
 def _figure(title: str, meaning: str, name: str, found: dict[str, Any]) -> None:
     low, high = (found.get("intervals") or {}).get(name) or (None, None)
-    value, target, upper = found[name], services.models.TARGETS[name], name == "ece"
-    show = (lambda x: f"{x:.3f}") if name == "auc" else percent
+    value, target, upper = found[name], services.models.TARGETS.get(name), name == "ece"
+    show = (lambda x: f"{x:.3f}") if name in ("auc", "mean_average_precision") else percent
     with st.container(border=True, height="stretch"):
         st.metric(title, show(value), help=meaning)
         if low is not None and high is not None:
             st.markdown(f"95 %: {show(low)} to {show(high)}")
+        if target is None:
+            return
         sure, hope = (high, value) if upper else (low, value)
         reached = [x is not None and (x <= target if upper else x >= target) for x in (sure, hope)]
         icon, word = ("close", "missed")
@@ -82,10 +90,15 @@ def _figure(title: str, meaning: str, name: str, found: dict[str, Any]) -> None:
 
 
 def _by_class(found: dict[str, Any]) -> None:
-    recall = {name: share for name, share in (found.get("recall") or {}).items() if share is not None}
+    recall, bounds = found.get("recall") or {}, (found.get("intervals") or {}).get("recall") or {}
+    support = found.get("support") or {}
+    if several := {name: of["recall"] for name, of in (found.get("per_class") or {}).items()}:
+        recall = {name: of["value"] for name, of in several.items()}
+        bounds = {name: (of["low"], of["high"]) for name, of in several.items()}
+        support = {name: of["n"] for name, of in several.items()}
+    recall = {name: share for name, share in recall.items() if share is not None}
     if not recall:
         return
-    bounds = (found.get("intervals") or {}).get("recall") or {}
     worst = min(recall, key=lambda name: recall[name])
     interval = f" (95 %: {percent(bounds[worst][0])} to {percent(bounds[worst][1])})" if bounds.get(worst) else ""
     with st.expander(f"Class by class; found least often: {plain(worst)}, {percent(recall[worst])}{interval}"):
@@ -96,7 +109,7 @@ def _by_class(found: dict[str, Any]) -> None:
                     "Found": share,
                     "95 % from": (bounds.get(name) or (None, None))[0],
                     "to": (bounds.get(name) or (None, None))[1],
-                    "Images": (found.get("support") or {}).get(name),
+                    "Images": support.get(name),
                 }
                 for name, share in recall.items()
             ),

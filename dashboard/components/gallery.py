@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 
@@ -26,7 +26,8 @@ def gallery(
     columns: int = 8,
     page: str = "inspect",
     name: str = "",
-    also: Mapping[str, str] | None = None,
+    also: Mapping[str, str | Sequence[str]] | None = None,
+    picture: Callable[[int], bytes | services.datasets.Refused] | None = None,
 ) -> None:
     """Thumbnails with a caption, each linking to its image on a page.
 
@@ -37,16 +38,23 @@ def gallery(
         page: name of the page's file.
         name: tells it from other galleries on the same page.
         also: what else the links shall hold.
+        picture: gives the picture of a tile by its number, where it shall be another than the plain thumbnail.
     """
     st.html(_WHOLE_TILE)
     with st.grid(columns, min_column_width=140):
         for number, (path, source, caption) in enumerate(tiles):
             with st.container(key=f"tile-{name}{number}", gap="xsmall"):
-                _tile(source, caption, page, image_link(path, data) | dict(also or {}))
+                drawn = picture(number) if picture else services.datasets.thumbnail(source)
+                _tile(source, drawn, caption, page, {**(also or {}), **image_link(path, data)})
 
 
-def _tile(source: services.datasets.Source, caption: str, page: str, query: dict[str, str]) -> None:
-    picture = services.datasets.thumbnail(source)
+def _tile(
+    source: services.datasets.Source,
+    picture: bytes | services.datasets.Refused,
+    caption: str,
+    page: str,
+    query: Mapping[str, str | Sequence[str]],
+) -> None:
     if isinstance(picture, services.datasets.Refused):
         st.markdown(f":material/broken_image: Not readable. {plain(picture.sentence)}")
     else:

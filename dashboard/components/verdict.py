@@ -9,13 +9,15 @@ import streamlit as st
 from dashboard import services
 from dashboard.components.text import capital, plain
 from steel_core.render import percent
-from steel_core.types import CLEAR, REFER, UNFAMILIAR, Prediction
+from steel_core.types import CLEAR, DEFECT, REFER, UNFAMILIAR, Prediction
 
 _MARKS = {REFER: ("person_search", "orange"), UNFAMILIAR: ("help_center", "orange"), CLEAR: ("check_circle", "green")}
 
 
 def words(prediction: Prediction) -> str:
-    """The outcome for people: a class, "Clear", "Refer to a person", or "Unfamiliar: no verdict"."""
+    """The outcome for people: classes, "Clear", "Refer to a person", or "Unfamiliar: no verdict"."""
+    if prediction.outcome == DEFECT and prediction.defects:
+        return capital(", ".join(prediction.defects))
     said = {REFER: "Refer to a person", UNFAMILIAR: "Unfamiliar: no verdict"}
     return said.get(prediction.outcome, capital(prediction.outcome))
 
@@ -37,8 +39,10 @@ def verdict_card(model: services.models.Predictor, seen: services.looks.Look) ->
             "The picture is unlike all that this model has learnt from, so it gets no verdict. A person decides. "
             f"Were it familiar, the model would say {best}."
         )
-    elif prediction.outcome == REFER and prediction.confidence >= prediction.threshold:
+    elif prediction.outcome == REFER and not prediction.judgeable:
         st.markdown("The picture cannot be judged. A person decides.")
+    elif prediction.defects is not None:
+        _several(prediction)
     elif prediction.outcome == REFER:
         st.markdown(
             f"Most likely **{best}** at **{percent(prediction.confidence)}**, "
@@ -57,6 +61,17 @@ def verdict_card(model: services.models.Predictor, seen: services.looks.Look) ->
     probabilities(model, prediction)
     note = f"{seen.width} × {seen.height} pixels" + (f"; {prediction.note}" if prediction.note else "")
     st.caption(f"{plain(prediction.name)} · {plain(note)} · {plain(model.card.title)}")
+
+
+def _several(prediction: Prediction) -> None:
+    """What stands behind a verdict where each class has a probability of its own."""
+    best = f"**{plain(prediction.pred)}** at **{percent(prediction.confidence)}**"
+    if prediction.outcome == REFER:
+        st.markdown(f"Most likely {best}: too much for a clear sheet, too little to be named. A person decides.")
+    elif prediction.defects:
+        st.markdown("Each class has a probability of its own, calibrated; those above their lines are named.")
+    else:
+        st.markdown(f"No class is likely; the likeliest is {best}, calibrated.")
 
 
 _BARS = """<style>
@@ -85,7 +100,11 @@ def probabilities(model: services.models.Predictor, prediction: Prediction) -> N
         )
     bars = f'<div class="sl-bars" role="list" aria-label="Calibrated probabilities">{"".join(rows)}</div>'
     st.html(_BARS + bars)
-    st.caption("Calibrated probabilities. The dashed mark: below it, a class is referred to a person.")
+    if prediction.defects is None:
+        st.caption("Calibrated probabilities. The dashed mark: below it, a class is referred to a person.")
+    else:
+        below = f"all below {percent(1 - model.card.threshold(CLEAR))}: clear; " if model.card.clears else ""
+        st.caption(f"Calibrated probabilities. From the dashed mark on: named; {below}else a person decides.")
 
 
 def warnings(model: services.models.Predictor) -> None:

@@ -3,6 +3,30 @@
 Caches are bounded. What comes from a visitor's own images is cached for that visitor's session only and goes with it.
 """
 
-from dashboard.services import audits, datasets, evaluation, looks, maps, models, quality, work
+from dashboard.services import (
+    audits,
+    datasets,
+    evaluation,
+    explore,
+    leaderboard,
+    looks,
+    maps,
+    models,
+    quality,
+    training,
+    work,
+)
 
-__all__ = ["audits", "datasets", "evaluation", "looks", "maps", "models", "quality", "work"]
+__all__ = [
+    "audits",
+    "datasets",
+    "evaluation",
+    "explore",
+    "leaderboard",
+    "looks",
+    "maps",
+    "models",
+    "quality",
+    "training",
+    "work",
+]

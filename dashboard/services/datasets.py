@@ -108,11 +108,6 @@ def described(index: DatasetIndex) -> dict[str, Any]:
     return describe(index)
 
 
-def filtered(index: DatasetIndex, label: str | None, split: str | None) -> DatasetIndex:
-    """The samples with this label and of this split; None for any."""
-    return index.select(label=label, split=split)
-
-
 def sources(index: DatasetIndex, first: int = 0, count: int | None = None) -> list[tuple[str, Source]]:
     """Path within the data set, and source, of `count` samples from number `first` on."""
     rows = range(first, len(index) if count is None else min(first + count, len(index)))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import math
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -20,19 +22,22 @@ import streamlit as st
 from dashboard.services import datasets, files, models, work
 from steel_core import plots
 from steel_core.data.index import DatasetIndex
-from steel_core.errors import UsageError
-from steel_core.evaluation_report import evaluation_html, evaluation_plots
+from steel_core.evaluation_report import NO_MATRIX, evaluation_html, evaluation_plots, main_figures
 from steel_core.inference import Predictor
 from steel_core.metrics import Figure, curves, decisions, most_confused
 from steel_core.metrics.decisions import Costs
-from steel_core.models.checkpoint import ASSETS
+from steel_core.metrics.multi_label import MultiLabelReport
+from steel_core.plot_png import pngs
 from steel_core.recipes.compare import Comparison, compare
 from steel_core.recipes.evaluate import PARTS, Evaluation, data_key, find_evaluation, stored_evaluation
+from steel_core.recipes.figures import Figures, kept_figures
 from steel_core.recipes.thresholds import Choice, propose_thresholds, save_thresholds
 from steel_core.store.triage import FINDINGS, Triage, TriageStore
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+__all__ = ["NO_MATRIX"]
 
 ANY = "any"
 """Stands for every class where a cell of a confusion matrix is asked for."""
@@ -50,7 +55,7 @@ class _NotStored(Exception):  # noqa: N818
 
 
 class Evaluating:
-    """An evaluation that a worker makes; all sessions that look at the same model and data share it.
+    """An evaluation that a worker makes, figures and all; all sessions that look at the same model and data share it.
 
     Attributes:
         done: images looked at.
@@ -62,7 +67,7 @@ class Evaluating:
         self.done, self.total = 0, len(index)
         self._begun = time.monotonic()
         self._stop = threading.Event()
-        self.made: Future[Evaluation] = _evaluators().submit(stored_evaluation, model, index, None, self._count)
+        self.made: Future[Evaluation] = _evaluators().submit(self._make, model, index)
 
     @property
     def seconds_left(self) -> float | None:
@@ -74,10 +79,21 @@ class Evaluating:
         self._stop.set()
         self.made.cancel()
 
+    def _make(self, model: Predictor, index: DatasetIndex) -> Evaluation:
+        made = stored_evaluation(model, index, None, self._count)
+        for part in PARTS:  # a page shall not wait for a bootstrap, whichever part it shows
+            self._go_on()
+            if len((chosen := made.select(part)).labelled):
+                kept_figures(chosen)
+        return made
+
     def _count(self, done: int, total: int) -> None:
+        self._go_on()
+        self.done, self.total = done, total
+
+    def _go_on(self) -> None:
         if self._stop.is_set():
             raise work.Stopped
-        self.done, self.total = done, total
 
 
 @functools.cache
@@ -118,7 +134,9 @@ def stored(model: Predictor, data: str, part: str = "all") -> Evaluation | None:
     Raises:
         SteelError: a worker could not make it, or the part is unknown.
     """
-    if (job := evaluating(model, data)) and job.made.done():
+    if job := evaluating(model, data):
+        if not job.made.done():
+            return None
         if job.made.exception():
             _in_work().pop((model.hash, data), None)
         job.made.result()
@@ -167,6 +185,13 @@ def cells(found: Evaluation, outcomes: bool) -> pd.DataFrame:
     return found.confusion(outcomes)
 
 
+def tables(found: Evaluation) -> pd.DataFrame:
+    """How often a multi-label model finds, misses, falsely names and rightly leaves out each class."""
+    report = counted(found).report
+    found_and_missed = report.tables if isinstance(report, MultiLabelReport) else {}
+    return pd.DataFrame([{"label": name} | cells for name, cells in found_and_missed.items()])
+
+
 def confused(found: Evaluation) -> pd.DataFrame:
     """The wrong cells that hold images, the fullest first."""
     return most_confused(cells(found, False))
@@ -174,32 +199,42 @@ def confused(found: Evaluation) -> pd.DataFrame:
 
 def in_cell(found: Evaluation, actual: str, predicted: str, outcomes: bool = False) -> pd.DataFrame:
     """The labelled images of one cell by falling loss; `ANY` takes a whole row or column."""
+    table, counted = found.top_losses(), found.labelled
+    truth = pd.Series(np.array(found.verdicts, object)[counted.verdict_labels], counted.table.index).loc[table.index]
+    said = table["outcome" if outcomes or found.multi_label else "pred"]
+    return table[((truth == actual) | (actual == ANY)) & ((said == predicted) | (predicted == ANY))]
+
+
+def in_segment(found: Evaluation, segment: pd.Series[Any]) -> pd.DataFrame:
+    """The labelled images of a segment by falling loss; `segment` is a row of `Figures.segments`."""
     table = found.top_losses()
-    said = table["outcome" if outcomes else "pred"]
-    return table[((table["label"] == actual) | (actual == ANY)) & ((said == predicted) | (predicted == ANY))]
+    values = table[segment["property"]]
+    if pd.isna(segment["start"]):
+        return table[values.astype(str) == segment["segment"]]
+    below = (values < segment["end"]) | (values == segment["end"]) & (values.max() == segment["end"])
+    return table[(values >= segment["start"]) & below]
 
 
-@st.cache_resource(max_entries=8, show_spinner="Counting", hash_funcs=_SAME)
-def by_label(found: Evaluation) -> dict[str, dict[str, Figure]]:
-    """The figures of each class, see `Evaluation.per_class`."""
-    return found.per_class()
+@st.cache_resource(max_entries=16, show_spinner="Counting", hash_funcs=_SAME)
+def counted(found: Evaluation) -> Figures:
+    """Every figure with its interval; the worker that made the evaluation has counted them."""
+    return kept_figures(found)
+
+
+def headline(found: Evaluation) -> dict[str, tuple[float | None, tuple[float, float], int]]:
+    """The figures of all images, such as accuracy, by name: value, interval, and the images it rests on."""
+    return main_figures(counted(found).report)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Drawing", hash_funcs=_SAME)
 def figures(found: Evaluation) -> dict[str, go.Figure]:
     """Every plot of an evaluation by its heading: the same as in its report."""
-    return evaluation_plots(found)
+    return evaluation_plots(found, counted(found) if len(found.labelled) else None)
 
 
 def alternative(figure: go.Figure) -> str:
     """What a figure shows, for those who cannot see it."""
     return plots.alternative(figure)
-
-
-@st.cache_resource(max_entries=8, show_spinner="Looking for weak spots", hash_funcs=_SAME)
-def segments(found: Evaluation) -> pd.DataFrame:
-    """Ranges and groups in which the model errs more often, see `Evaluation.segments`."""
-    return found.segments()
 
 
 def both_heads(found: Evaluation, file: str) -> pd.DataFrame:
@@ -241,7 +276,7 @@ def plant_figures(
     """Escapes, false calls, referrals and costs under some thresholds, by class, see `decisions.plant_figures`."""
     counted = found.under(thresholds=thresholds).labelled
     said = counted.table["outcome"].to_numpy(object)
-    return decisions.plant_figures(said, counted.labels, counted.classes, asked, mix, list(counted.groups))
+    return decisions.plant_figures(said, counted.verdict_labels, counted.verdicts, asked, mix, list(counted.groups))
 
 
 def threshold_figure(
@@ -260,21 +295,15 @@ def keep_thresholds(name: str, thresholds: Mapping[str, float], who: str, reason
     Raises:
         SteelError: the model is shipped or cannot be written, or nobody or no reason is named.
     """
-    folder = models.available()[name]
-    if folder.is_relative_to(ASSETS):
-        raise UsageError(
-            f"{name} comes with the program and stays as it is. Copy its folder under another name to where "
-            "STEEL_MODELS points to, and set the thresholds of the copy"
-        )
-    save_thresholds(folder, thresholds, who, reason)
+    save_thresholds(models.available()[name], thresholds, who, reason)
 
 
 def conformal(whole: Evaluation, coverage: float, method: str) -> tuple[int, bool, dict[str, Figure | float]]:
     """Prediction sets chosen on the validation images: their number, whether they suffice, and what the test finds."""
     val, test = whole.select("val").labelled, whole.select("test").labelled
-    quantile = decisions.conformal_quantile(val.probs, val.labels, coverage, method)
-    sets = decisions.conformal_sets(test.probs, quantile, method)
-    return len(val), math.isfinite(quantile), decisions.coverage_found(sets, test.labels, list(test.groups))
+    quantile = decisions.conformal_quantile(val.verdict_probs, val.verdict_labels, coverage, method)
+    sets = decisions.conformal_sets(test.verdict_probs, quantile, method)
+    return len(val), math.isfinite(quantile), decisions.coverage_found(sets, test.verdict_labels, list(test.groups))
 
 
 @st.cache_resource(max_entries=4, show_spinner="Comparing", hash_funcs=_SAME)
@@ -290,7 +319,7 @@ def overlaid(a: Evaluation, b: Evaluation, label: str) -> dict[str, go.Figure]:
     for each in (a.labelled, b.labelled):
         one = replace(each, table=each.table[each.table["image_sha256"].isin(both)].reset_index(drop=True))
         k = one.classes.index(label)
-        sides[one.checkpoint] = (one.probs[:, k], one.labels == k, list(one.groups))
+        sides[one.checkpoint] = (one.probs[:, k], _shows(one, k), list(one.groups))
     if not all(0 < positive.sum() < len(positive) for _, positive, _ in sides.values()):
         return {}
     return {
@@ -301,11 +330,25 @@ def overlaid(a: Evaluation, b: Evaluation, label: str) -> dict[str, go.Figure]:
     }
 
 
+def _shows(found: Evaluation, k: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    return np.asarray(found.targets[:, k] > 0 if found.multi_label else found.labels == k)
+
+
 def csv(found: Evaluation) -> bytes:
     """Every image with what the model said of it; no cell runs as a formula."""
     return found.to_csv().encode("utf-8-sig")
 
 
+def plots_zip(found: Evaluation) -> bytes:
+    """Each plot as PNG."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name, picture in pngs(figures(found)).items():
+            archive.writestr(name, picture)
+    return sink.getvalue()
+
+
 def report_html(found: Evaluation, model: Predictor, data: str) -> bytes:
     """One self-contained page: figures, plots, worst images with maps, card."""
-    return evaluation_html(found, model, datasets.dataset(data)).encode()
+    known = counted(found) if len(found.labelled) else None
+    return evaluation_html(found, model, datasets.dataset(data), figures=known).encode()

@@ -12,7 +12,7 @@ from dashboard.services import files
 from steel_core.errors import SteelError
 from steel_core.inference import Predictor
 from steel_core.models.checkpoint import CARD, list_checkpoints
-from steel_core.types import CLEAR, SteelImage
+from steel_core.types import SteelImage
 
 TARGETS = {"accuracy": 0.98, "macro_recall": 0.99, "auc": 0.99, "ece": 0.03}
 """What we ask of a model before its verdicts are used; an upper limit for `ece`, lower limits for the others."""
@@ -56,5 +56,5 @@ def _work_once() -> None:
 
 
 def cannot_clear(model: Predictor) -> bool:
-    """Whether the model has no class for a sheet without defects."""
-    return CLEAR not in model.classes
+    """Whether the model can never call a sheet clear."""
+    return not model.card.clears

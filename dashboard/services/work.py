@@ -12,6 +12,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+Count = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and of how much."""
+
 _FORGOTTEN = 15.0  # seconds after which a map that no page asks for is given up
 
 
@@ -57,6 +60,54 @@ class Job(Generic[T]):
                     return
         finally:
             self._first.set()
+
+
+class Task(Generic[T]):
+    """Long work that goes on when its page is left, counts what is done, and can be stopped.
+
+    Args:
+        make: the work; it tells what it is given how far it is.
+
+    Attributes:
+        stage: what is being done.
+        done: how much of it.
+        total: and of how much.
+        made: gives the result.
+    """
+
+    def __init__(self, make: Callable[[Count], T]) -> None:
+        self.stage, self.done, self.total = "waiting for other work", 0, 0
+        self._began = time.monotonic()
+        self._stop = threading.Event()
+        self.made: Future[T] = _long_workers().submit(make, self._count)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of this stage, judged by what is done of it; None before its first step."""
+        spent = time.monotonic() - self._began
+        return spent / self.done * (self.total - self.done) if self.done and self.total else None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stop.is_set()
+
+    def cancel(self) -> None:
+        """Stop at the next step."""
+        self._stop.set()
+        self.made.cancel()
+
+    def _count(self, stage: str, done: int, total: int) -> None:
+        if self._stop.is_set():
+            raise Stopped
+        if stage != self.stage:
+            self._began = time.monotonic()
+        self.stage, self.done, self.total = stage, done, total
+
+
+@functools.cache
+def _long_workers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="long work")
 
 
 @functools.cache

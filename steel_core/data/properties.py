@@ -15,6 +15,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -110,15 +111,12 @@ def properties(index: DatasetIndex, progress: Progress | None = None) -> pd.Data
         index: samples to measure.
         progress: told how many samples are done.
     """
-    folder = cache_folder() / "properties" / index.hash[:32]
+    folder = kept_in(index)
     parts = []
     for start in range(0, len(index), _PART):
         rows = range(start, min(start + _PART, len(index)))
-        kept = folder / f"{start:09d}-{_stamp(index, rows)}.parquet"
-        part = None
-        with suppress(OSError, ValueError):  # not measured yet, or damaged
-            part = pd.read_parquet(kept)
-        if part is None or list(part.columns) != list(PROPERTIES) or len(part) != len(rows):
+        kept, part = _kept(index, rows)
+        if part is None:
             part = _measure(index, rows)
             with suppress(UsageError):  # a cache that cannot be written only costs time
                 for old in folder.glob(f"{start:09d}-*.parquet"):
@@ -130,6 +128,34 @@ def properties(index: DatasetIndex, progress: Progress | None = None) -> pd.Data
         if progress:
             progress(rows.stop, len(index))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(PROPERTIES), dtype=float)
+
+
+def find_properties(index: DatasetIndex) -> pd.DataFrame | None:
+    """What `properties` would load, with the same argument; None where it would have to measure."""
+    if not kept_in(index).is_dir():
+        return None
+    parts = []
+    for start in range(0, len(index), _PART):
+        _, part = _kept(index, range(start, min(start + _PART, len(index))))
+        if part is None:
+            return None
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True) if parts else None
+
+
+def kept_in(index: DatasetIndex) -> Path:
+    """The folder in which the properties of a data set are kept; it changes when a part of them is added."""
+    return cache_folder() / "properties" / index.hash[:32]
+
+
+def _kept(index: DatasetIndex, rows: range) -> tuple[Path, pd.DataFrame | None]:
+    """Where the properties of some rows are kept, and what is there; None if not measured yet, or damaged."""
+    kept = kept_in(index) / f"{rows.start:09d}-{_stamp(index, rows)}.parquet"
+    with suppress(OSError, ValueError):
+        part = pd.read_parquet(kept)
+        if list(part.columns) == list(PROPERTIES) and len(part) == len(rows):
+            return kept, part
+    return kept, None
 
 
 def _measure(index: DatasetIndex, rows: range) -> pd.DataFrame:

@@ -1,9 +1,10 @@
 """Pure functions on arrays: figures of a classifier with their 95 % intervals.
 
-What training and prediction need is named here; `curves`, `decisions`, `paired` and `segments` are modules of their
-own, so that a prediction does not wait for them to load.
+What training and prediction need is named here, `multi_label` for images of several classes among it; `curves`,
+`decisions`, `paired` and `segments` are modules of their own, so that a prediction does not wait for them to load.
 """
 
+from steel_core.metrics import multi_label
 from steel_core.metrics.figures import (
     ECE_BINS,
     FEW,
@@ -61,6 +62,7 @@ __all__ = [
     "macro_f1",
     "macro_recall",
     "most_confused",
+    "multi_label",
     "per_class",
     "probabilities",
     "refer_thresholds",

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from steel_core.metrics.figures import ECE_BINS, ece, probabilities
+from steel_core.metrics.figures import ECE_BINS, probabilities
 from steel_core.metrics.intervals import Bools, Floats, Ints, effective_observations, group_names, share, wilson
 
 
@@ -73,14 +73,6 @@ def reliability(probs: Floats, labels: Ints, groups: Sequence[str] | None = None
     return pd.DataFrame(rows, columns=["start", "end", "n", "confidence", "accuracy", "low", "high"])
 
 
-def calibration(logits: Floats, labels: Ints, head: str, temperature: float) -> dict[str, float]:
-    """The expected calibration error of logits (N, K) "before" and "after" they are divided by the temperature."""
-    return {
-        "before": float(ece(probabilities(logits, head), labels)[0]),
-        "after": float(ece(probabilities(logits, head, temperature), labels)[0]),
-    }
-
-
 def both_heads(logits: Floats, classes: Sequence[str], temperature: float = 1.0) -> pd.DataFrame:
     """Softmax beside sigmoid for the logits (K,) of one image: columns label, softmax, sigmoid, the likeliest first.
 
@@ -105,6 +97,16 @@ def score_histogram(scores: Floats, positive: Bools, bins: int = 20) -> pd.DataF
     edges = np.linspace(0, 1, bins + 1)
     counts = [np.histogram(scores[side], edges)[0] for side in (positive, ~positive)]
     return pd.DataFrame({"start": edges[:-1], "end": edges[1:], "positive": counts[0], "negative": counts[1]})
+
+
+def loss_histogram(losses: Floats, wrong: Bools, bins: int = 30) -> pd.DataFrame:
+    """Columns start, end, right, wrong: how many samples named rightly and wrongly have a loss (N,) in each bin.
+
+    The bins are of equal width, from 0 to the largest loss.
+    """
+    edges = np.linspace(0, max(float(losses.max(initial=0)), 1e-6), bins + 1)
+    counts = [np.histogram(losses[side], edges)[0] for side in (~wrong, wrong)]
+    return pd.DataFrame({"start": edges[:-1], "end": edges[1:], "right": counts[0], "wrong": counts[1]})
 
 
 def risk_coverage(confidence: Floats, right: Bools, groups: Sequence[str] | None = None) -> pd.DataFrame:

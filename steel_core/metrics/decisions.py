@@ -126,7 +126,8 @@ def plant_figures(
         _n, the images it is a share of: escape and referred of the sheets of the class (with "clear" among the
         classes, "all" counts defective sheets as candidates to escape), false_call of the sheets that are not of the
         class (of the clear ones, where there is "clear"). cost_per_1000: by true class, so that the classes sum to
-        "all".
+        "all"; cost_low and cost_high: its 95 % interval, from those of the shares of sheets that cost the same (MOVER,
+        see `intervals.mover`).
     """
     said = np.asarray(outcomes, dtype=object)
     names = group_names(groups, len(labels))
@@ -134,10 +135,16 @@ def plant_figures(
     weights = _weights(labels, classes, mix)
     place = {name: k for k, name in enumerate(classes)}
     called = np.array([place.get(outcome, -1) for outcome in said], dtype=np.int64)
-    paid = np.where(called >= 0, price[labels, called], (costs or Costs()).refer) * weights
+    refer = (costs or Costs()).refer
+    paid = np.where(called >= 0, price[labels, called], refer)
     clear = place.get(CLEAR, -1)
     wrong = (called >= 0) & (called != labels)
     escaped = wrong & (called == clear) if clear >= 0 else wrong
+    per_1000 = 1000 * weights / max(weights.sum(), 1e-12)
+    ends = np.zeros((len(classes), 2))
+    for c in range(len(classes)):
+        mine = labels == c
+        ends[c] = per_1000[mine].sum() * _cost_ends(paid[mine], {*price[c].tolist(), refer}, names[mine])
     rows = []
     for name in [*classes, "all"]:
         k = place.get(name, -1)
@@ -149,8 +156,10 @@ def plant_figures(
             "false_call": share(is_called[may_be_called], names[may_be_called]),
             "referred": share(called[mine] < 0, names[mine]),
         }
-        cost = 1000 * float(paid[mine].sum() / weights.sum()) if len(labels) else np.nan
-        rows.append({"label": name, "n": int(mine.sum())} | _spread(figures) | {"cost_per_1000": cost})
+        cost = float((paid * per_1000)[mine].sum()) if len(labels) else np.nan
+        down, up = np.sqrt(np.square(ends if k < 0 else ends[[k]]).sum(axis=0)).tolist()
+        rows.append({"label": name, "n": int(mine.sum())} | _spread(figures)
+                    | {"cost_per_1000": cost, "cost_low": max(0.0, cost - down), "cost_high": cost + up})  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -262,6 +271,17 @@ def _false_calls(called: Ints, labels: Ints, k: int, clear: int) -> tuple[Bools,
     if clear >= 0:
         return (labels == clear) & (k != clear), (called == k) if k >= 0 else (called >= 0) & (called != clear)
     return labels != k, (called == k) if k >= 0 else (called >= 0) & (called != labels)
+
+
+def _cost_ends(paid: Floats, prices: set[float], names: npt.NDArray[np.str_]) -> Floats:
+    """How far the mean cost of sheets (N,) may lie below and above what was found (2,); `prices` are all there are."""
+    if not len(paid):
+        return np.zeros(2)
+    ends = []
+    for price in prices:
+        found = share(paid == price, names)
+        ends.append([price * ((found.value or 0.0) - found.low), price * (found.high - (found.value or 0.0))])
+    return np.asarray(np.sqrt(np.square(ends).sum(axis=0)))
 
 
 def _spread(figures: Mapping[str, Figure]) -> dict[str, float | int]:

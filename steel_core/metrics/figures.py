@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, softmax
@@ -78,8 +79,8 @@ def probabilities(logits: Floats, head: str, temperature: float = 1.0) -> Floats
     return np.minimum(softmax(scaled, axis=1) if head == "softmax" else expit(scaled), np.nextafter(1.0, 0.0))
 
 
-def fit_temperature(logits: Floats, labels: Ints, head: str) -> float:
-    """The temperature that minimises the negative log likelihood on (N, K) logits of a validation split.
+def fit_temperature(logits: Floats, labels: Ints | Floats, head: str) -> float:
+    """The temperature that minimises the `losses` of (N, K) logits of a validation split; labels as there.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
@@ -90,18 +91,24 @@ def fit_temperature(logits: Floats, labels: Ints, head: str) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
 
 
-def losses(logits: Floats, labels: Ints, head: str, temperature: float = 1.0) -> Floats:
-    """Negative log likelihood (N,) of the true classes (N,) under logits (N, K); NaN where a label is -1.
+def losses(logits: Floats, labels: Ints | Floats, head: str, temperature: float = 1.0) -> Floats:
+    """Negative log likelihood (N,) of the true classes under logits (N, K); NaN where they are not known.
 
     With a sigmoid head the sum of the binary cross-entropies of the K classes.
+
+    Args:
+        logits: (N, K).
+        labels: number of the true class (N,), -1 where it is not known; or targets (N, K) of `multi_label.targets`.
+        head: "softmax" or "sigmoid".
+        temperature: the logits are divided by it.
     """
     scaled = np.asarray(logits, dtype=np.float64) / temperature
-    hot = np.eye(scaled.shape[1])[labels]
+    hot = np.asarray(labels, dtype=np.float64)
+    if hot.ndim == 1:
+        hot = np.where(np.asarray(labels)[:, None] >= 0, np.eye(scaled.shape[1])[np.asarray(labels)], np.nan)
     if head == "softmax":
-        each = -(hot * log_softmax(scaled, axis=1)).sum(axis=1)
-    else:
-        each = (np.logaddexp(0, scaled) - hot * scaled).sum(axis=1)
-    return np.where(np.asarray(labels) >= 0, each, np.nan)
+        return np.asarray(-(hot * log_softmax(scaled, axis=1)).sum(axis=1))
+    return np.asarray((np.logaddexp(0, scaled) - hot * scaled).sum(axis=1))
 
 
 def refer_thresholds(probs: Floats, labels: Ints, precision: float = 0.99, quantile: float = 0.02) -> Floats:
@@ -121,6 +128,7 @@ def refer_thresholds(probs: Floats, labels: Ints, precision: float = 0.99, quant
         if not right.any():
             continue
         enough = np.cumsum(right) / np.arange(1, len(right) + 1) >= precision
+        enough &= np.r_[scores[1:] != scores[:-1], True]  # equal scores share one fate
         last = int(np.flatnonzero(enough)[-1]) if enough.any() else -1
         precise = scores[last] if last >= 0 else 1.0
         if last == len(scores) - 1:
@@ -288,31 +296,40 @@ def per_class(
     names = group_names(groups, len(labels))
     pred = probs.argmax(axis=1)
     weights = group_weights(names, seed=seed)
-    found: dict[str, dict[str, Figure]] = {}
-    for k, name in enumerate(classes):
-        actual, called = labels == k, pred == k
-        n, effective = int(actual.sum()), effective_observations(names[actual])
-        nothing = Figure(None, 0.0, 1.0, n, effective)
-        ranked = {"auc": auc, "average_precision": average_precision} if 0 < n < len(labels) else {}
-        found[name] = {
-            "recall": share(called[actual], names[actual]),
-            "precision": share(actual[called], names[called]),
-            "f1": nothing,
-            "auc": nothing,
-            "average_precision": nothing,
-        }
-        if n:
-            both = weights @ np.stack([actual & called, actual, called], axis=1).astype(np.float64)  # (R, 3)
-            value = 2 * float((actual & called).sum()) / float(actual.sum() + called.sum())
-            with np.errstate(invalid="ignore"):
-                found[name]["f1"] = Figure(
-                    value, *basic(value, 2 * both[:, 0] / (both[:, 1] + both[:, 2]), effective), n, effective
-                )
-        for key, figure in ranked.items():
-            value = float(figure(probs[:, k], actual)[0])
-            found[name][key] = Figure(
-                value, *basic(value, figure(probs[:, k], actual, weights), effective), n, effective
-            )
+    return {name: class_figures(probs[:, k], labels == k, pred == k, names, weights) for k, name in enumerate(classes)}
+
+
+def class_figures(
+    scores: Floats, actual: Bools, called: Bools, names: npt.NDArray[np.str_], weights: Floats
+) -> dict[str, Figure]:
+    """Recall, precision, f1, auc and average_precision of one class, with the intervals of `per_class`.
+
+    Args:
+        scores: the higher, the more likely the class (N,).
+        actual: whether it is there (N,).
+        called: whether it is named (N,).
+        names: of the samples' groups (N,).
+        weights: of `group_weights` (R, N).
+    """
+    n, effective = int(actual.sum()), effective_observations(names[actual])
+    nothing = Figure(None, 0.0, 1.0, n, effective)
+    found = {
+        "recall": share(called[actual], names[actual]),
+        "precision": share(actual[called], names[called]),
+        "f1": nothing,
+        "auc": nothing,
+        "average_precision": nothing,
+    }
+    if n:
+        both = weights @ np.stack([actual & called, actual, called], axis=1).astype(np.float64)  # (R, 3)
+        value = 2 * float((actual & called).sum()) / float(actual.sum() + called.sum())
+        with np.errstate(invalid="ignore"):
+            resampled = 2 * both[:, 0] / (both[:, 1] + both[:, 2])
+        found["f1"] = Figure(value, *basic(value, resampled, effective), n, effective)
+    if 0 < n < len(actual):
+        for key, figure in {"auc": auc, "average_precision": average_precision}.items():
+            value = float(figure(scores, actual)[0])
+            found[key] = Figure(value, *basic(value, figure(scores, actual, weights), effective), n, effective)
     return found
 
 
@@ -353,6 +370,6 @@ def confusion_table(
 
 
 def most_confused(cells: pd.DataFrame, most: int = 10) -> pd.DataFrame:
-    """The wrong cells of a `confusion_table` that hold images, the fullest first."""
-    wrong = cells[(cells["actual"] != cells["predicted"]) & (cells["n"] > 0)]
+    """The wrong cells of a `confusion_table` that hold images, the fullest first; to refer an image is not wrong."""
+    wrong = cells[(cells["actual"] != cells["predicted"]) & cells["predicted"].isin(cells["actual"]) & (cells["n"] > 0)]
     return wrong.sort_values(["n", "share"], ascending=False, kind="stable").head(most).reset_index(drop=True)

@@ -6,14 +6,14 @@ Legend: N samples, K classes, R resamples.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.stats import binomtest
 
-from steel_core.metrics import figures
+from steel_core.metrics import figures, multi_label
 from steel_core.metrics.intervals import (
     Bools,
     Floats,
@@ -51,11 +51,13 @@ def mcnemar(right_a: Bools, right_b: Bools, groups: Sequence[str] | None = None)
 def paired_figures(
     probs_a: Floats,
     probs_b: Floats,
-    labels: Ints,
+    labels: Ints | Floats,
     groups: Sequence[str] | npt.NDArray[np.str_] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Accuracy, macro recall, macro F1, AUC and ECE of two models, and their difference with its interval.
+
+    For targets (N, K) of `multi_label.targets` instead of labels (N,): mean average precision, AUC and ECE.
 
     The same resamples of groups serve both models (basic interval of a paired bootstrap), so what makes images hard
     for both cancels. Where no resample differs, the interval is what the effective number of observations can exclude.
@@ -67,7 +69,7 @@ def paired_figures(
     weights = group_weights(names, seed=seed)
     unseen = wilson(0.0, effective_observations(names))[1]
     rows = []
-    for name, figure in _FIGURES.items():
+    for name, figure in (_FIGURES if labels.ndim == 1 else _MULTI_LABEL).items():
         a, b = (float(figure(probs, labels, None)[0]) for probs in (probs_a, probs_b))
         gap = b - a
         resampled = figure(probs_b, labels, weights) - figure(probs_a, labels, weights)
@@ -92,12 +94,17 @@ def _counted(figure: Callable[[Floats], Floats]) -> Callable[[Floats, Ints, Floa
     return count
 
 
-_FIGURES: dict[str, Callable[[Floats, Ints, Floats | None], Floats]] = {
+_FIGURES: dict[str, Callable[[Floats, Any, Floats | None], Floats]] = {
     "accuracy": _accuracy,
     "macro_recall": _counted(figures.macro_recall),
     "macro_f1": _counted(figures.macro_f1),
     "auc": figures.macro_auc,
     "ece": figures.ece,
+}
+_MULTI_LABEL: dict[str, Callable[[Floats, Any, Floats | None], Floats]] = {
+    "mean_average_precision": multi_label.mean_average_precision,
+    "auc": multi_label.mean_auc,
+    "ece": multi_label.mean_ece,
 }
 
 

@@ -50,12 +50,14 @@ class Card:
         title: name for people.
         backbone: name in the registry of backbones.
         head: "softmax" or "sigmoid".
+        multi_label: whether several classes can be in one image; see `steel_core.metrics.multi_label`.
         classes: names in the order of the logits.
         input_size: height and width in pixels.
         mean: mean grey of the training images, 0 to 1.
         std: standard deviation of their grey.
         temperature: logits are divided by it before the head.
-        thresholds: probability of each class below which its prediction is referred to a person.
+        thresholds: probability of each class below which its prediction is referred to a person; of a multi-label
+            checkpoint that of "clear" as well.
         data: name, licence, citation and hash of the data set, number of images.
         split: how the images were divided, and the hashes of the files of each part.
         metrics: figures with intervals; each says on which images.
@@ -98,6 +100,7 @@ class Card:
     created: str = ""
     weights_sha256: str = ""
     format: int = FORMAT
+    multi_label: bool = False
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -105,15 +108,37 @@ class Card:
         return Preprocessing(self.input_size, self.mean, self.std)
 
     def threshold(self, label: str) -> float:
-        """Probability of `label` below which it is referred to a person; one half unless it was fitted."""
-        return self.thresholds.get(label, 0.5)
+        """Probability of `label` below which it is referred to a person; one half unless it was fitted.
+
+        That of "clear" for a multi-label checkpoint is 1, which none reaches, unless it was fitted.
+        """
+        return self.thresholds.get(label, 1.0 if self.multi_label and label == CLEAR else 0.5)
+
+    @property
+    def clears(self) -> bool:
+        """Whether it can call a sheet clear."""
+        return self.threshold(CLEAR) < 1.0 if self.multi_label else CLEAR in self.classes
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a user must know before trusting a verdict: what the classes imply, then the notes."""
-        if CLEAR in self.classes:
+        if self.clears:
             return self.notes
+        if self.multi_label:
+            return ("It has learnt from no clear sheet: it names defects and cannot clear a sheet.", *self.notes)
         return ("It has no class “clear”: it names the likeliest defect and cannot clear a sheet.", *self.notes)
+
+    def expect_one_label(self, work: str) -> None:
+        """Refuse a multi-label checkpoint for `work` that asks whether the one class of an image turns.
+
+        Raises:
+            UsageError: several classes can be in one image.
+        """
+        if self.multi_label:
+            raise UsageError(
+                f"{work}: expected a checkpoint that names one class an image; {self.name} names several. One that was "
+                "trained with `--binary` on the same images can be asked"
+            )
 
     def part_of(self, image_sha256: str) -> str:
         """The part of the split ("train", "val", "test") that held an image with this hash, or ""."""
@@ -456,6 +481,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "code_version": _TEXT,
     "created": _TEXT,
     "weights_sha256": _TEXT,
+    "multi_label": ("true or false", lambda value: isinstance(value, bool)),
 }  # fmt: skip
 _REQUIRED = {"name", "title", "backbone", "head", "classes", "input_size", "mean", "std", "weights_sha256"}
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from steel_core import metrics
+from steel_core.data.base import cache_folder
 from steel_core.data.findings import KINDS, Finding, leaks, near_duplicates, odd_images, suspicious_labels, textures
 from steel_core.data.index import DatasetIndex
 from steel_core.data.near_duplicates import near_duplicate_groups, near_duplicate_pairs
 from steel_core.data.properties import properties
 from steel_core.errors import DataError, ImageError, UsageError
+from steel_core.files import write_bytes
 from steel_core.inference import Predictor
-from steel_core.recipes.evaluate import match_classes
+from steel_core.recipes.evaluate import data_key, match_classes, stored_name
 from steel_core.recipes.training import Progress
 from steel_core.types import SteelImage
 
@@ -23,6 +28,7 @@ CLEAN, FOUND = 0, 3
 """Exit status of `data check`: nothing was found, or something was."""
 
 _CHUNK = 64
+_FORMAT = 1
 
 
 def check(
@@ -64,6 +70,51 @@ def check(
             features = textures(index, lambda done, of: progress("describing textures", done, of))
             found += suspicious_labels(index, features, groups)
     return found
+
+
+def stored_check(
+    index: DatasetIndex, predictor: Predictor | None = None, progress: Progress = lambda *_: None
+) -> list[Finding]:
+    """What `check` finds of every kind: loaded where it was found before, else found and kept in the user's cache.
+
+    Args:
+        index: the data set.
+        predictor: a checkpoint, as for `check`.
+        progress: as for `check`, where there is work to do.
+    """
+    found = find_check(index, predictor)
+    if found is None:
+        found = check(index, predictor, progress=progress)
+        kept = json.dumps({"format": _FORMAT, "findings": [one.to_json() for one in found]}).encode()
+        with suppress(UsageError):  # a cache that cannot be written only costs time
+            write_bytes(_kept(index, predictor), kept)
+    return found
+
+
+def find_check(index: DatasetIndex, predictor: Predictor | None = None) -> list[Finding] | None:
+    """What `stored_check` would load, with the same arguments; None where it would have to work."""
+    if not any(kept_in().glob(f"{_of(predictor)[:24]}-*")):  # so that a million files are not looked at
+        return None
+    try:
+        kept = json.loads(_kept(index, predictor).read_bytes())
+        if kept["format"] != _FORMAT:
+            return None
+        return [Finding(**one | {name: tuple(one[name]) for name in ("rows", "files")}) for one in kept["findings"]]
+    except (OSError, ValueError, KeyError, TypeError):  # not made yet, or damaged
+        return None
+
+
+def kept_in() -> Path:
+    """The folder in which findings are kept; it changes when some are added."""
+    return cache_folder() / "checks"
+
+
+def _kept(index: DatasetIndex, predictor: Predictor | None) -> Path:
+    return kept_in() / Path(stored_name(_of(predictor), data_key(index), "all")).with_suffix(".json")
+
+
+def _of(predictor: Predictor | None) -> str:
+    return predictor.hash if predictor else "none"
 
 
 def leak_effect(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,8 @@ class Comparison:
         figures: one row a figure: figure, a, b, difference (b - a), low, high; see `metrics.paired.paired_figures`.
         mcnemar: images that only one of the two names rightly, with exact p.
         disagreements: images that the two name differently, the surest first: file, image_sha256, label, and for each
-            of the two pred, outcome, confidence and loss, with the endings _a and _b.
+            of the two pred, outcome, confidence, loss and, of multi-label checkpoints, named, with the endings _a and
+            _b.
         left_out: sentences about images that were not compared.
     """
 
@@ -46,12 +47,13 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Which is better by macro recall, in one sentence, or that these images cannot tell."""
-        row = self.figures.set_index("figure").loc["macro_recall"]
+        """Which is better by macro recall or mean average precision, in one sentence, or that they cannot be told."""
+        of = next(name for name in ("macro_recall", "mean_average_precision") if name in set(self.figures["figure"]))
+        row = self.figures.set_index("figure").loc[of]
         low, high, gap = (float(str(row[name])) for name in ("low", "high", "difference"))
         if low > 0 or high < 0:
             better, worse = (self.b, self.a) if low > 0 else (self.a, self.b)
-            return f"{better} has the higher macro recall, by {abs(gap):.3f} over {worse} (n = {self.n})."
+            return f"{better} has the higher {of.replace('_', ' ')}, by {abs(gap):.3f} over {worse} (n = {self.n})."
         return (
             f"These {self.n} images cannot tell the two apart: the difference lies between {low:+.3f} and {high:+.3f}."
         )
@@ -76,6 +78,8 @@ class Comparison:
 def compare(a: Evaluation, b: Evaluation, seed: int = 0) -> Comparison:
     """Compare two evaluations on the labelled images (by the hash of their bytes) that both hold.
 
+    Multi-label checkpoints are right, or say the same, where all the classes they name are.
+
     Near-duplicates count as one observation, in the groups of `a`.
 
     Args:
@@ -84,25 +88,33 @@ def compare(a: Evaluation, b: Evaluation, seed: int = 0) -> Comparison:
         seed: of the bootstrap.
 
     Raises:
-        DataError: the classes differ, or no image is in both.
+        DataError: the classes differ, or no image is in both; or only one checkpoint is multi-label.
     """
+    if a.multi_label != b.multi_label:
+        one, other = (a, b) if a.multi_label else (b, a)
+        raise DataError(
+            f"expected two checkpoints of one kind; {one.checkpoint} names several classes an image, "
+            f"{other.checkpoint} one"
+        )
     if set(a.classes) != set(b.classes):
         raise DataError(
             f"expected two checkpoints with the same classes; {a.checkpoint} knows {', '.join(a.classes)}, "
             f"{b.checkpoint} knows {', '.join(b.classes)}"
         )
-    tables = [each.labelled.table.drop_duplicates("image_sha256") for each in (a, b)]
+    tables = [each.labelled.table.assign(wrong=each.labelled.wrong).drop_duplicates("image_sha256") for each in (a, b)]
     both = tables[0].assign(name=_names(a)).merge(tables[1], on="image_sha256", suffixes=("_a", "_b"))
     both = both[both["label_a"] == both["label_b"]].reset_index(drop=True)
     if both.empty:
         raise DataError("no image with the same label was given to both checkpoints; evaluate them on the same images")
-    labels = pd.Index(list(a.classes)).get_indexer(pd.Index(both["label_a"])).astype(np.int64)
+    shared = replace(a, table=both.rename(columns={"label_a": "label"}))
     probs_a, probs_b = (both[[f"p.{c}{end}" for c in a.classes]].to_numpy(np.float64) for end in ("_a", "_b"))
     groups = list(both["name"])
-    right_a, right_b = (both[f"pred{end}"].to_numpy() == both["label_a"].to_numpy() for end in ("_a", "_b"))
-    differ = both[both["pred_a"] != both["pred_b"]]
+    wrong_a, wrong_b = (both[f"wrong{end}"].to_numpy(dtype=bool) for end in ("_a", "_b"))
+    said = "named" if a.multi_label else "pred"
+    differ = both[both[f"{said}_a"] != both[f"{said}_b"]]
     differ = differ.iloc[np.argsort(-differ[["confidence_a", "confidence_b"]].min(axis=1).to_numpy(), kind="stable")]
-    sides = [f"{name}{end}" for end in ("_a", "_b") for name in ("pred", "outcome", "confidence", "loss")]
+    told = dict.fromkeys(("pred", said, "outcome", "confidence", "loss"))
+    sides = [f"{name}{end}" for end in ("_a", "_b") for name in told]
     shown = differ.rename(columns={"file_a": "file", "label_a": "label"})[["file", "image_sha256", "label", *sides]]
     alone = [len(table) - len(both) for table in tables]
     return Comparison(
@@ -111,8 +123,8 @@ def compare(a: Evaluation, b: Evaluation, seed: int = 0) -> Comparison:
         part=a.part,
         n=len(both),
         effective=effective_observations(np.asarray(groups)),
-        figures=paired_figures(probs_a, probs_b, labels, groups, seed),
-        mcnemar=mcnemar(right_a, right_b, groups),
+        figures=paired_figures(probs_a, probs_b, shared.targets if a.multi_label else shared.labels, groups, seed),
+        mcnemar=mcnemar(~wrong_a, ~wrong_b, groups),
         disagreements=shown.reset_index(drop=True),
         left_out=tuple(
             f"{n} images were evaluated with {name} alone, or labelled otherwise, and are not compared"

@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
 from steel_core import metrics
 from steel_core.data.index import DatasetIndex
 from steel_core.data.splits import folds, split
 from steel_core.errors import ImageError
 from steel_core.inference import Predictor
+from steel_core.metrics import multi_label
 from steel_core.recipes.train import train, with_groups_and_splits
-from steel_core.recipes.training import Progress, Report, TrainConfig
+from steel_core.recipes.training import Progress, Report, TrainConfig, is_multi_label, skill
+from steel_core.types import Prediction
 
 
 def cross_validate(
@@ -44,13 +48,18 @@ def cross_validate(
         progress: receives what is being done, how much is done, and of how much.
 
     Returns:
-        The figures of `metrics.EvaluationReport.to_json`, with `folds`, `ece_before_temperature`, `recall_by_fold`, and
-        `errors`: file, actual, predicted and probability of each image that was wrong.
+        The figures of `metrics.EvaluationReport.to_json`, or of `metrics.multi_label.MultiLabelReport.to_json`, with
+        `folds`, `ece_before_temperature`, `recall_by_fold` (or `auc_by_fold`), and `errors`: file, actual, predicted
+        and probability (of the likeliest class) of each image that was wrong.
     """
+    several = is_multi_label(index, config.head)
+    classes = multi_label.defect_types(index.classes) if several else index.classes
     index, _ = with_groups_and_splits(index.without_splits(), config.seed, report, progress)
     content = json.dumps([config.to_json(), index.content_hash(), k], default=str)
     rounds = work / hashlib.sha256(content.encode()).hexdigest()[:12]
-    probs, raw, labels, groups, names, by_fold = [], [], [], [], [], []
+    probs, raw, rows, by_fold = [], [], [], []
+    labels: list[npt.NDArray[Any]] = []
+    said: list[Prediction] = []
     for number, (rest, fold) in enumerate(folds(index, k, config.seed)):
         report(f"fold {number + 1} of {k}")
         splits = np.full(len(index), "test", dtype=object)
@@ -78,26 +87,37 @@ def cross_validate(
                 continue  # reported while reading
         found = predictor.predict(images)
         logits = np.array([prediction.logits for prediction in found], dtype=np.float64)
-        truth = np.array([index.classes.index(index[i].label) for i in kept])
+        cells = list(index.table["labels"].iloc[kept])
+        truth: npt.NDArray[Any] = multi_label.targets(cells, classes) if several else index.labels_encoded()[kept]
         probs.append(metrics.probabilities(logits, config.head, predictor.card.temperature))
         raw.append(metrics.probabilities(logits, config.head))
         labels.append(truth)
-        groups += [index[i].group for i in kept]
-        names += [index[i].path.name for i in kept]
-        counts = metrics.confusion(truth, logits.argmax(axis=1), len(index.classes))
-        by_fold.append(float(metrics.macro_recall(counts)[0]))
-        report(f"fold {number + 1}: macro recall {by_fold[-1]:.4f} on {len(kept)} images")
-    pooled, truth = np.concatenate(probs), np.concatenate(labels)
-    wrong = np.flatnonzero(pooled.argmax(axis=1) != truth)
-    return metrics.evaluate(pooled, truth, index.classes, groups).to_json() | {
+        rows += kept
+        said += found
+        (name, value), *_ = skill(torch.from_numpy(logits), torch.from_numpy(truth)).items()
+        by_fold.append(value)
+        report(f"fold {number + 1}: {name.replace('_', ' ')} {value:.4f} on {len(kept)} images")
+    pooled, of_all = np.concatenate(probs), np.concatenate(labels)
+    groups = list(index.table["group"].iloc[rows])
+    if several:
+        called = np.array([[name in (each.defects or ()) for name in classes] for each in said])
+        outcomes = [each.outcome for each in said]
+        figures = multi_label.evaluate(pooled, of_all, classes, called, outcomes, groups).to_json()
+        wrong = np.flatnonzero((called != (of_all > 0)).any(axis=1))
+        gap = multi_label.mean_ece(np.concatenate(raw), of_all)
+    else:
+        figures = metrics.evaluate(pooled, of_all, classes, groups).to_json()
+        wrong = np.flatnonzero(pooled.argmax(axis=1) != of_all)
+        gap = metrics.ece(np.concatenate(raw), of_all)
+    return figures | {
         "folds": k,
-        "recall_by_fold": by_fold,
-        "ece_before_temperature": float(metrics.ece(np.concatenate(raw), truth)[0]),
+        "auc_by_fold" if several else "recall_by_fold": by_fold,
+        "ece_before_temperature": float(np.nan_to_num(gap[0])),
         "errors": [
             {
-                "file": names[i],
-                "actual": index.classes[truth[i]],
-                "predicted": index.classes[pooled[i].argmax()],
+                "file": index[rows[i]].path.name,
+                "actual": ", ".join(index[rows[i]].labels),
+                "predicted": said[i].pred if said[i].defects is None else ", ".join(said[i].defects or ("none",)),
                 "probability": round(float(pooled[i].max()), 4),
             }
             for i in wrong

@@ -36,7 +36,9 @@ from steel_core.device import batch_size
 from steel_core.errors import DataError, ImageError, UsageError
 from steel_core.files import write_bytes
 from steel_core.inference import Predictor
+from steel_core.metrics import multi_label
 from steel_core.metrics.decisions import decide
+from steel_core.metrics.multi_label import MultiLabelReport
 from steel_core.metrics.segments import weak_segments
 from steel_core.models.checkpoint import Card
 from steel_core.types import CLEAR, DEFECT, REFER, UNFAMILIAR, Prediction, SteelImage
@@ -57,8 +59,8 @@ class Evaluation:
             "|" between several, "" if none), pred, outcome, confidence (calibrated, of pred), loss (NaN without a known
             label), group, seen (the part of the checkpoint's own data that held this image, or ""), split (that part,
             else the data set's), judgeable (False for blank pictures and such), strangeness (NaN if the checkpoint
-            cannot tell), note; then p.CLASS, the calibrated probabilities, and z.CLASS, the logits; then any
-            `PROPERTIES`.
+            cannot tell), note; for a multi-label checkpoint named (its classes that reach their thresholds, "|" between
+            several); then p.CLASS, the calibrated probabilities, and z.CLASS, the logits; then any `PROPERTIES`.
         classes: the checkpoint's, in the order of the logits.
         head: "softmax" or "sigmoid".
         temperature: of the probabilities.
@@ -71,6 +73,7 @@ class Evaluation:
         data_key: see `data_key`.
         left_out: sentences about images that are not in the table or do not count.
         unreadable: how many could not be read.
+        multi_label: whether several classes can be in one image, see `metrics.multi_label`.
     """
 
     table: pd.DataFrame
@@ -86,14 +89,50 @@ class Evaluation:
     data_key: str
     left_out: tuple[str, ...] = ()
     unreadable: int = 0
+    multi_label: bool = False
 
     def __len__(self) -> int:
         return len(self.table)
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int64]:
-        """Number of each image's true class (N,); -1 where it has none, several, or one that is not known."""
+        """Number of each image's true class (N,); -1 where it has none, several, or one that is not known.
+
+        For a multi-label checkpoint ask `targets` for the truth, and `verdict_labels` for that of the verdict.
+        """
         return pd.Index(list(self.classes)).get_indexer(pd.Index(self.table["label"])).astype(np.int64)
+
+    @cached_property
+    def targets(self) -> npt.NDArray[np.float64]:
+        """Whether each class is in each image (N, K): 1, 0, or NaN where that is not known."""
+        return multi_label.targets(list(self.table["label"]), self.classes)
+
+    @cached_property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """(N,) whether figures can count the image: its truth is known in the words of the checkpoint."""
+        return np.asarray(~np.isnan(self.targets).any(axis=1) if self.multi_label else self.labels >= 0)
+
+    @cached_property
+    def named(self) -> npt.NDArray[np.bool_]:
+        """Whether a multi-label checkpoint names each class (N, K)."""
+        return multi_label.named(self.probs, self.classes, self.thresholds)
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """What a verdict can be besides "refer" and "unfamiliar" (V): a class, or "clear" and "defect"."""
+        return multi_label.VERDICTS if self.multi_label else self.classes
+
+    @cached_property
+    def verdict_labels(self) -> npt.NDArray[np.int64]:
+        """Number of the verdict that would be right for each image (N,); -1 where that is not known."""
+        if not self.multi_label:
+            return self.labels
+        return np.where(self.known, self.targets.any(axis=1), -1).astype(np.int64)
+
+    @cached_property
+    def verdict_probs(self) -> npt.NDArray[np.float64]:
+        """Probability of each verdict (N, V)."""
+        return multi_label.verdict_probs(self.probs) if self.multi_label else self.probs
 
     @cached_property
     def probs(self) -> npt.NDArray[np.float64]:
@@ -118,8 +157,8 @@ class Evaluation:
 
     @cached_property
     def labelled(self) -> Evaluation:
-        """The images with one label that the checkpoint knows: those that figures can count."""
-        return self._keep(self.labels >= 0)
+        """The images whose truth the checkpoint has words for: those that figures can count."""
+        return self._keep(self.known)
 
     @property
     def judged(self) -> npt.NDArray[np.bool_]:
@@ -127,7 +166,7 @@ class Evaluation:
         return (self.table["judgeable"] & ~(self.table["strangeness"] > 1)).to_numpy(dtype=bool)
 
     @cached_property
-    def report(self) -> metrics.EvaluationReport:
+    def report(self) -> metrics.EvaluationReport | MultiLabelReport:
         """The figures, with intervals.
 
         Raises:
@@ -136,12 +175,21 @@ class Evaluation:
         counted = self.labelled
         if not len(counted):
             raise DataError(self._nothing_to_count())
-        return metrics.evaluate(counted.probs, counted.labels, self.classes, list(counted.groups))
+        groups = list(counted.groups)
+        if self.multi_label:
+            said = counted.table["outcome"].to_numpy(object)
+            return multi_label.evaluate(counted.probs, counted.targets, self.classes, counted.named, said, groups)
+        return metrics.evaluate(counted.probs, counted.labels, self.classes, groups)
 
     @property
     def wrong(self) -> npt.NDArray[np.bool_]:
-        """Whether the likeliest class is not the true one (N,); False where the truth is unknown."""
-        return (self.probs.argmax(axis=1) != self.labels) & (self.labels >= 0)
+        """Whether the likeliest class is not the true one (N,); False where the truth is unknown.
+
+        For a multi-label checkpoint, whether the named classes are not the true ones, all of them and no other.
+        """
+        if self.multi_label:
+            return (self.named != (self.targets > 0)).any(axis=1) & self.known
+        return (self.probs.argmax(axis=1) != self.labels) & self.known
 
     def top_losses(self, most: int | None = None) -> pd.DataFrame:
         """The labelled images by falling loss; those of a gallery and of triage."""
@@ -149,19 +197,23 @@ class Evaluation:
         return found if most is None else found.head(most)
 
     def confusion(self, outcomes: bool = False) -> pd.DataFrame:
-        """The cells of the confusion matrix, see `metrics.confusion_table`; with `outcomes`, "refer" too."""
-        counted = self.labelled
-        columns = [*self.classes, REFER, UNFAMILIAR] if outcomes else list(self.classes)
+        """The cells of the confusion matrix, see `metrics.confusion_table`; with `outcomes`, "refer" too.
+
+        For a multi-label checkpoint that of the verdicts, always with outcomes; between its classes there is none.
+        """
+        counted, outcomes = self.labelled, outcomes or self.multi_label
+        columns = [*self.verdicts, REFER, UNFAMILIAR] if outcomes else list(self.classes)
         said = counted.table["outcome" if outcomes else "pred"]
-        return metrics.confusion_table(
-            list(counted.table["label"]), list(said), self.classes, columns, list(counted.groups)
-        )
+        truth = [self.verdicts[k] for k in counted.verdict_labels]
+        return metrics.confusion_table(truth, list(said), self.verdicts, columns, list(counted.groups))
 
     def per_class(self) -> dict[str, dict[str, metrics.Figure]]:
         """Recall, precision, F1, AUC and average precision of each class, see `metrics.per_class`."""
         counted = self.labelled
         if not len(counted):
             raise DataError(self._nothing_to_count())
+        if isinstance(self.report, MultiLabelReport):
+            return self.report.per_class
         return metrics.per_class(counted.probs, counted.labels, self.classes, list(counted.groups))
 
     def segments(self) -> pd.DataFrame:
@@ -196,11 +248,13 @@ class Evaluation:
         temperature = card.temperature if card else self.temperature
         lines = dict(thresholds if thresholds is not None else card.thresholds if card else self.thresholds)
         probs = metrics.probabilities(self.logits, self.head, temperature)
-        outcome = np.where(self.table["strangeness"] > 1, UNFAMILIAR, decide(probs, self.classes, lines))
+        said = (multi_label.outcomes if self.multi_label else decide)(probs, self.classes, lines)
+        outcome = np.where(self.table["strangeness"] > 1, UNFAMILIAR, said)
         table = self.table.assign(
             outcome=np.where(self.table["judgeable"], outcome, REFER),
             confidence=probs.max(axis=1),
-            loss=metrics.losses(self.logits, self.labels, self.head, temperature),
+            loss=metrics.losses(self.logits, self._truth, self.head, temperature),
+            **({"named": _named(probs, self.classes, lines)} if self.multi_label else {}),
             **{f"p.{name}": probs[:, k] for k, name in enumerate(self.classes)},
         )
         return dataclasses.replace(self, table=table, temperature=temperature, thresholds=lines)
@@ -208,22 +262,25 @@ class Evaluation:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a reader of the figures must know about the images, one sentence each."""
-        counted = self.labels >= 0
+        counted, truth = self.known, self.table["label"]
         says = []
+        present = {name for label in truth[counted].unique() for name in label.split("|")}
         if not counted.any():
             says.append(self._nothing_to_count())
-        elif missing := [name for k, name in enumerate(self.classes) if not (self.labels == k).any()]:
+        elif missing := [name for name in self.classes if name not in present]:
             says.append(f"No image of {', '.join(missing)}: nothing can be said about recall there.")
-        truth = self.table["label"]
+        if learnt := int(self.table["seen"].isin(["train", "val"]).sum()):
+            says.append(f"{learnt} of these images served to train or tune this checkpoint: the figures flatter it.")
         foreign = sorted(
             {name for label in truth[~counted].unique() for name in label.split("|")} - {*self.classes, ""}
         )
+        elsewhere = ~counted & np.array([not set(foreign).isdisjoint(label.split("|")) for label in truth], dtype=bool)
         if foreign:
             says.append(
-                f"The labels {', '.join(foreign)} are unknown to this checkpoint, "
-                f"which knows {', '.join(self.classes)}."
+                f"The labels {', '.join(foreign)} are unknown to this checkpoint, which knows "
+                f"{', '.join(self.classes)}: {int(elsewhere.sum())} images are shown, but not counted."
             )
-        if several := int(truth.str.contains("|", regex=False).sum()):
+        if not self.multi_label and (several := int(truth.str.contains("|", regex=False).sum())):
             says.append(f"{several} images have several labels and are shown, but not counted.")
         if unlabelled := int((truth == "").sum()):
             says.append(f"{unlabelled} images have no label and are shown, but not counted.")
@@ -288,6 +345,10 @@ class Evaluation:
             return cls(table=stored.to_pandas(), **facts | lists)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path.name}: expected a stored evaluation; it is missing or damaged") from error
+
+    @property
+    def _truth(self) -> npt.NDArray[Any]:
+        return self.targets if self.multi_label else self.labels
 
     def _keep(self, rows: npt.NDArray[np.bool_]) -> Evaluation:
         return self if rows.all() else dataclasses.replace(self, table=self.table[rows].reset_index(drop=True))
@@ -399,7 +460,7 @@ def model_key(card: Card) -> str:
     """Hash of everything about a checkpoint that decides logits and familiarity; thresholds and notes do not count."""
     familiarity = getattr(card, "familiarity", {})
     parts = [card.weights_sha256, card.backbone, card.head, card.classes, card.input_size, card.mean, card.std,
-             familiarity.get("sha256", "")]  # fmt: skip
+             familiarity.get("sha256", "")] + (["multi-label"] if card.multi_label else [])  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -496,6 +557,7 @@ def _evaluation(
         "judgeable": [p.judgeable for p in predictions],
         "strangeness": np.array([np.nan if p.strangeness is None else p.strangeness for p in predictions], np.float64),
         "note": [p.note for p in predictions],
+        **({"named": _named(probs, card.classes, card.thresholds)} if card.multi_label else {}),
         **{f"p.{name}": probs[:, k] for k, name in enumerate(card.classes)},
         **{f"z.{name}": logits[:, k] for k, name in enumerate(card.classes)},
     })  # fmt: skip
@@ -505,10 +567,16 @@ def _evaluation(
         table=table, classes=card.classes, head=card.head, temperature=card.temperature,
         thresholds=dict(card.thresholds), part=part, checkpoint=card.name, checkpoint_hash=predictor.hash,
         model=model_key(card), data=index.spec.title, data_key=data_key(index), left_out=tuple(left_out),
-        unreadable=unreadable,
+        unreadable=unreadable, multi_label=card.multi_label,
     )  # fmt: skip
-    table["loss"] = metrics.losses(logits, found.labels, card.head, card.temperature)
+    table["loss"] = metrics.losses(logits, found._truth, card.head, card.temperature)
     return found
+
+
+def _named(probs: npt.NDArray[np.float64], classes: Sequence[str], thresholds: Mapping[str, float]) -> list[str]:
+    """The classes that reach their thresholds, as a cell of the table for each image."""
+    named = multi_label.named(probs, classes, thresholds)
+    return ["|".join(name for name, there in zip(classes, row, strict=True) if there) for row in named]
 
 
 def _foreign(labels: Sequence[str], classes: Sequence[str]) -> str:

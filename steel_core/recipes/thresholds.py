@@ -10,8 +10,11 @@ import pandas as pd
 
 from steel_core.errors import DataError, UsageError
 from steel_core.metrics.decisions import Costs, choose_thresholds, plant_figures
+from steel_core.metrics.multi_label import NEVER
 from steel_core.models.amend import amend_card
+from steel_core.models.checkpoint import ASSETS
 from steel_core.recipes.evaluate import Evaluation
+from steel_core.types import CLEAR, DEFECT
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +22,7 @@ class Choice:
     """Thresholds and what they do on images that had no part in choosing them.
 
     Attributes:
-        thresholds: of each class.
+        thresholds: of each class, and of "clear" for a multi-label checkpoint.
         chosen_on: images they were chosen on.
         before: `plant_figures` of the test images under the evaluation's own thresholds.
         after: the same under these.
@@ -34,6 +37,9 @@ class Choice:
 def propose_thresholds(evaluation: Evaluation, costs: Costs, mix: Mapping[str, float] | None = None) -> Choice:
     """The cheapest thresholds on the validation images of an evaluation of all images, tried on its test images.
 
+    For a multi-label checkpoint costs and mix are those of its verdicts, clear and defect: what a sheet costs does not
+    depend on how many defect types are named. Its classes share the threshold of "defect".
+
     Args:
         evaluation: of part "all".
         costs: as the plant states them.
@@ -47,9 +53,15 @@ def propose_thresholds(evaluation: Evaluation, costs: Costs, mix: Mapping[str, f
     if not (val.judged.any() and len(test)):
         raise DataError("thresholds need labelled images of a validation part to choose on and of a test part to show")
     judged = val.judged
-    chosen = choose_thresholds(val.probs[judged], val.labels[judged], val.classes, costs, mix)
+    labels = val.verdict_labels[judged]
+    chosen = choose_thresholds(val.verdict_probs[judged], labels, val.verdicts, costs, mix)
+    if val.multi_label:
+        clear = NEVER if labels.all() else chosen[CLEAR]  # defect is 1: no clear sheet, nothing known of them
+        chosen = dict.fromkeys(val.classes, chosen[DEFECT]) | {CLEAR: clear}
     before, after = (
-        plant_figures(each.table["outcome"].to_numpy(object), test.labels, test.classes, costs, mix, list(test.groups))
+        plant_figures(
+            each.table["outcome"].to_numpy(object), test.verdict_labels, test.verdicts, costs, mix, list(test.groups)
+        )
         for each in (test, test.under(thresholds=chosen))
     )
     return Choice(chosen, len(val), before, after)
@@ -60,15 +72,21 @@ def save_thresholds(folder: Path, thresholds: Mapping[str, float], who: str, rea
 
     Args:
         folder: the checkpoint's.
-        thresholds: probability below which a prediction of each class is referred to a person.
+        thresholds: probability below which a prediction of each class is referred to a person; of a multi-label
+            checkpoint that of "clear" as well.
         who: the person who answers for it.
         reason: in that person's words.
 
     Raises:
-        UsageError: a class is unknown or missing, a value is no probability, nobody or no reason is named, or the
-            folder cannot be written to.
+        UsageError: the checkpoint comes with the program, a class is unknown or missing, a value is no probability,
+            nobody or no reason is named, or the folder cannot be written to.
         CheckpointError: there is no readable card.
     """
+    if folder.resolve().is_relative_to(ASSETS):
+        raise UsageError(
+            f"{folder.name} comes with the program and stays as it is. Copy its folder under another name to where "
+            "STEEL_MODELS points to, and set the thresholds of the copy"
+        )
     if not reason.strip():
         raise UsageError("a change of thresholds needs a reason")
     for name, value in thresholds.items():
@@ -78,6 +96,8 @@ def save_thresholds(folder: Path, thresholds: Mapping[str, float], who: str, rea
     def change(card: dict[str, object]) -> dict[str, object]:
         classes = card["classes"]
         assert isinstance(classes, list)
+        if card.get("multi_label"):
+            classes = [*classes, CLEAR]
         if set(thresholds) != set(classes):
             raise UsageError(f"thresholds: expected one for each of {', '.join(classes)}, got {', '.join(thresholds)}")
         return {"thresholds": {name: float(thresholds[name]) for name in classes}}

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, ParamSpec
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 import steel_core
 from steel_core import inference, metrics
@@ -27,6 +29,8 @@ from steel_core.device import choose_device, seed_everything, tune_memory
 from steel_core.errors import DataError, UsageError
 from steel_core.files import write_bytes
 from steel_core.inference import Predictor
+from steel_core.metrics import multi_label
+from steel_core.metrics.decisions import decide
 from steel_core.models.base import BACKBONES, Classifier
 from steel_core.models.batch_norm import fold_batch_norm, insert_batch_norm
 from steel_core.models.checkpoint import (
@@ -37,7 +41,10 @@ from steel_core.models.checkpoint import (
     save_checkpoint,
 )
 from steel_core.models.pretrained import read_state_dict
+from steel_core.recipes.cam_layer import with_cam_layer
+from steel_core.recipes.progress_log import EpochLog, RunLog
 from steel_core.recipes.scales import map_scales, some_images
+from steel_core.recipes.team import Team
 from steel_core.recipes.training import (
     TUNING_RATE,
     Curves,
@@ -47,20 +54,24 @@ from steel_core.recipes.training import (
     Progress,
     Report,
     TrainConfig,
-    class_weights,
     common_size,
     find_learning_rate,
+    is_multi_label,
     measure,
+    rare_defects,
     read_images,
     run_fit,
 )
-from steel_core.types import CLEAR
+from steel_core.types import CLEAR, REFER
 
 SHARES = (0.8, 0.1, 0.1)
 """Parts of a data set without splits that serve to train, to validate and to test."""
 
 BACKGROUND_IMAGES = 20
 _SIZE_SAMPLE = 200
+_EXAMPLES = 12
+
+P = ParamSpec("P")
 
 
 def train(  # noqa: PLR0915 - a recipe reads from top to bottom
@@ -76,10 +87,12 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
     device: str = "auto",
     report: Report = print,
     progress: Progress = lambda *_: None,
+    log: RunLog | None = None,
 ) -> Card:
     """Train on the train split, choose on the validation split, count on the test split, and save a checkpoint.
 
-    An interrupted run goes on where it stopped when it is called again with the same data, settings and `out`.
+    An interrupted run goes on where it stopped when it is called again with the same data, settings and `out`. Within
+    `steel_core.recipes.team.joined` several processes train one model; the first one writes and reports.
 
     Args:
         index: the data set; groups and splits are made where it has none.
@@ -94,48 +107,48 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         device: "auto", "cpu", "cuda" or "mps".
         report: receives lines about the course.
         progress: receives what is being done, how much is done, and of how much.
+        log: where others follow the course, and ask it to stop.
 
     Returns:
         The card of the saved checkpoint.
 
     Raises:
+        RunStopped: the log held a request to stop.
         DataError: the data cannot be trained on.
         UsageError: a setting is unknown or impossible, or `out` holds something else than a checkpoint.
         CheckpointError: the initial weights cannot be had.
     """
     # Setup
+    leads = Team.current().leads
+    log = log if log and leads else RunLog()
+    report, progress = _both(report, log.message, leads), _both(progress, log.progress, leads)
     tune_memory()
     seed_everything(config.seed)
     target = choose_device(device)
-    if len(index.classes) < 2:
-        raise DataError(f"expected images of at least 2 classes, got {', '.join(index.classes) or 'none'}")
     check_destination(out)
-    _new_model(config, len(index.classes))  # a setting that cannot be met is refused before any work
-    index, leaks = with_groups_and_splits(index, config.seed, report, progress)
-    input_size = config.input_size or common_size(index, _sample(index, config.seed).tolist())
-    smallest = BACKBONES[config.backbone].config.min_size
-    if min(input_size) < smallest:
-        raise UsageError(f"input size {input_size[0]} x {input_size[1]}: expected at least {smallest} pixels a side")
-    table = read_images(index, input_size, lambda done, of: progress("reading images", done, of))
-    for problem in table.problems:
-        report(f"left out: {problem}")
-    parts = {part: table.part(np.flatnonzero(index.table["split"] == part)) for part in ("train", "val", "test")}
-    if not len(parts["train"]) or not len(parts["val"]):
-        raise DataError(
-            f"expected images to train and to validate on, got {len(parts['train'])} and {len(parts['val'])}"
-        )
-    config = config.for_images(len(parts["train"]))
-    preprocessing = measure(table, parts["train"], input_size)
-    counts = ", ".join(f"{len(rows)} {part}" for part, rows in parts.items())
-    report(
-        f"{len(table.rows)} images, {len(index.classes)} classes, {counts}; seen at {input_size[0]} x {input_size[1]}, "
-        f"mean grey {preprocessing.mean:.3f}, standard deviation {preprocessing.std:.3f}; on {target}"
-    )
+    index, config, table, parts, preprocessing, leaks = prepare(index, config, report, progress)
+    several, input_size = table.labels.ndim == 2, preprocessing.input_size
+    report(f"training {BACKBONES[config.backbone].config.title} on {target}")
 
     # Fit
+    examples = _examples(table.labels[parts["val"]])
+    log.write(
+        "start",
+        name=name or out.name,
+        out=out,
+        title=title,
+        backbone=config.backbone,
+        classes=index.classes,
+        counts={part: len(rows) for part, rows in parts.items()},
+        input_size=input_size,
+        epochs=config.epochs,
+        settings=config.to_json(),
+        device=target.type,
+        examples=_example_pictures(log, index, table, parts["val"][examples]),
+    )
     run_folder = _run_folder(out, index, table, config)
     fit, result, rate, curves = _fit_or_retry(
-        index, table, parts, preprocessing, config, target, run_folder, report, progress
+        index, table, parts, preprocessing, config, target, run_folder, report, progress, log, examples
     )
     model = _finished(fit, result)
     val_labels = table.labels[parts["val"]].numpy()
@@ -144,21 +157,23 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
     val_logits = fit.logits(model, parts["val"]).numpy().astype(np.float64)
     temperature = metrics.fit_temperature(val_logits, val_labels, config.head)
     val_probs = metrics.probabilities(val_logits, config.head, temperature)
-    thresholds = metrics.refer_thresholds(val_probs, val_labels)
+    if several:
+        thresholds = multi_label.fit_thresholds(val_probs, val_labels, index.classes)
+    else:
+        lines = metrics.refer_thresholds(val_probs, val_labels)
+        thresholds = dict(zip(index.classes, map(float, lines), strict=True))
 
     # Count on the test split
     groups = index.table["group"].to_numpy()[table.rows]
-    figures = {"val": _figures(val_probs, val_labels, index, groups[parts["val"].numpy()])}
+    figures = {"val": _figures(val_probs, val_labels, index, thresholds, groups[parts["val"].numpy()])}
     warning = _no_better_than_majority(figures["val"], index)
     if len(parts["test"]):
         test_logits = fit.logits(model, parts["test"]).numpy().astype(np.float64)
         test_probs = metrics.probabilities(test_logits, config.head, temperature)
         test_labels = table.labels[parts["test"]].numpy()
-        figures["test"] = _figures(test_probs, test_labels, index, groups[parts["test"].numpy()])
-        figures["test"]["refer"] = float((test_probs.max(axis=1) < thresholds[test_probs.argmax(axis=1)]).mean())
-        figures["test"]["ece_before_temperature"] = float(
-            metrics.ece(metrics.probabilities(test_logits, config.head), test_labels)[0]
-        )
+        figures["test"] = _figures(test_probs, test_labels, index, thresholds, groups[parts["test"].numpy()])
+        raw, gap = metrics.probabilities(test_logits, config.head), multi_label.mean_ece if several else metrics.ece
+        figures["test"]["ece_before_temperature"] = float(np.nan_to_num(gap(raw, test_labels)[0]))
 
     # Card, background and scales
     if drawn_background:
@@ -175,7 +190,8 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         mean=preprocessing.mean,
         std=preprocessing.std,
         temperature=temperature,
-        thresholds=dict(zip(index.classes, map(float, thresholds), strict=True)),
+        multi_label=several,
+        thresholds=thresholds,
         data={
             "name": index.spec.name,
             "title": index.spec.title,
@@ -204,6 +220,8 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         code_version=steel_core.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    if not leads:
+        return card
     if scale_maps:
         predictor = Predictor(Checkpoint(card, model, background, ""), str(target))
         card = replace(card, map_scale=map_scales(predictor, some_images(table, parts["val"]), progress))
@@ -215,11 +233,68 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         run_folder.parent.rmdir()
     if warning:
         report(f"WARNING: {warning}")
-    report(
-        f"saved {card.name}: "
-        + ", ".join(f"{part} macro recall {f['macro_recall']:.3f}" for part, f in figures.items())
-    )
+    report(f"saved {card.name}: " + ", ".join(f"{part} {_headline(f)}" for part, f in figures.items()))
+    log.write("done", name=card.name, out=out, metrics=figures)
     return card
+
+
+class Prepared(NamedTuple):
+    """What a fit needs.
+
+    Attributes:
+        dataset: with groups and splits.
+        config: settings, with the number of epochs and the Grad-CAM layer.
+        table: the images.
+        parts: positions in the table of the images of "train", "val" and "test".
+        preprocessing: input size, mean and standard deviation of the training images.
+        leaks: a sentence where the splits that came with the data leak, else "".
+    """
+
+    dataset: DatasetIndex
+    config: TrainConfig
+    table: ImageTable
+    parts: dict[str, Tensor]
+    preprocessing: Preprocessing
+    leaks: str
+
+
+def prepare(index: DatasetIndex, config: TrainConfig, report: Report, progress: Progress) -> Prepared:
+    """Split and read the images, and settle what the settings leave open.
+
+    Raises:
+        DataError: the data cannot be trained on.
+        UsageError: a setting is unknown or impossible.
+        CheckpointError: the initial weights cannot be had.
+    """
+    if len(index.classes) < 2:
+        raise DataError(f"expected images of at least 2 classes, got {', '.join(index.classes) or 'none'}")
+    several = is_multi_label(index, config.head)
+    new_model(config, len(index.classes))  # a setting that cannot be met is refused before any work
+    index, leaks = with_groups_and_splits(index, config.seed, report, progress)
+    if several:
+        index = replace(index, classes=multi_label.defect_types(index.classes))
+    input_size = config.input_size or common_size(index, _sample(index, config.seed).tolist())
+    smallest = BACKBONES[config.backbone].config.min_size
+    if min(input_size) < smallest:
+        raise UsageError(f"input size {input_size[0]} x {input_size[1]}: expected at least {smallest} pixels a side")
+    config = replace(config, backbone=with_cam_layer(config.backbone, input_size))
+    table = read_images(index, input_size, lambda done, of: progress("reading images", done, of), config.head)
+    for problem in table.problems:
+        report(f"left out: {problem}")
+    parts = {part: table.part(np.flatnonzero(index.table["split"] == part)) for part in ("train", "val", "test")}
+    if not len(parts["train"]) or not len(parts["val"]):
+        raise DataError(
+            f"expected images to train and to validate on, got {len(parts['train'])} and {len(parts['val'])}"
+        )
+    if config.augmentation.patches:
+        table = replace(table, centres=rare_defects(index, table, parts["train"]))
+    preprocessing = measure(table, parts["train"], input_size)
+    counts = ", ".join(f"{len(rows)} {part}" for part, rows in parts.items())
+    report(
+        f"{len(table.rows)} images, {len(index.classes)} classes, {counts}; seen at {input_size[0]} x {input_size[1]}, "
+        f"mean grey {preprocessing.mean:.3f}, standard deviation {preprocessing.std:.3f}"
+    )
+    return Prepared(index, config.for_images(len(parts["train"])), table, parts, preprocessing, leaks)
 
 
 def with_groups_and_splits(
@@ -278,31 +353,35 @@ def _fit_or_retry(
     run_folder: Path,
     report: Report,
     progress: Progress,
+    log: RunLog,
+    examples: Tensor,
 ) -> tuple[Fit, FitResult, float, Curves]:
     """Fit; where that is no better than naming the majority class, once more with a third of the rate. The better."""
-    weights = class_weights(table.labels[parts["train"]], len(index.classes)).to(device)
-    present = len(torch.unique(table.labels[parts["val"]]))
+    chance = 0.5 if table.labels.ndim == 2 else 1 / len(torch.unique(table.labels[parts["val"]]))
     rate = config.learning_rate or (TUNING_RATE if config.pretrained else None)
     curves: Curves = []
     tries: list[tuple[float, Fit, FitResult, float]] = []
     for attempt in range(2):
         seed_everything(config.seed + attempt)
-        fit = Fit(_new_model(config, len(index.classes)), table, preprocessing, config, device)
+        fit = Fit(new_model(config, len(index.classes)), table, preprocessing, config, device)
         if rate is None:
             rate, curves = _found_rate(
-                run_folder / "learning-rate.json", partial(find_learning_rate, fit, parts["train"], weights)
+                run_folder / "learning-rate.json", partial(find_learning_rate, fit, parts["train"])
             )
+            log.write("learning-rate", learning_rate=rate, curves=curves)
             report(f"learning rate found: {rate:.1e}")
         state = run_folder / f"state-{attempt}.pt"
-        result = run_fit(fit, parts["train"], parts["val"], rate, state, report, progress)
+        on_epoch = EpochLog(log, index.classes, config.head, config.epochs, examples.tolist())
+        result = run_fit(fit, parts["train"], parts["val"], rate, state, report, progress, on_epoch)
         if result.state:
-            recall = result.history[result.epoch - 1]["val_macro_recall"]
-            tries.append((recall, fit, result, rate))
-            if metrics.wilson(recall, len(parts["val"]))[0] > 1 / present:
+            best = result.history[result.epoch - 1]
+            reached = best["val_auc"] if "val_auc" in best else best["val_macro_recall"]
+            tries.append((reached, fit, result, rate))
+            if metrics.wilson(reached, len(parts["val"]))[0] > chance:
                 break
         if attempt == 0:
             rate /= 3
-            report(f"no better than the majority class; trying again with learning rate {rate:.1e}")
+            report(f"no better than without learning; trying again with learning rate {rate:.1e}")
     if not tries:
         raise DataError("training found no weights with a finite loss, twice; are the images all alike?")
     _, fit, result, rate = max(tries, key=lambda attempt: attempt[0])
@@ -311,13 +390,49 @@ def _fit_or_retry(
 
 def _found_rate(kept: Path, search: Callable[[], tuple[float, Curves]]) -> tuple[float, Curves]:
     """What the search found, kept for a run that goes on later: on a GPU a second search may find another rate."""
-    if not kept.exists():
-        write_bytes(kept, json.dumps(search()).encode())
-    rate, curves = json.loads(kept.read_bytes())
+    found = json.loads(kept.read_bytes()) if kept.exists() else search()
+    if Team.current().leads:
+        write_bytes(kept, json.dumps(found).encode())
+    rate, curves = found
     return rate, [[(r, loss) for r, loss in curve] for curve in curves]
 
 
-def _new_model(config: TrainConfig, classes: int) -> Classifier:
+def _both(first: Callable[P, None], second: Callable[P, None], leads: bool) -> Callable[P, None]:
+    """Calls both; neither in a process that does not lead."""
+
+    def tell(*args: P.args, **kwargs: P.kwargs) -> None:
+        if leads:
+            first(*args, **kwargs)
+            second(*args, **kwargs)
+
+    return tell
+
+
+def _examples(labels: Tensor) -> Tensor:
+    """Positions of a few images validated on, as many of each class as there is room for."""
+    firsts = labels if labels.ndim == 1 else labels.argmax(dim=1)
+    pools = [torch.where(firsts == k)[0].tolist() for k in firsts.unique()]
+    turns = [at for turn in zip_longest(*pools) for at in turn if at is not None]
+    return torch.tensor(turns[:_EXAMPLES])
+
+
+def _example_pictures(log: RunLog, index: DatasetIndex, table: ImageTable, positions: Tensor) -> list[dict[str, str]]:
+    """The pictures as the network sees them, and what each is."""
+    pictures = log.save_pictures(list((table.grids[positions, 0].float() * 255).round().byte().numpy()))
+    cells = index.table.iloc[table.rows[positions.numpy()]]
+    return [
+        {"picture": picture, "file": Path(path).name, "actual": actual.replace("|", ", ")}
+        for picture, path, actual in zip(pictures, cells["path"], cells["labels"], strict=False)
+    ]
+
+
+def new_model(config: TrainConfig, classes: int) -> Classifier:
+    """A network before training, with the initial weights that the settings ask for.
+
+    Raises:
+        UsageError: the backbone is unknown, or there is no such file of weights.
+        CheckpointError: the weights cannot be had, or do not fit.
+    """
     model = BACKBONES[config.backbone](classes, dropout=config.dropout)
     if config.init == "imagenet":
         load_features(model, model.pretrained())
@@ -338,19 +453,40 @@ def _finished(fit: Fit, result: FitResult) -> Classifier:
 
 
 def _figures(
-    probs: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], index: DatasetIndex, groups: npt.NDArray[Any]
+    probs: npt.NDArray[np.float64],
+    labels: npt.NDArray[Any],
+    index: DatasetIndex,
+    thresholds: dict[str, float],
+    groups: npt.NDArray[Any],
 ) -> dict[str, Any]:
-    return metrics.evaluate(probs, labels, index.classes, [str(g) for g in groups]).to_json()
+    """The figures of a part for the card; of one label an image, "refer" is the share that a person must decide."""
+    names = [str(group) for group in groups]
+    if labels.ndim == 2:
+        called = multi_label.named(probs, index.classes, thresholds)
+        said = multi_label.outcomes(probs, index.classes, thresholds)
+        return multi_label.evaluate(probs, labels, index.classes, called, said, names).to_json()
+    refer = decide(probs, index.classes, thresholds) == REFER
+    return metrics.evaluate(probs, labels, index.classes, names).to_json() | {"refer": float(refer.mean())}
+
+
+def _headline(figures: dict[str, Any]) -> str:
+    name = "mean_average_precision" if figures.get("multi_label") else "macro_recall"
+    return f"{name.replace('_', ' ')} " + ("unknown" if figures[name] is None else f"{figures[name]:.3f}")
 
 
 def _no_better_than_majority(figures: dict[str, Any], index: DatasetIndex) -> str:
-    """A sentence if the interval of the macro recall holds what naming one class for every image would reach."""
-    present = sum(count > 0 for count in figures["support"].values())
-    if figures["intervals"]["macro_recall"][0] > 1 / present:
+    """A sentence if the interval of what was reached holds what a model that has learnt nothing would reach."""
+    if figures.get("multi_label"):
+        chance, what, name = 0.5, "chance", "auc"
+    else:
+        chance = 1 / sum(count > 0 for count in figures["support"].values())
+        what, name = "always naming one class", "macro_recall"
+    low = (figures["intervals"][name] or (0.0,))[0]
+    if figures[name] is not None and low > chance:
         return ""
     return (
-        f"on {figures['n']} validation images this model is no better than always naming one class "
-        f"(macro recall {figures['macro_recall']:.2f} against {1 / present:.2f}): do not rely on it. "
+        f"on {figures['n']} validation images this model is no better than {what} "
+        f"({name.replace('_', ' ')} {figures[name] or 0.0:.2f} against {chance:.2f}): do not rely on it. "
         f"More images of {', '.join(index.classes)}, or a closer look at their labels, would help"
     )
 
@@ -359,14 +495,15 @@ def _training_background(
     index: DatasetIndex, table: ImageTable, train_rows: torch.Tensor, seed: int
 ) -> tuple[npt.NDArray[np.uint8], str]:
     """Reference images (B, H, W) for SHAP: of class "clear" where there is one, else evenly over the classes."""
-    labels = table.labels[train_rows].numpy()
+    labels = index.table["labels"].iloc[table.rows[train_rows.numpy()]]
     rng = np.random.default_rng(seed)
-    wanted = [index.classes.index(CLEAR)] if CLEAR in index.classes else list(range(len(index.classes)))
-    pools = [rng.permutation(np.flatnonzero(labels == k)) for k in wanted]
+    clear = (labels == CLEAR).any()
+    wanted = [CLEAR] if clear else index.classes
+    pools = [rng.permutation(np.flatnonzero([name in cell.split("|") for cell in labels])) for name in wanted]
     count = BACKGROUND_IMAGES
     chosen = [pool[turn] for turn in range(count) for pool in pools if turn < len(pool)][:count]
     images = table.grids[train_rows[torch.from_numpy(np.array(chosen))], 0].float().numpy()
-    title = f"{len(chosen)} {'clear ' if CLEAR in index.classes else ''}images of the training split"
+    title = f"{len(chosen)} {'clear ' if clear else ''}images of the training split"
     return (images * 255).round().astype(np.uint8), title
 
 

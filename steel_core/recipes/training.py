@@ -15,13 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from steel_core.data.annotations import mask_to_boxes
 from steel_core.data.augment import Augmentation
 from steel_core.data.index import DatasetIndex
 from steel_core.data.transforms import Preprocessing, grey_statistics
 from steel_core.device import seed_everything
 from steel_core.errors import DataError, ImageError, UsageError
-from steel_core.metrics import confusion, macro_recall
+from steel_core.metrics import confusion, macro_recall, multi_label
 from steel_core.models.base import Classifier
+from steel_core.recipes.losses import LOSSES, image_losses
+from steel_core.recipes.progress_log import RunStopped
+from steel_core.recipes.team import Team
 
 Report = Callable[[str], None]
 """Receives one line about the course."""
@@ -31,6 +35,10 @@ Curves = list[list[tuple[float, float]]]
 
 Progress = Callable[[str, int, int], None]
 """Receives what is being done, how much is done, and of how much."""
+
+OnEpoch = Callable[[list[dict[str, float]], int, npt.NDArray[np.float64]], bool]
+"""Receives the rows so far, the epoch kept so far, and the logits (V, K) of the images validated on, after each epoch;
+returns whether to stop."""
 
 
 _EPOCHS, _STEPS = 25, 800
@@ -48,7 +56,12 @@ class TrainConfig:
         backbone: name in the registry of backbones.
         head: "softmax" (one class an image) or "sigmoid" (a probability for each class alone).
         epochs: passes over the training images at the most; if 0, 25, or more where the images are few, so that there
-            are at least 800 steps; from trained weights 10, and at least 320 steps.
+            are at least 800 steps; from trained weights 10, and at least 320 steps; all that times `effort`.
+        effort: factor on the number of epochs, where that is not given.
+        freeze_epochs: of those, passes in which only the new head learns while trained features stay as they are, their
+            batch normalisation included.
+        loss: a name in `steel_core.recipes.losses.LOSSES`; with a sigmoid head it is binary, class by class.
+        balanced: whether rare classes weigh as much as frequent ones.
         patience: epochs without a better validation loss before it stops; counted after the first half.
         batch_size: images a step.
         learning_rate: highest rate of the one-cycle schedule; if None, searched for, or 1e-3 from trained weights.
@@ -69,6 +82,10 @@ class TrainConfig:
     backbone: str = "squeezenet-reduced"
     head: str = "softmax"
     epochs: int = 0
+    effort: float = 1.0
+    freeze_epochs: int = 0
+    loss: str = "cross-entropy"
+    balanced: bool = True
     patience: int = 10
     batch_size: int = 32
     learning_rate: float | None = None
@@ -87,6 +104,12 @@ class TrainConfig:
         """Refuse what cannot be meant."""
         if self.head not in ("softmax", "sigmoid"):
             raise UsageError(f"head: expected softmax or sigmoid, got {self.head!r}")
+        if self.loss not in LOSSES:
+            raise UsageError(f"loss: expected one of {', '.join(LOSSES)}, got {self.loss!r}")
+        if not self.effort > 0:
+            raise UsageError(f"effort: expected a positive number, got {self.effort}")
+        if self.freeze_epochs < 0 or (self.freeze_epochs and not self.pretrained):
+            raise UsageError("freeze epochs: expected 0 or more, and 0 from random weights: there is nothing to keep")
         if self.epochs < 0 or self.batch_size < 1:
             raise UsageError(f"expected 0 or more epochs and 1 image a batch, got {self.epochs} and {self.batch_size}")
         if self.seed < 0:
@@ -98,7 +121,7 @@ class TrainConfig:
         """The same settings with the number of epochs that suits `n` training images, unless it was given."""
         epochs, steps = (_TUNING_EPOCHS, _TUNING_STEPS) if self.pretrained else (_EPOCHS, _STEPS)
         of = math.ceil(n / self.batch_size)
-        return self if self.epochs else replace(self, epochs=max(epochs, math.ceil(steps / of)))
+        return self if self.epochs else replace(self, epochs=math.ceil(self.effort * max(epochs, steps / of)))
 
     @property
     def pretrained(self) -> bool:
@@ -121,10 +144,11 @@ class ImageTable:
 
     Attributes:
         grids: (N, 1, H, W) float16 grey in 0 to 1.
-        labels: (N,) index of the class.
+        labels: (N,) index of the class; or (N, K) targets of several, as in `steel_core.metrics.multi_label`.
         rows: (N,) row of the data set's table.
         hashes: sha256 of each image's bytes.
         problems: one sentence for each image that could not be read.
+        centres: (N, 2) where `Augmentation` may take a patch, see `rare_defects`; None if nowhere.
     """
 
     grids: Tensor
@@ -132,25 +156,42 @@ class ImageTable:
     rows: npt.NDArray[np.int64]
     hashes: tuple[str, ...]
     problems: tuple[str, ...]
+    centres: Tensor | None = None
 
     def part(self, rows: npt.NDArray[np.int64]) -> Tensor:
         """Positions (M,) in this table of the data set's rows that are in it."""
         return torch.from_numpy(np.flatnonzero(np.isin(self.rows, rows)))
 
 
-def read_images(index: DatasetIndex, input_size: tuple[int, int], progress: Callable[[int, int], None]) -> ImageTable:
+def is_multi_label(index: DatasetIndex, head: str) -> bool:
+    """Whether a head learns several classes an image: a sigmoid does, where an image of the data set has several.
+
+    Raises:
+        DataError: an image has no label, or several while the head can name but one.
+    """
+    unlabelled = int((index.table["labels"] == "").sum())
+    if unlabelled:
+        raise DataError(f"expected at least one label for each image; {unlabelled} of {len(index)} have none")
+    several = int(index.table["labels"].str.contains("|", regex=False).sum())
+    if several and head != "sigmoid":
+        raise DataError(
+            f"expected one label for each image; {several} of {len(index)} have several. `--head sigmoid` learns each "
+            "defect type by itself; `--binary` learns clear against defect"
+        )
+    return bool(several)
+
+
+def read_images(
+    index: DatasetIndex, input_size: tuple[int, int], progress: Callable[[int, int], None], head: str = "softmax"
+) -> ImageTable:
     """Decode a data set once. An image that cannot be read is reported and left out.
 
     Raises:
-        DataError: an image has no label or several, or none could be read.
+        DataError: see `is_multi_label`; or no image could be read.
     """
-    several = int((index.table["labels"].str.contains("|", regex=False) | (index.table["labels"] == "")).sum())
-    if several:
-        raise DataError(f"expected one label for each image; {several} of {len(index)} have none or several")
+    several = is_multi_label(index, head)
     shape = Preprocessing(input_size, 0.0, 1.0)
-    numbers = {name: k for k, name in enumerate(index.classes)}
     grids = torch.empty((len(index), 1, *input_size), dtype=torch.float16)
-    labels: list[int] = []
     rows: list[int] = []
     hashes: list[str] = []
     problems: list[str] = []
@@ -163,13 +204,43 @@ def read_images(index: DatasetIndex, input_size: tuple[int, int], progress: Call
             continue
         grid, _ = shape.to_grid(image)
         grids[len(rows), 0] = torch.from_numpy(_centre(grid, input_size).astype(np.float16))
-        labels.append(numbers[index[i].label])
         rows.append(i)
         hashes.append(image.sha256)
     progress(len(index), len(index))
     if not rows:
         raise DataError(f"none of the {len(index)} images could be read; the first: {(problems or ['no image'])[0]}")
-    return ImageTable(grids[: len(rows)], torch.tensor(labels), np.array(rows), tuple(hashes), tuple(problems))
+    cells = index.table["labels"].iloc[rows]
+    labels = (
+        torch.from_numpy(multi_label.targets(list(cells), index.classes)).float()
+        if several
+        else torch.from_numpy(index.labels_encoded()[rows])
+    )
+    return ImageTable(grids[: len(rows)], labels, np.array(rows), tuple(hashes), tuple(problems))
+
+
+def rare_defects(index: DatasetIndex, table: ImageTable, positions: Tensor) -> Tensor:
+    """Column and row (N, 2) of the largest defect of each image of a rare class, from -1 to 1 over the sides.
+
+    A class is rare if it has less than half as many images as the mean class has. Not a number: the image is of no rare
+    class, not among `positions`, or nothing tells where its defect lies.
+    """
+    centres = torch.full((len(table.rows), 2), math.nan)
+    hot = table.labels if table.labels.ndim == 2 else F.one_hot(table.labels, len(index.classes))
+    counts = hot[positions].sum(dim=0)
+    rare = (counts > 0) & (counts < counts[counts > 0].float().mean() / 2)
+    height, width = table.grids.shape[2:]
+    for at in positions[(hot[positions].float() @ rare.float()) > 0].tolist():
+        row = int(table.rows[at])
+        boxes = index.boxes(row)
+        if not boxes and (mask := index.mask(row)) is not None:
+            boxes = mask_to_boxes(mask)
+        if boxes:
+            box = max(boxes, key=lambda box: (box.xmax - box.xmin) * (box.ymax - box.ymin))
+            size = index.size(row)
+            rows, columns = Preprocessing((height, width), 0.0, 1.0).grid_size(*size)[0]
+            x, y = (box.xmin + box.xmax) / size[1] - 1, (box.ymin + box.ymax) / size[0] - 1
+            centres[at] = torch.tensor([x * columns / width, y * rows / height])  # the middle of the grid is kept
+    return centres
 
 
 def common_size(index: DatasetIndex, rows: Sequence[int], largest: int = 256) -> tuple[int, int]:
@@ -194,8 +265,22 @@ def measure(table: ImageTable, rows: Tensor, input_size: tuple[int, int]) -> Pre
     return Preprocessing(input_size, mean, std)
 
 
+def skill(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """How well logits (N, K) tell the classes apart: "macro_recall", or the mean "auc" for targets (N, K)."""
+    if labels.ndim == 2:
+        area = multi_label.mean_auc(logits.double().numpy(), labels.double().numpy())[0]
+        return {"auc": float(np.nan_to_num(area, nan=0.5))}
+    counts = confusion(labels.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
+    return {"macro_recall": float(macro_recall(counts)[0])}
+
+
 def class_weights(labels: Tensor, classes: int) -> Tensor:
-    """Weights (K,) inverse to the frequency of each class, 1 on average over the images."""
+    """Weights (K,) inverse to the frequency of each class, 1 on average over the images.
+
+    With several labels an image all are 1: the probability of each class stands alone, and a weight would bend it.
+    """
+    if labels.ndim == 2:
+        return torch.ones(classes)
     counts = torch.bincount(labels, minlength=classes).float()
     return torch.where(counts > 0, len(labels) / (counts.clamp(min=1) * (counts > 0).sum()), torch.zeros(()))
 
@@ -212,46 +297,68 @@ class Fit:
 
     def __post_init__(self) -> None:
         """Move the model to the device."""
+        self.team = Team.current()
         self.model.to(self.device).to(memory_format=torch.channels_last)
+
+    def class_weights(self, rows: Tensor) -> Tensor:
+        """Weights (K,) of the classes, from the images at those positions; all 1 unless `balanced`."""
+        weights = class_weights(self.table.labels[rows], self.logits(self.model, rows[:1]).shape[1])
+        return (weights if self.config.balanced else torch.ones_like(weights)).to(self.device)
+
+    def image_losses(self, logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+        """See `steel_core.recipes.losses`."""
+        config = self.config
+        return image_losses(logits, labels, weights, loss=config.loss, head=config.head, smoothing=smoothing)
 
     def loss(self, logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> Tensor:
         """Mean loss of logits (N, K), classes weighed by `weights` (K,)."""
-        if self.config.head == "softmax":
-            return F.cross_entropy(logits, labels, weight=weights, label_smoothing=smoothing)
-        hot = F.one_hot(labels, logits.shape[1]).float()
-        soft = hot * (1 - smoothing) + smoothing / 2
-        each = F.binary_cross_entropy_with_logits(logits, soft, reduction="none").sum(dim=1)
-        return (each * weights[labels]).sum() / weights[labels].sum()
+        each, weight = self.image_losses(logits, labels, weights, smoothing)
+        return each.sum() / weight.sum()
 
     def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Varied, normalised images (N, 3, H, W) and labels (N,) on the device."""
         grey = (self.table.grids[positions].to(self.device).float() - self.preprocessing.mean) / self.preprocessing.std
-        varied = self.config.augmentation(grey)
+        centres = None if self.table.centres is None else self.table.centres[positions]
+        varied = self.config.augmentation(grey, centres)
         three = varied.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         return three, self.table.labels[positions].to(self.device)
 
     def logits(self, model: Classifier, positions: Tensor) -> Tensor:
-        """Logits (N, K) of unvaried images, in evaluation mode, in full precision, on the CPU."""
+        """Logits (N, K) of unvaried images, in evaluation mode, in full precision, on the CPU.
+
+        Each process of a team looks at its share, and all get the whole.
+        """
         model.eval()
+        shared = len(positions) >= self.team.size > 1
+        mine = positions[self.team.rank :: self.team.size] if shared else positions
         with torch.inference_mode():
-            return torch.cat(
+            found = torch.cat(
                 [
-                    model(self.preprocessing.normalise(self.table.grids[rows].to(self.device).float())).float().cpu()
-                    for rows in positions.split(8 if self.device.type == "cpu" else 256)
+                    model(self.preprocessing.normalise(self.table.grids[rows].to(self.device).float())).float()
+                    for rows in mine.split(8 if self.device.type == "cpu" else 256)
                 ]
             )
+        if not shared:
+            return found.cpu()
+        whole = found.new_zeros(len(positions), found.shape[1])
+        whole[self.team.rank :: self.team.size] = found
+        return self.team.total(whole).cpu()
 
     def step(self, optimiser: torch.optim.Optimizer, positions: Tensor, weights: Tensor) -> float:
-        """One step of the optimiser; returns the loss before it."""
-        images, labels = self.batch(positions)
+        """One step of the optimiser on images that the team shares; returns the loss before it."""
+        mine = positions[self.team.rank :: self.team.size]
+        images, labels = self.batch(mine if len(mine) else positions[:1])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.half and has_bfloat16(self.device)):
             logits = self.model(images)
-        loss = self.loss(logits.float(), labels, weights, self.config.label_smoothing)
+        each, weight = self.image_losses(logits.float(), labels, weights, self.config.label_smoothing)
+        counts = float(len(mine) > 0)  # a batch of fewer images than processes leaves some with one that does not count
+        loss = each.sum() * counts / self.team.total(weight.sum().detach() * counts)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        self.team.add_gradients(self.model)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         optimiser.step()
-        return float(loss.detach())
+        return float(self.team.total(loss.detach()))
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -279,7 +386,7 @@ def optimiser_for(model: Classifier, rate: float, config: TrainConfig) -> torch.
 
 
 def find_learning_rate(
-    fit: Fit, rows: Tensor, weights: Tensor, lowest: float = 3e-4, highest: float = 3e-2, steps: int = 36
+    fit: Fit, rows: Tensor, lowest: float = 3e-4, highest: float = 3e-2, steps: int = 36
 ) -> tuple[float, Curves]:
     """The highest learning rate for one-cycle training, from runs in which it grows until the loss breaks away.
 
@@ -293,12 +400,13 @@ def find_learning_rate(
         The rate, and the runs' curves as pairs of rate and loss.
     """
     curves: Curves = []
+    weights = fit.class_weights(rows)
     for run in range(2):
         seed_everything(fit.config.seed + run)
         trial = Fit(copy.deepcopy(fit.model).train(), fit.table, fit.preprocessing, fit.config, fit.device)
         optimiser = optimiser_for(trial.model, lowest, fit.config)
         curve: list[tuple[float, float]] = []
-        for step, positions in zip(range(steps), _endless(rows, fit.config.batch_size), strict=False):
+        for step, positions in zip(range(steps), _endless(rows, fit.config.batch_size, run), strict=False):
             rate = lowest * (highest / lowest) ** (step / (steps - 1))
             for group in optimiser.param_groups:
                 group["lr"] = rate
@@ -318,7 +426,8 @@ class FitResult:
     Attributes:
         state: weights of the best epoch, averaged.
         epoch: that epoch, from 1.
-        history: one row an epoch: epoch, train_loss, val_loss, val_macro_recall, learning_rate.
+        history: one row an epoch: epoch, train_loss, val_loss, learning_rate, and val_macro_recall or val_auc, see
+            `skill`.
     """
 
     state: dict[str, Tensor]
@@ -327,7 +436,14 @@ class FitResult:
 
 
 def run_fit(
-    fit: Fit, train: Tensor, val: Tensor, rate: float, state_file: Path, report: Report, progress: Progress
+    fit: Fit,
+    train: Tensor,
+    val: Tensor,
+    rate: float,
+    state_file: Path,
+    report: Report,
+    progress: Progress,
+    on_epoch: OnEpoch = lambda *_: False,
 ) -> FitResult:
     """Train with one-cycle, average the weights, validate each epoch, keep the best, stop early.
 
@@ -336,8 +452,7 @@ def run_fit(
 
     Source: one-cycle: Smith and Topin, arXiv:1708.07120.
     """
-    config, classes = fit.config, fit.logits(fit.model, train[:1]).shape[1]
-    weights = class_weights(fit.table.labels[train], classes).to(fit.device)
+    config, team, weights = fit.config, fit.team, fit.class_weights(train)
     optimiser = optimiser_for(fit.model, rate, config)
     steps = math.ceil(len(train) / config.batch_size)
     total = steps * config.epochs
@@ -362,39 +477,48 @@ def run_fit(
             report(f"no better for {config.patience} epochs: stopped early")
             break
         seed_everything(config.seed * 10_000 + epoch)
-        fit.model.train()
+        _set_training(fit.model, frozen=epoch <= config.freeze_epochs)
         summed = 0.0
         batches = train[torch.randperm(len(train))].split(config.batch_size)
+        if not team.leads:  # the same order of the images everywhere, but each process varies them in its own way
+            seed_everything(config.seed * 10_000 + epoch + team.rank * 1_000_003)
         for number, positions in enumerate(batches, start=(epoch - 1) * steps):
             progress("training", number, total)
             summed += fit.step(optimiser, positions, weights) * len(positions)
             schedule.step()
             _follow(averaged, fit.model, 1 / min(config.average, schedule.last_epoch + 1))
 
+        team.average_buffers(fit.model, averaged)
         logits, labels = fit.logits(averaged, val), fit.table.labels[val]
-        val_loss = float(fit.loss(logits, labels, weights.cpu(), 0.0))
-        counts = confusion(labels.numpy(), logits.argmax(dim=1).numpy(), classes)
         row = {
             "epoch": epoch,
             "train_loss": summed / len(train),
-            "val_loss": val_loss,
-            "val_macro_recall": float(macro_recall(counts)[0]),
+            "val_loss": float(fit.loss(logits, labels, weights.cpu(), 0.0)),
+            **{f"val_{name}": value for name, value in skill(logits, labels).items()},
             "learning_rate": float(schedule.get_last_lr()[0]),
         }
         if not math.isfinite(row["train_loss"]):
             report(f"epoch {epoch}: the loss is no longer a number; stopped")
             break
-        if all(val_loss < previous["val_loss"] for previous in result.history):
+        if all(row["val_loss"] < previous["val_loss"] for previous in result.history):
             result.epoch = epoch
             result.state = {k: v.detach().cpu().clone() for k, v in averaged.state_dict().items()}
         result.history.append(row)
-        report(
-            f"epoch {epoch}/{config.epochs}  train loss {row['train_loss']:.3f}  val loss {val_loss:.3f}  "
-            f"val macro recall {row['val_macro_recall']:.3f}"
-        )
-        _write_state(state_file, fit.model, averaged, optimiser, schedule, result)
+        shown = [f"{name.replace('_', ' ')} {row[name]:.3f}" for name in row if name.startswith(("train", "val"))]
+        report("  ".join([f"epoch {epoch}/{config.epochs}", *shown]))
+        if team.leads:
+            _write_state(state_file, fit.model, averaged, optimiser, schedule, result)
+        stop = on_epoch(result.history, result.epoch, logits.double().numpy())
+        if team.agree(stop, fit.device) and epoch < config.epochs:
+            raise RunStopped(f"stopped as asked, after epoch {epoch} of {config.epochs}; the same call goes on there")
     progress("training", total, total)
     return result
+
+
+def _set_training(model: Classifier, *, frozen: bool) -> None:
+    """Training mode; if frozen, of the head alone: the features keep weights and statistics."""
+    model.train()
+    model.features.train(not frozen).requires_grad_(not frozen)
 
 
 def _follow(averaged: nn.Module, model: nn.Module, share: float) -> None:
@@ -429,9 +553,11 @@ def _write_state(
     scratch.replace(path)
 
 
-def _endless(rows: Tensor, size: int) -> Iterator[Tensor]:
+def _endless(rows: Tensor, size: int, seed: int) -> Iterator[Tensor]:
+    """Batches without end, the same in all processes of a team."""
+    order = torch.Generator().manual_seed(seed)
     while True:
-        yield from rows[torch.randperm(len(rows))].split(size)
+        yield from rows[torch.randperm(len(rows), generator=order)].split(size)
 
 
 def _centre(grid: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:

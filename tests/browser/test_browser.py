@@ -96,20 +96,6 @@ def test_a_bad_file_gets_its_sentence_beside_a_good_one(visit):
     assert name == "verdicts.csv" and content.count(b".png") >= 2
 
 
-def test_a_tile_of_explore_opens_its_image_in_the_same_tab(visit):
-    page = visit("/explore?model=a-six&data=sheets&page=2")
-    expect(page.get_by_text("25 to 48 of 60 images")).to_be_visible()
-    link = page.get_by_role("link", name="sheet-000030.png")
-    assert "image=images%2Fsheet-000030.png" in link.get_attribute("href")
-    link.click()
-    expect(page.get_by_text("Labelled in its data set")).to_be_visible()
-    assert "/inspect?" in page.url and "image=" in page.url and "data=sheets" in page.url
-    assert len(page.context.pages) == 1
-    expect_maps(page)
-    shared = visit(page.url[page.url.index("/inspect") :])  # what somebody else sees who gets the link
-    expect(shared.get_by_text("sheet-000030.png").first).to_be_visible()
-
-
 def test_filters_lie_in_the_url_and_model_and_data_survive_a_change_of_page(visit):
     page = visit("/explore?model=b-clear&data=sheets")
     page.get_by_role("combobox", name="Class").click()

@@ -95,6 +95,36 @@ def test_compute_then_click_a_cell_and_see_exactly_its_images(visit, table, home
     expect(shown(page)).to_have_text([file.split("/")[-1] for file in mine["file"]][:12])
 
 
+def test_dragging_over_a_histogram_shows_the_images_behind_it(visit, table):
+    page = visit("/evaluate?model=y-copy&data=sheets&part=all&tab=Worst+images")
+    plot = page.locator('[data-testid="stPlotlyChart"] .nsewdrag').first
+    expect(plot).to_be_visible()
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] / 2, steps=8)
+    page.mouse.move(box["x"] + box["width"] * 0.98, box["y"] + box["height"] / 2, steps=8)
+    page.mouse.up()
+    start, end = (page.get_by_role("spinbutton", name=f"Loss, {which}") for which in ("from", "to"))
+    expect(start).not_to_have_value("")
+    low, high = (float(field.input_value()) for field in (start, end))
+    assert 0.3 * table["loss"].max() < low < high < 1.2 * table["loss"].max()
+    inside = table[table["loss"].between(low, high)].sort_values("loss", ascending=False, kind="stable")
+    expect(shown(page)).to_have_text([file.split("/")[-1] for file in inside["file"]][:12])
+
+
+def test_the_camera_of_a_plot_saves_a_png(visit, table, tmp_path):
+    page = visit("/evaluate?model=y-copy&data=sheets&part=all&tab=Calibration")
+    plot = page.locator('[data-testid="stPlotlyChart"]').first
+    plot.hover()
+    with page.expect_download() as download:
+        plot.locator('[data-title*="PNG" i]').first.click()
+    assert download.value.suggested_filename == "calibration.png"
+    download.value.save_as(tmp_path / "calibration.png")
+    assert (tmp_path / "calibration.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_finding_is_there_after_a_reload(visit, table, home):
     worst = table.sort_values("loss", ascending=False, kind="stable").iloc[0]
     page = visit("/evaluate?model=y-copy&data=sheets&part=all&tab=Worst+images")

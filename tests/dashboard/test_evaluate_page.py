@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from helpers.dash import words
+from helpers.small import make_checkpoint
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_score, recall_score, roc_auc_score
 
 from dashboard import services
@@ -186,13 +187,55 @@ def test_every_tab_is_drawn(app, evaluated, tab):
     assert "The labels clear are unknown to this checkpoint" in words(test).replace("\\", "")
 
 
+def test_a_page_counts_nothing_that_the_worker_has_counted(app, evaluated, monkeypatch):
+    found = evaluated("b-clear")
+    for part in services.evaluation.EVALUATION_PARTS:
+        if len((chosen := found.select(part)).labelled):
+            services.evaluation.kept_figures(chosen)
+    services.evaluation.counted.clear()
+    services.evaluation.figures.clear()
+
+    def fail(*_, **__):
+        raise AssertionError("a bootstrap on a page")
+
+    for place in ("figures.group_weights", "segments.weak_segments"):
+        monkeypatch.setattr(f"steel_core.metrics.{place}", fail)
+    for tab in ("Confusion", "Figures", "Calibration", "Weak spots"):
+        for part in ("held-out", "all"):
+            test = app("evaluate", model="b-clear", data="sheets", part=part, tab=tab)
+            assert not test.error and not test.exception, tab
+
+
+def test_a_range_shows_exactly_the_images_in_it(app, evaluated):
+    found = evaluated("b-clear").select("all").top_losses()
+    low, high = (round(float(found["loss"].quantile(q)), 3) for q in (0.2, 0.8))
+    test = app("evaluate", model="b-clear", data="sheets", part="all", tab="Worst images")
+    test.number_input(key="loss from").set_value(low).run()
+    test.number_input(key="loss to").set_value(high).run()
+    inside = found[found["loss"].between(low, high)]["file"].str.split("/").str[-1]
+    assert 0 < len(inside) < len(found)
+    assert files(test) == list(inside)[:12] and not test.error
+    test = app("evaluate", model="b-clear", data="sheets", part="all", tab="Figures", scores="defect")
+    test.number_input(key="score to").set_value(0.5).run()
+    inside = found[found["p.defect"] <= 0.5]["file"].str.split("/").str[-1]
+    assert files(test) == list(inside)[:12] and not test.error
+
+
+def test_a_confused_pair_leads_to_its_cell(app, evaluated):
+    found = evaluated("b-clear").select("all")
+    pair = services.evaluation.confused(found).iloc[0]
+    test = app("evaluate", model="b-clear", data="sheets", part="all", tab="Figures")
+    next(b for b in test.button if "called" in b.label).click().run()
+    assert f"Actual {pair['actual']}, predicted {pair['predicted']}: {pair['n']} images" in words(test)
+
+
 def test_hidden_tabs_are_not_run(app, evaluated, monkeypatch):
     evaluated("b-clear")
 
     def fail(*_, **__):
         raise AssertionError("a hidden tab ran")
 
-    for name in ("segments", "figures", "comparison", "propose", "by_label"):
+    for name in ("figures", "comparison", "propose", "in_segment"):
         monkeypatch.setattr(services.evaluation, name, fail)
     assert not app("evaluate", model="b-clear", data="sheets").error
 
@@ -258,7 +301,7 @@ def test_thresholds_need_a_name_and_a_shipped_model_stays_as_it_is(app, home, co
 
     before = (home / "models" / copy / "card.json").read_text()
     assert "needs the name of the person" in save(" ")
-    monkeypatch.setattr(services.evaluation, "ASSETS", home)
+    monkeypatch.setattr("steel_core.recipes.thresholds.ASSETS", home)
     assert "comes with the program and stays as it is" in save("Ada")
     assert (home / "models" / copy / "card.json").read_text() == before
 
@@ -277,7 +320,7 @@ def test_the_proposal_is_what_the_library_chooses_from_typed_costs(app, evaluate
         whole.select("test"), chosen.thresholds, services.evaluation.Costs({"defect": 500.0}), None
     )
     costs = shown[shown["Thresholds"] == "as typed"]["Cost of 1,000 sheets"]
-    assert list(costs) == [f"{cost:.1f}" for cost in after["cost_per_1000"]]
+    assert [cost.split(" ")[0] for cost in costs] == [f"{cost:.1f}" for cost in after["cost_per_1000"]]
 
 
 @pytest.mark.parametrize(
@@ -318,6 +361,24 @@ def test_two_models_are_compared_on_the_same_images(app, evaluated):
     assert "McNemar p" in words(test)
     other = app("evaluate", model="a-six", data="sheets", part="all", tab="Compare", other="b-clear")
     assert "only models with the same classes" in words(other)
+
+
+def test_a_model_of_several_classes_an_image_has_its_own_figures(app, home, evaluated, own_data):
+    kinds = ("crazing", "inclusion", "scratches")
+    make_checkpoint(home / "models" / "x-several", kinds, head="sigmoid", multi_label=True)
+    try:
+        folder = own_data("odd", ["clear", "crazing", "crazing|inclusion", "scratches", "clear", "inclusion"] * 3)
+        found = evaluated("x-several", folder)
+        for tab in ("Confusion", "Worst images", "Figures", "Calibration", "Thresholds", "Weak spots", "Take away"):
+            test = app("evaluate", model="x-several", data="odd", part="all", tab=tab)
+            assert not test.error and not test.exception, tab
+            shown = {metric.label: metric.value for metric in test.metric}
+            right = 1 - found.wrong.mean()
+            assert shown["Exactly right"] == f"{100 * right:.1f} %", tab
+        cells = table(app("evaluate", model="x-several", data="odd", part="all"), "Share of row")
+        assert set(cells["Actual"]) == {"clear", "defect"} and cells["Images"].sum() == len(found)
+    finally:
+        shutil.rmtree(home / "models" / "x-several")
 
 
 def test_without_a_model_it_says_so(app, tmp_path, monkeypatch):

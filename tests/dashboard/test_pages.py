@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 from helpers.dash import finished, png, upload, words
@@ -203,69 +203,6 @@ def test_more_images_than_are_looked_at_together_are_named(app, monkeypatch):
     assert "At most 2 images" in test.warning[0].value
     assert "c\\.png, d\\.png" in test.warning[0].value and "a\\.png" not in test.warning[0].value
     assert "**2 images:**" in words(test)
-
-
-# Explore
-
-
-def test_explore_shows_24_a_page_and_what_the_data_set_is(app):
-    test = app("explore", data="sheets")
-    said = words(test)
-    assert "1 to 24 of 60 images" in said and "CC0" in said
-    assert len(test.get("page_link")) == 24
-    assert "Not readable" in said and "sheet\\-000003\\.png" in said
-    assert not test.error and not test.exception
-
-
-def test_explore_reads_page_class_and_part_from_the_url(app):
-    test = app("explore", data="sheets", page="3")
-    assert "49 to 60 of 60 images" in words(test)
-    test = app("explore", data="sheets", label="patches", split="train")
-    index = services.datasets.filtered(services.datasets.dataset("sheets"), "patches", "train")
-    names = [PurePosixPath(path).name for path in index.table["path"]]
-    assert 0 < len(names) < 24
-    assert [link.proto.label.replace("\\", "") for link in test.get("page_link")] == names
-
-
-def test_a_filter_starts_at_its_first_page_and_can_be_cleared(app):
-    test = app("explore", data="sheets", page="3")
-    test.selectbox(key="label").select("clear").run()
-    assert "1 to " in words(test)
-    test = app("explore", data="sheets", label="crazing", split="test")
-    if services.datasets.filtered(services.datasets.dataset("sheets"), "crazing", "test").table.empty:
-        assert "No image matches" in words(test)
-    assert not test.exception
-
-
-def test_no_matches_can_be_cleared(app, monkeypatch):
-    empty = services.datasets.filtered
-    monkeypatch.setattr(
-        "dashboard.services.datasets.filtered", lambda i, label, split: empty(i, label, "" if split else None)
-    )
-    test = app("explore", data="sheets", split="train")
-    assert "No image matches these filters" in words(test)
-    next(b for b in test.button if b.label == "Clear filters").click().run()
-    assert "of 60 images" in words(test)
-
-
-@pytest.mark.parametrize(
-    ("query", "sentence"),
-    [
-        ({"label": "rust"}, "There is no class “rust”"),
-        ({"split": "best"}, "There is no split “best”"),
-        ({"page": "99"}, "There is no page “99”"),
-    ],
-)
-def test_what_the_url_asks_for_and_is_not_there_gets_a_sentence(app, query, sentence):
-    test = app("explore", data="sheets", **query)
-    assert sentence in words(test) and "1 to 24 of 60 images" in words(test)
-    assert sentence not in words(app("explore", data="sheets"))
-
-
-def test_each_picture_links_to_its_page_in_inspect_with_the_chosen_model(app):
-    link = app("explore", data="sheets", model="c-bare").get("page_link")[0].proto
-    assert link.page == "inspect"
-    assert "image=images%2Fsheet-000000.png" in link.query_string and "model=c-bare" in link.query_string
 
 
 # Exports

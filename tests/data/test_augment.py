@@ -1,9 +1,14 @@
 """Augmentation moves pixels as it says, keeps shapes, and obeys the seed."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
+from helpers.small import steel_image
 
-from steel_core.data.augment import Augmentation
+from steel_core.data.augment import PATCH, Augmentation, preview
+from steel_core.errors import UsageError
 
 NOTHING = Augmentation(flip=False, turn=False, degrees=0, scale=0, shift=0, brightness=0, contrast=0, noise=0)
 
@@ -69,3 +74,71 @@ def test_the_seed_decides():
     torch.manual_seed(4)
     assert torch.equal(first, Augmentation()(images))
     assert not torch.equal(first, Augmentation()(images))
+
+
+def test_blur_is_between_the_picture_and_its_blurred_copy():
+    torch.manual_seed(0)
+    images = torch.rand(200, 1, 24, 24)
+    out = replace(NOTHING, blur=0.8)(images)
+    fine = (out - NOTHING(images)).std(dim=(1, 2, 3)) / images.std(dim=(1, 2, 3))
+    assert float(fine.min()) < 0.02
+    assert 0.5 < float(fine.max()) < 0.8
+    torch.testing.assert_close(out.mean(), images.mean(), atol=0.01, rtol=0)
+
+
+def test_cut_out_leaves_one_even_rectangle_of_at_most_the_stated_sides():
+    torch.manual_seed(0)
+    out = replace(NOTHING, cut_out=0.25)(torch.ones(300, 1, 40, 80))
+    heights, widths = [], []
+    for one in out[:, 0]:
+        rows, columns = torch.where(one == 0)
+        if len(rows):
+            heights.append(int(rows.max() - rows.min()) + 1)
+            widths.append(int(columns.max() - columns.min()) + 1)
+            assert len(rows) == heights[-1] * widths[-1]
+    assert 8 <= max(heights) <= 10
+    assert 17 <= max(widths) <= 20
+    assert (out[:, 0, 0] == 0).any(), "also at the upper edge"
+    assert (out[..., -1] == 0).any(), "and at the right one"
+
+
+def test_a_patch_is_the_neighbourhood_of_the_defect():
+    """A ramp tells which column each pixel came from."""
+    width = 200
+    ramp = (torch.arange(width) + 0.5).expand(1, 1, width, width)
+    dials = replace(NOTHING, patches=1.0)
+    out = dials(ramp.expand(3, 1, -1, -1), torch.tensor([[0.5, 0.0], [1.0, 1.0], [torch.nan, torch.nan]]))
+    first, last = (150 - PATCH / 2, 150 + PATCH / 2)
+    assert out[0, 0, 0, 0].item() == pytest.approx(first, abs=1)
+    assert out[0, 0, 0, -1].item() == pytest.approx(last, abs=1)
+    assert out[1, 0, 0, 0].item() == pytest.approx(width - PATCH, abs=1), "kept inside the picture"
+    torch.testing.assert_close(out[2], ramp[0], rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(dials(ramp), ramp, rtol=1e-4, atol=1e-2)
+
+
+def test_strength_scales_every_dial_but_the_symmetries():
+    twice = Augmentation(cut_out=0.1).scaled(2.0)
+    assert (twice.noise, twice.cut_out, twice.flip) == (0.3, 0.2, True)
+    assert Augmentation().scaled(0.0) == replace(NOTHING, flip=True, turn=True)
+
+
+@pytest.mark.parametrize("wrong", [{"noise": -0.1}, {"blur": 1.5}, {"patches": float("nan")}])
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(UsageError, match="expected 0 to"):
+        Augmentation(**wrong)
+
+
+def test_the_preview_is_of_the_picture_and_draws_apart_from_training():
+    image = steel_image(60, 90)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    pictures = preview(image, Augmentation(), seed=1, count=4)
+    assert torch.equal(torch.rand(3), expected)
+    assert [(p.shape, p.dtype) for p in pictures] == [((60, 90), np.uint8)] * 4
+    assert not np.array_equal(pictures[0], pictures[1])
+    again = preview(image, Augmentation(), seed=1, count=4)
+    np.testing.assert_array_equal(pictures, again)
+    unchanged = preview(image, NOTHING, count=1)[0]
+    np.testing.assert_allclose(unchanged.astype(int), image.pixels, atol=1)
+    assert max(preview(steel_image(100, 1600), NOTHING, count=1)[0].shape) == 512

@@ -8,7 +8,7 @@ from helpers.small import make_checkpoint, steel_image
 from steel_core.data.index import open_dataset
 from steel_core.errors import UsageError
 from steel_core.inference import Predictor
-from steel_core.recipes.check import check, leak_effect
+from steel_core.recipes.check import check, find_check, kept_in, leak_effect, stored_check
 
 
 @pytest.fixture
@@ -49,3 +49,15 @@ def test_a_checkpoint_of_other_classes_measures_nothing(index, tmp_path):
 def test_an_unknown_kind(index):
     with pytest.raises(UsageError, match="got blur"):
         check(index, kinds=["blur"])
+
+
+def test_findings_are_kept_for_a_checkpoint_and_found_again_until_a_file_changes(index, checkpoint, monkeypatch):
+    predictor = Predictor(checkpoint, "cpu")
+    assert find_check(index) is None
+    found = stored_check(index)
+    assert find_check(index, predictor) is None  # a leak's effect is another finding
+    monkeypatch.setattr("steel_core.recipes.check.check", lambda *_, **__: pytest.fail("looked again"))
+    assert stored_check(index) == find_check(index) == found
+    for file in kept_in().iterdir():
+        file.write_bytes(b"damaged")
+    assert find_check(index) is None

@@ -257,7 +257,7 @@ def test_the_learning_rate_search_leaves_the_model_alone(sheets):
     model = BACKBONES["squeezenet-reduced"](2)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     fit = Fit(model, table, measure(table, rows, (64, 64)), TrainConfig(), torch.device("cpu"))
-    rate, curves = find_learning_rate(fit, rows, torch.ones(2))
+    rate, curves = find_learning_rate(fit, rows)
     assert 1e-4 <= rate <= 4e-3
     assert [len(curve) > 5 for curve in curves] == [True, True]
     for name, value in model.state_dict().items():

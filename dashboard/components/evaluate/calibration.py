@@ -5,8 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.evaluate.brushing import brush, within
 from dashboard.components.evaluate.headline import countable
-from dashboard.components.evaluate.pictures import plot
+from dashboard.components.evaluate.pictures import plot, worst_images
 from dashboard.components.guard import guarded
 from dashboard.components.text import plain
 
@@ -15,16 +16,27 @@ _OFFERED = 100
 
 @st.fragment
 @guarded()
-def calibration(data: str, found: services.evaluation.Evaluation) -> None:
-    """Reliability diagram, then one image through both heads."""
+def calibration(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:
+    """Reliability diagram and the images behind its points, then one image through both heads."""
     if countable(found):
-        plot(services.evaluation.figures(found)["Calibration"], "Calibration")
-        low, high = found.report.intervals["ece"]
+        drawn = services.evaluation.figures(found)["Calibration"]
+        if found.multi_label:  # its points are answers about a class each, not images
+            plot(drawn, "Calibration")
+        else:
+            brush(drawn, "Calibration", "sure")
+        error, (low, high), n = services.evaluation.headline(found)["ece"]
         st.markdown(
             f"Logits are divided by the temperature **{found.temperature:.3f}**, found on validation images. "
-            f"Expected calibration error afterwards: **{found.report.ece:.3f}** (95 %: {low:.3f} to {high:.3f}, "
-            f"n = {found.report.n:,}). Points above the diagonal: more often right than sure; below: too sure."
+            f"Expected calibration error afterwards: **{error:.3f}** (95 %: {low:.3f} to {high:.3f}, "
+            f"n = {n:,}). Points above the diagonal: more often right than sure; below: too sure."
         )
+        if not found.multi_label:
+            st.caption(
+                "Drag over points after temperature to see the images behind them, or type how sure the model was."
+            )
+            rows = within(found.top_losses(), "confidence", "Confidence", "sure", at_first=False)
+            if len(rows):
+                worst_images(model, data, rows, "sure-page")
     if not len(found):
         return
     st.subheader("The best guess is not necessarily a good guess")

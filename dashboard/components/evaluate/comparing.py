@@ -35,8 +35,17 @@ def comparing(model: services.models.Predictor, data: str, found: services.evalu
         )
         return
     theirs = evaluated(other, data, found.part, "other")
-    if theirs is None:
-        return
+    if theirs is not None:
+        compared(model, data, found, theirs)
+
+
+def compared(
+    model: services.models.Predictor,
+    data: str,
+    found: services.evaluation.Evaluation,
+    theirs: services.evaluation.Evaluation,
+) -> None:
+    """What tells two evaluations of the same images apart; maps are those of `model`, which made the first."""
     made = services.evaluation.comparison(found, theirs)
     st.markdown(f"**{plain(made.verdict)}**")
     which = "that neither has learnt from" if found.part == "held-out" else f"of the part “{found.part}”"

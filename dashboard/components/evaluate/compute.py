@@ -50,7 +50,7 @@ def _progress(model: services.models.Predictor, data: str, key: str) -> None:
         left = f", {duration(job.seconds_left)} left" if job.seconds_left else ""
         says = f"{job.done:,} of {job.total:,} images looked at{left}"
     else:
-        says = f"All {job.total:,} images looked at; measuring brightness, contrast and the like"
+        says = f"All {job.total:,} images looked at; measuring brightness and contrast, counting figures"
     st.progress(job.done / max(job.total, 1), says)
     st.button("Cancel", on_click=services.evaluation.cancel, args=(model, data), key=f"cancel {key}")
 

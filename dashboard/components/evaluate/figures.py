@@ -6,8 +6,9 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.evaluate.brushing import brush, within
 from dashboard.components.evaluate.headline import countable
-from dashboard.components.evaluate.pictures import plot, worst_images
+from dashboard.components.evaluate.pictures import worst_images
 from dashboard.components.guard import guarded
 from dashboard.components.text import plain
 
@@ -26,7 +27,7 @@ def figures(model: services.models.Predictor, data: str, found: services.evaluat
         pd.DataFrame(
             [
                 {"Class": name} | {title: cell(of[key]) for key, title in _FIGURES.items()}
-                for name, of in services.evaluation.by_label(found).items()
+                for name, of in services.evaluation.counted(found).per_class.items()
             ]
         ),
         hide_index=True,
@@ -38,11 +39,17 @@ def figures(model: services.models.Predictor, data: str, found: services.evaluat
     confused = services.evaluation.confused(found)
     if confused.empty:
         st.markdown("No image is called by another class than its own.")
-    for pair in confused.head(6).to_dict("records"):
-        st.markdown(
-            f"- **{plain(pair['actual'])}** called **{plain(pair['predicted'])}**: {pair['n']} of {pair['of']} "
-            f"({_percent(pair['share'])}; 95 %: {_percent(pair['low'])} to {_percent(pair['high'])})"
-        )
+    for i, pair in enumerate(confused.head(6).to_dict("records")):
+        if st.button(
+            f"**{plain(pair['actual'])}** called **{plain(pair['predicted'])}**: {pair['n']} of {pair['of']} "
+            f"({_percent(pair['share'])}; 95 %: {_percent(pair['low'])} to {_percent(pair['high'])})",
+            type="tertiary",
+            icon=":material/photo_library:",
+            key=f"confused {i}",
+            on_click=_show_cell,
+            args=(pair["actual"], pair["predicted"]),
+        ):
+            st.rerun()  # the whole page, not this part alone
     drawn = services.evaluation.figures(found)
     if "ROC curves" not in drawn:
         st.info("ROC and precision-recall curves need images of at least two classes.", icon=":material/show_chart:")
@@ -51,8 +58,12 @@ def figures(model: services.models.Predictor, data: str, found: services.evaluat
         for heading in ("ROC curves", "Precision and recall"):
             with st.container():
                 st.subheader(heading)
-                plot(drawn[heading], heading)
+                brush(drawn[heading], heading, "score", _choose)
     _scores(model, data, found)
+
+
+def _show_cell(actual: str, predicted: str) -> None:
+    st.session_state.update(tab="Confusion", actual=actual, predicted=predicted)
 
 
 def _scores(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:
@@ -60,10 +71,17 @@ def _scores(model: services.models.Predictor, data: str, found: services.evaluat
     drawn = services.evaluation.figures(found)
     known = [name for name in found.classes if f"Scores of {name}" in drawn]
     label = st.selectbox("Probability of", known, key="scores", bind="query-params")
-    plot(drawn[f"Scores of {label}"], f"Scores of {label}")
-    low, high = st.slider("Show the images with a probability between", 0.0, 1.0, (0.4, 0.6), 0.05, key="score-range")
-    rows = found.top_losses()
-    worst_images(model, data, rows[rows[f"p.{label}"].between(low, high)], "score-page")
+    brush(drawn[f"Scores of {label}"], f"Scores of {label}", "score")
+    st.caption(
+        "Drag over the bars, or over a curve above, to see the images behind them; double-click for all. By keyboard, "
+        "type the range."
+    )
+    rows = within(found.top_losses(), f"p.{label}", "Probability", "score")
+    worst_images(model, data, rows, "score-page")
+
+
+def _choose(label: str) -> None:
+    st.session_state["scores"] = label
 
 
 def cell(figure: services.evaluation.Figure) -> str:

@@ -10,6 +10,19 @@ from steel_core.render import percent
 from steel_core.types import REFER, UNFAMILIAR
 
 _SHOWN = 12  # remarks
+_FIGURES = {
+    "accuracy": ("Accuracy", "Share of images whose likeliest class is right."),
+    "macro_recall": ("Recall, mean of classes", "Mean share of each class that is found."),
+    "auc": ("AUC", "How well scores tell each class from the rest; 0.5 is chance."),
+    "ece": ("ECE", "How far confidence and accuracy lie apart, on average; less is better."),
+}
+_MULTI_LABEL = {
+    "exact_match": ("Exactly right", "Share of images whose named classes are the true ones, all of them, no other."),
+    "mean_average_precision": ("Average precision", "Mean over the classes."),
+    "escape": ("Escapes", "Share of defective sheets that are called clear."),
+    "false_call": ("False calls", "Share of clear sheets that are called defective."),
+}
+_NUMBERS = ("auc", "ece", "mean_average_precision")  # shown as numbers, the others as percentages
 
 
 def headline(found: services.evaluation.Evaluation, data: str) -> None:
@@ -22,20 +35,17 @@ def headline(found: services.evaluation.Evaluation, data: str) -> None:
     )
     about = f"**{len(found):,} images** of {plain(data)} ({plain(found.part)})"
     if len(found.labelled):
-        report = found.report
-        low, high = report.intervals["accuracy"]
+        figures = services.evaluation.headline(found)
+        first, right = ("exact_match", "exactly the true classes are named") if found.multi_label else (
+            "accuracy", "the likeliest class is right")  # fmt: skip
+        value, (low, high), n = figures[first]
         st.markdown(
-            f"{about}: the likeliest class is right on **{percent(report.accuracy)}** "
-            f"(95 %: {percent(low)} to {percent(high)}, n = {report.n:,})" + (f"; {person}." if person else ".")
+            f"{about}: {right} on **{percent(value or 0.0)}** (95 %: {percent(low)} to {percent(high)}, n = {n:,})"
+            + (f"; {person}." if person else ".")
         )
         with st.grid(4, min_column_width=150):
-            for title, name, meaning in (
-                ("Accuracy", "accuracy", "Share of images whose likeliest class is right."),
-                ("Recall, mean of classes", "macro_recall", "Mean share of each class that is found."),
-                ("AUC", "auc", "How well scores tell each class from the rest; 0.5 is chance."),
-                ("ECE", "ece", "How far confidence and accuracy lie apart, on average; less is better."),
-            ):
-                _metric(title, getattr(report, name), report.intervals[name], meaning, name in ("auc", "ece"))
+            for name, (title, meaning) in (_MULTI_LABEL if found.multi_label else _FIGURES).items():
+                _metric(title, *figures[name], meaning, name in _NUMBERS)
     else:
         counts = ", ".join(f"{plain(str(name))} {n:,}" for name, n in said.value_counts().items())
         st.markdown(f"{about}. What the model said: {counts or 'nothing'}.")
@@ -61,11 +71,11 @@ def countable(found: services.evaluation.Evaluation) -> bool:
     return bool(len(found.labelled))
 
 
-def _metric(title: str, value: float | None, interval: tuple[float, float] | None, help_: str, number: bool) -> None:
+def _metric(title: str, value: float | None, interval: tuple[float, float], n: int, meaning: str, number: bool) -> None:
     show = (lambda x: f"{x:.3f}") if number else percent
     with st.container(border=True, height="stretch"):
-        st.metric(title, "–" if value is None else show(value), help=help_)
-        if interval is not None:
-            st.markdown(f"95 %: {show(interval[0])} to {show(interval[1])}")
+        st.metric(title, "–" if value is None else show(value), help=meaning)
+        if value is None:
+            st.markdown("no such images" if n == 0 else "needs two classes")
         else:
-            st.markdown("needs two classes")
+            st.markdown(f"95 %: {show(interval[0])} to {show(interval[1])}, n = {n:,}")

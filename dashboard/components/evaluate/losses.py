@@ -9,7 +9,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.evaluate.pictures import worst_images
+from dashboard.components.evaluate.brushing import brush, within
+from dashboard.components.evaluate.pictures import is_right, worst_images
 from dashboard.components.guard import guarded
 from dashboard.components.text import plain
 
@@ -24,8 +25,8 @@ def losses(model: services.models.Predictor, data: str, found: services.evaluati
     found_so_far = services.evaluation.triaged()
     with st.grid(4, min_column_width=150):
         kind = st.selectbox("Images", _KINDS, key="images", bind="query-params")
-        actual = st.selectbox("Actually", [services.evaluation.ANY, *found.classes], key="of", bind="query-params")
-        predicted = st.selectbox("Called", [services.evaluation.ANY, *found.classes], key="as", bind="query-params")
+        actual = st.selectbox("Actually", [services.evaluation.ANY, *found.verdicts], key="of", bind="query-params")
+        predicted = st.selectbox("Called", [services.evaluation.ANY, *found.verdicts], key="as", bind="query-params")
         who = st.text_input(
             "Your name, to triage",
             key="who",
@@ -33,7 +34,10 @@ def losses(model: services.models.Predictor, data: str, found: services.evaluati
             help="Kept with each finding. Findings are only ever added; the last one of an image counts.",
         )
     if len(found.labelled):
-        rows = _matching(services.evaluation.in_cell(found, actual, predicted), kind, set(found_so_far))
+        brush(services.evaluation.figures(found)["Losses"], "Losses", "loss")
+        st.caption("Drag over bars to see their images; double-click for all. By keyboard, type the range.")
+        cell = services.evaluation.in_cell(found, actual, predicted)
+        rows = _matching(within(cell, "loss", "Loss", "loss"), kind, set(found_so_far))
     else:
         st.caption("No labels, so no losses: the images that the model is least sure of come first.")
         rows = _matching(found.table.sort_values("confidence", kind="stable"), kind, set(found_so_far))
@@ -56,7 +60,7 @@ def losses(model: services.models.Predictor, data: str, found: services.evaluati
 
 
 def _matching(rows: pd.DataFrame, kind: str, triaged: set[str]) -> pd.DataFrame:
-    right = rows["label"] == rows["pred"]
+    right = pd.Series([is_right(row) for row in rows.to_dict("records")], rows.index, dtype=bool)
     seen = rows["image_sha256"].isin(triaged)
     return rows[{"wrong": ~right, "right": right, "open": ~seen, "triaged": seen}.get(kind, right | True)]
 

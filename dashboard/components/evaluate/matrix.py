@@ -30,7 +30,7 @@ def matrix(model: services.models.Predictor, data: str, found: services.evaluati
         shares = st.segmented_control(
             "Show", ["percentages", "counts"], default="percentages", required=True, key="show", bind="query-params"
         )
-        outcomes = st.toggle(
+        outcomes = found.multi_label or st.toggle(
             "Count verdicts",
             key="verdicts-counted",
             bind="query-params",
@@ -42,7 +42,7 @@ def matrix(model: services.models.Predictor, data: str, found: services.evaluati
     with right:
         with st.grid(2, min_column_width=130):
             actual = st.selectbox(
-                "Actual", [services.evaluation.ANY, *found.classes], key="actual", bind="query-params"
+                "Actual", [services.evaluation.ANY, *found.verdicts], key="actual", bind="query-params"
             )
             predicted = st.selectbox(
                 "Predicted", [services.evaluation.ANY, *columns], key="predicted", bind="query-params"
@@ -54,12 +54,25 @@ def matrix(model: services.models.Predictor, data: str, found: services.evaluati
             "Rows: what an image shows. Columns: what the model says. Each cell: its share of the row, or count, and "
             "the 95 % interval. Grey: fewer than 30 images in the row. Choose a cell to see its images."
         )
+    if found.multi_label:
+        _each_class(found)
     rows = services.evaluation.in_cell(found, actual, predicted, outcomes)
     if (actual, predicted) == (services.evaluation.ANY, services.evaluation.ANY):
         st.subheader("All images, by falling loss")
     else:
         st.subheader(f"Actual {plain(actual)}, predicted {plain(predicted)}: {len(rows):,} images")
     worst_images(model, data, rows, "cell-page")
+
+
+def _each_class(found: services.evaluation.Evaluation) -> None:
+    st.info(services.evaluation.NO_MATRIX, icon=":material/grid_on:")
+    titles = {"label": "Class", "found": "There and named", "missed": "There, not named", "false": "Named, not there",
+              "absent": "Neither"}  # fmt: skip
+    st.dataframe(
+        services.evaluation.tables(found).rename(columns=titles),
+        hide_index=True,
+        alt="How often each class is found, missed and falsely named",
+    )
 
 
 def _choose(cell: dict[str, str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import streamlit as st
@@ -14,6 +14,7 @@ from dashboard import services
 from dashboard.components.gallery import image_link
 from dashboard.components.text import plain
 from steel_core.render import percent
+from steel_core.types import CLEAR
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -82,12 +83,23 @@ def _inline(jpeg: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
-def plot(figure: go.Figure, name: str) -> None:
-    """A figure with its words for those who cannot see it; its toolbar saves it as PNG."""
+def plot(
+    figure: go.Figure, name: str, chosen: Callable[[], None] | None = None, by: Literal["box", "points"] = "box"
+) -> None:
+    """A figure with its words for those who cannot see it; its toolbar saves it as PNG.
+
+    `chosen` is called when points were dragged over (a box) or clicked on (points; Streamlit does not allow both);
+    `plot NAME` of the session holds them.
+    """
+    shown = figure.to_dict()
+    if chosen:
+        shown["layout"] |= {"dragmode": "select" if by == "box" else False, "selectdirection": "h"}
     st.plotly_chart(
-        figure,
+        shown,
         theme=None,
         key=f"plot {name}",
+        on_select=chosen or "ignore",
+        selection_mode=by,
         alt=services.evaluation.alternative(figure),
         config={
             "displaylogo": False,
@@ -96,9 +108,17 @@ def plot(figure: go.Figure, name: str) -> None:
     )
 
 
+def is_right(row: Mapping[Any, Any]) -> bool:
+    """Whether what is named in a row of an evaluation's table is what is there: all the classes, and no other."""
+    if "named" not in row:
+        return bool(row["label"] == row["pred"])
+    return bool(row["label"]) and {*row["label"].split("|")} - {CLEAR} == {*row["named"].split("|")} - {""}
+
+
 def _above(row: Mapping[Any, Any]) -> str:
-    said = plain(row["pred"]) if row["outcome"] == row["pred"] else f"{plain(row['pred'])} ({plain(row['outcome'])})"
+    named = str(row.get("named", row["pred"])).replace("|", ", ") or "no class"  # several, if the model may name them
+    said = plain(named) if row["outcome"] == named else f"{plain(named)} ({plain(row['outcome'])})"
     loss = "" if math.isnan(row["loss"]) else f" · loss {row['loss']:.2f}"
-    wrong = ":material/close: " if row["label"] and row["label"] != row["pred"] else ""
-    actual = plain(row["label"]) or "unlabelled"
+    actual = plain(row["label"].replace("|", ", ")) or "unlabelled"
+    wrong = ":material/close: " if row["label"] and not is_right(row) else ""
     return f"{wrong}Predicted **{said}**, actual **{actual}**{loss} · probability {percent(row['confidence'])}"

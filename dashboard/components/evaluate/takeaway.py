@@ -16,16 +16,18 @@ def takeaway(model: services.models.Predictor, data: str, found: services.evalua
     stem = f"{model.card.name}-{data}-{found.part}"
     with st.container(horizontal=True):
         offer("Predictions (CSV)", functools.partial(services.evaluation.csv, found), f"{stem}.csv")
+        if len(found.labelled):
+            offer("Plots (PNG)", functools.partial(services.evaluation.plots_zip, found), f"{stem}-plots.zip")
         offer("Report (HTML)", functools.partial(services.evaluation.report_html, found, model, data), f"{stem}.html")
     spec = services.datasets.dataset(data).spec
     held = "holds the worst images with their maps" if spec.redistributable else "names the worst images only"
     st.caption(
         f"The report is one file that loads nothing; it {held}. Licence of the images: {plain(spec.licence)} "
-        "Each plot on this page has a camera in its toolbar that saves it as PNG."
+        "The camera in a plot's toolbar saves that plot alone as PNG."
     )
     st.markdown("The same without this page:")
     st.code(
         f"python -m steel_core evaluate --checkpoint {model.card.name} --data FOLDER --part {found.part} "
-        "--report out.html",
+        "--csv predictions.csv --plots plots --report report.html",
         "bash",
     )

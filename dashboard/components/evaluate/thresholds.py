@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.evaluate.brushing import brush, within
 from dashboard.components.evaluate.headline import countable
-from dashboard.components.evaluate.pictures import plot
+from dashboard.components.evaluate.pictures import plot, worst_images
 from dashboard.components.guard import guarded
 from dashboard.components.text import plain
 from steel_core.errors import DataError, SteelError
 from steel_core.types import CLEAR
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 _RATES = {"escape": "Escape", "false_call": "False call", "referred": "To a person"}
 _SETS = {"lac": "as small as possible (LAC)", "aps": "larger where it is hard (APS)"}
@@ -23,12 +27,16 @@ _SETS = {"lac": "as small as possible (LAC)", "aps": "larger where it is hard (A
 @st.fragment
 @guarded()
 def thresholds(
-    model: services.models.Predictor, whole: services.evaluation.Evaluation, found: services.evaluation.Evaluation
+    model: services.models.Predictor,
+    data: str,
+    whole: services.evaluation.Evaluation,
+    found: services.evaluation.Evaluation,
 ) -> None:
     """Costs, the proposal chosen on validation and shown on test, what is typed instead, and saving.
 
     Args:
         model: that was evaluated.
+        data: name of the data set.
         whole: of all images, which holds validation and test.
         found: of the chosen part, for risk against coverage.
     """
@@ -44,7 +52,8 @@ def thresholds(
         st.info(
             plain(f"No proposal: {error}. What you type below is shown on the part {part}."), icon=":material/rule:"
         )
-    in_force = {name: model.card.threshold(name) for name in model.classes}
+    names = (*model.classes, CLEAR) if whole.multi_label else model.classes
+    in_force = {name: model.card.threshold(name) for name in names}
     typed = _typed(choice.thresholds if choice else in_force, in_force)
     told = f"chosen on {choice.chosen_on:,} validation images, shown on" if choice else "shown on"
     st.subheader(f"What these lines do: {told} {len(test.labelled):,} {part} images")
@@ -56,21 +65,51 @@ def thresholds(
     st.caption(
         "Escape: of the defective sheets, those let pass. False call: of the sheets that are not of the class, those "
         "called it. In brackets: 95 % interval. Cost: for 1,000 sheets in the stated mix."
-        if CLEAR in whole.classes
+        if CLEAR in whole.verdicts
         else "This model cannot clear a sheet: an escape is a sheet called another defect. In brackets: 95 % interval. "
         "Cost: for 1,000 sheets in the stated mix."
     )
     _save(str(st.session_state["model"]), typed)
+    if whole.multi_label:  # its lines do not move one by one, and a verdict's confidence is no column of the table
+        st.subheader("Risk against coverage")
+        plot(services.evaluation.figures(found)["Risk against coverage"], "Risk against coverage")
+    else:
+        _curves(model, data, found, test, lambda label: services.evaluation.threshold_figure(
+            test, label, asked, typed, mix))  # fmt: skip
+    _sets(whole)
+
+
+def _curves(
+    model: services.models.Predictor,
+    data: str,
+    found: services.evaluation.Evaluation,
+    test: services.evaluation.Evaluation,
+    moved: Callable[[str], go.Figure],
+) -> None:
+    """What happens as a line moves, risk against coverage, and the images behind a stretch of either."""
     with st.grid(2, min_column_width=330):
         with st.container():
             st.subheader("One line moved, the others kept")
-            label = st.selectbox("Threshold of", model.classes, key="line", bind="query-params")
-            plot(services.evaluation.threshold_figure(test, label, asked, typed, mix), f"Threshold of {label}")
+            label = st.selectbox("Threshold of", found.classes, key="line", bind="query-params")
+            st.caption(f"On the part {test.part}. Drag over thresholds, or type them: whose verdict turns in between.")
+            brush(moved(label), f"Threshold of {label}", "threshold")
+            called = test.top_losses()
+            near = within(called[called["pred"] == label], "confidence", "Probability", "threshold", at_first=False)
         with st.container():
             st.subheader("Risk against coverage")
-            st.caption(f"On the part {found.part}: how many verdicts are wrong, if only the surest are given.")
-            plot(services.evaluation.figures(found)["Risk against coverage"], "Risk against coverage")
-    _sets(whole)
+            st.caption(
+                f"On the part {found.part}: how many verdicts are wrong, if only the surest are given. Drag over the "
+                "curve, or type how sure the model was."
+            )
+            brush(services.evaluation.figures(found)["Risk against coverage"], "Risk against coverage", "risk")
+            behind = within(found.top_losses(), "confidence", "Confidence", "risk", at_first=False)
+    for rows, heading, name in (
+        (near, f"Called {plain(label)} with such a probability", "threshold-page"),
+        (behind, "Decided with such a confidence", "risk-page"),
+    ):
+        if len(rows):
+            st.subheader(f"{heading}: {len(rows):,} images")
+            worst_images(model, data, rows, name)
 
 
 def _costs(whole: services.evaluation.Evaluation) -> tuple[services.evaluation.Costs, dict[str, float] | None]:
@@ -78,7 +117,7 @@ def _costs(whole: services.evaluation.Evaluation) -> tuple[services.evaluation.C
     st.subheader("What errors cost")
     st.markdown("In any one currency, for one sheet. Thresholds follow at once.")
     escape, false_call, mix = {}, {}, {}
-    for name in whole.classes:
+    for name in whole.verdicts:
         with st.grid(4, min_column_width=120, vertical_alignment="bottom"):
             st.markdown(f"**{plain(name)}**")
             mix[name] = st.number_input(
@@ -128,7 +167,7 @@ def _compared(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     for pair in zip(*(table.to_dict("records") for table in tables.values()), strict=True):
         for lines, row in zip(tables, pair, strict=True):
             rates = {title: _rate(row, key) for key, title in _RATES.items()}
-            cost = {"Cost of 1,000 sheets": f"{row['cost_per_1000']:.1f}"}
+            cost = {"Cost of 1,000 sheets": "{cost_per_1000:.1f} ({cost_low:.1f} to {cost_high:.1f})".format(**row)}
             rows.append({"Class": row["label"], "Thresholds": lines, "Images": row["n"]} | rates | cost)
     return pd.DataFrame(rows)
 

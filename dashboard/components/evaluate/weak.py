@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import pandas as pd
 import streamlit as st
 
@@ -19,13 +21,13 @@ def weak(model: services.models.Predictor, data: str, found: services.evaluation
     """Segments with intervals and correction; the gate's measured rates and what it stopped here."""
     st.subheader("Weak segments")
     if countable(found):
-        _segments(found)
+        _segments(model, data, found)
     st.subheader("Unfamiliar images")
     _unfamiliar(model, data, found)
 
 
-def _segments(found: services.evaluation.Evaluation) -> None:
-    table = services.evaluation.segments(found)
+def _segments(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:
+    table = services.evaluation.counted(found).segments
     if table.empty:
         st.info("Too few images to look at segments.", icon=":material/group_off:")
         return
@@ -40,7 +42,21 @@ def _segments(found: services.evaluation.Evaluation) -> None:
         st.markdown(
             f"Weak beyond chance: {worst}. {len(table)} segments were looked at, and p was corrected for it (Holm)."
         )
-    plot(services.evaluation.figures(found)["Weak segments"], "Weak segments")
+    names = [f"{row['property']}: {row['segment']}" for row in table.to_dict("records")]
+
+    def take() -> None:
+        for point in st.session_state["plot Weak segments"]["selection"]["points"][:1]:
+            if point.get("customdata"):
+                st.session_state["segment"] = html.unescape(": ".join(point["customdata"]))
+                st.session_state["segment-page"] = 1
+
+    plot(services.evaluation.figures(found)["Weak segments"], "Weak segments", take, by="points")
+    chosen = st.selectbox(
+        "Images of", names, None, key="segment", placeholder="Choose a segment, or click on its point above"
+    )
+    if chosen in names:
+        rows = services.evaluation.in_segment(found, table.iloc[names.index(chosen)])
+        worst_images(model, data, rows, "segment-page")
     with st.expander("All segments as a table"):
         st.dataframe(
             table.drop(columns=["start", "end"]).rename(columns={"p_holm": "p, corrected"}),

@@ -1,0 +1,24 @@
+"""Train: from a data set to a model, in a process of its own that goes on when the page is left."""
+
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.train.form import form
+from dashboard.components.train.history import history
+from dashboard.components.train.watch import watched
+
+st.title("Train")
+services.training.wake()
+if name := st.query_params.get("run"):
+    watched(name)
+    st.stop()
+st.markdown("From labelled images to a model that stands in every chooser, with its card and honest figures.")
+data = st.session_state.get("data")
+if data:
+    form(data)
+else:
+    st.info(
+        "No data set is here. Point `STEEL_DATA` to one, or to a folder of them, and start again.",
+        icon=":material/folder_off:",
+    )
+history()

@@ -1,0 +1,104 @@
+"""What is wrong with the data, as far as pictures and labels tell: images, evidence, and the rate of false alarms."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.downloads import offer
+from dashboard.components.explore.long_work import offer_work
+from dashboard.components.explore.pictures import tiles
+from dashboard.components.text import capital, plain
+
+_PAGE = 8
+_SHOWN = 8  # images of one finding
+_TITLES = {
+    "unreadable": "Unreadable",
+    "near-duplicates": "Near-duplicates",
+    "leak": "Leaks",
+    "label": "Suspicious labels",
+    "odd": "Odd images",
+}
+
+
+def findings(shown: services.explore.Collection, model: services.models.Predictor | None) -> None:
+    """Each kind with its findings; what can be carried away."""
+    found = services.explore.findings(shown, model)
+    if found is None:
+        offer_work("check", model, shown.name)
+        return
+    counts = {kind: sum(one.kind == kind for one in found) for kind in services.explore.KINDS}
+    if not found:
+        st.success(f"Nothing was found in {len(shown.index):,} images. What was looked for:", icon=":material/check:")
+        for kind, meaning in services.explore.KINDS.items():
+            st.markdown(f"**{_TITLES[kind]}.** {plain(meaning)}")
+        return
+    told = " · ".join(f"{_TITLES[kind]} {n:,}" for kind, n in counts.items())
+    st.markdown(f"**{len(found):,} findings** in all {len(shown.index):,} images, whatever is filtered above: {told}")
+    _exports(shown, found)
+    kinds = {title: kind for kind, title in _TITLES.items()}  # a link holds what is read here
+    first_one = next(_TITLES[kind] for kind, n in counts.items() if n)
+    kind = kinds[
+        st.segmented_control("Kind", list(kinds), default=first_one, required=True, key="kind", bind="query-params")
+    ]
+    st.caption(f"False alarms, measured: {plain(services.explore.KINDS[kind])}")
+    mine = [one for one in found if one.kind == kind]
+    if not mine:
+        st.info("Nothing of this kind was found.", icon=":material/check:")
+        return
+    pages = math.ceil(len(mine) / _PAGE)
+    current = min(st.pagination(pages, key="finding", bind="query-params"), pages) if pages > 1 else 1
+    first = (current - 1) * _PAGE
+    st.caption(f"{first + 1:,} to {min(first + _PAGE, len(mine)):,} of {len(mine):,} findings")
+    for number, one in enumerate(mine[first : first + _PAGE], first + 1):
+        with st.container(border=True):
+            _finding(shown, one, number)
+
+
+def _finding(shown: services.explore.Collection, one: services.explore.Finding, number: int) -> None:
+    st.markdown(f"**{number}.** {plain(one.sentence)}")
+    told = [
+        f"{capital(name.replace('_', ' '))}: {_value(value)}"
+        for name, value in one.evidence.items()
+        if value not in ([], "")
+    ]
+    if told:
+        st.caption(plain(" · ".join(told)))
+    tiles(shown, one.rows[:_SHOWN], outlines=False, name=f"finding-{number}-")
+    if len(one.rows) > _SHOWN:
+        with st.expander(f"All {len(one.rows):,} images"):
+            st.dataframe(pd.DataFrame({"File": one.files}), hide_index=True, alt="Images of this finding")
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list | tuple):
+        return " to ".join(map(_value, value)) if len(value) == 2 else f"{len(value)}"
+    return str(value)
+
+
+def _exports(shown: services.explore.Collection, found: list[services.explore.Finding]) -> None:
+    with st.container(horizontal=True):
+        offer(
+            "Findings (CSV)", functools.partial(services.explore.findings_as_csv, found), f"{shown.name}-findings.csv"
+        )
+        offer(
+            "Findings (JSON)",
+            functools.partial(services.explore.findings_json, shown, found),
+            f"{shown.name}-findings.json",
+        )
+        offer(
+            "Cleaned manifest (CSV)",
+            functools.partial(services.explore.cleaned_manifest, shown, found),
+            f"{shown.name}-cleaned.csv",
+        )
+    st.caption(
+        "The cleaned manifest leaves out what cannot be read and second copies, takes suspicious labels off, and keeps "
+        "near-duplicates together, leaking ones in train. Put it into the data set's folder to use it. The data set "
+        "itself is never changed."
+    )

@@ -1,0 +1,21 @@
+"""What the data set is: title, licence, and what was left out of it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.text import plain
+
+_SHOWN = 50  # problems
+
+
+def head(shown: services.explore.Collection) -> None:
+    """Title, number of images, licence, problems."""
+    spec, problems = shown.index.spec, shown.index.problems
+    st.markdown(f"**{plain(spec.title)}** · {len(shown.index):,} images")
+    st.caption(f"Licence: {plain(spec.licence)}" + (f"  \nSource: {plain(spec.citation)}" if spec.citation else ""))
+    if problems:
+        with st.expander(f"{len(problems):,} entries were left out or look wrong"):
+            for problem in problems[:_SHOWN]:
+                st.markdown(f"- {plain(problem)}")

@@ -1,0 +1,140 @@
+"""The gallery: one page of the images that match, with outlines; and what the images of a class have in common."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.explore.filters import clear, first_page
+from dashboard.components.gallery import gallery
+from dashboard.components.text import capital, plain
+
+_LISTED = "as listed"
+_KEPT = (
+    "label",
+    "split",
+    "source",
+    "group",
+    "pred",
+    "verdict",
+    "range",
+    "around",
+    "sort",
+    "falling",
+    "per",
+    "tab",
+    "page",
+)
+
+
+def pictures(shown: services.explore.Collection, asked: services.explore.Filter) -> None:
+    """One page of the images that match, sorted; or that there is none, and the way back."""
+    numbers = {services.explore.title(name): name for name in shown.numbers}  # a link holds what is read here
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        sort = numbers.get(
+            st.selectbox(
+                "Sort by", [_LISTED, *numbers], key="sort", bind="query-params", on_change=first_page, width=220
+            ),
+            "",
+        )
+        falling = st.toggle("Largest first", key="falling", bind="query-params", on_change=first_page)
+        outlines = st.toggle("Outlines", key="outlines", bind="query-params", value=True)
+        per = st.segmented_control(
+            "On a page", [24, 48], default=24, required=True, key="per", bind="query-params", on_change=first_page
+        )
+    rows = services.explore.rows(shown, asked, sort, falling)
+    if not len(rows):
+        st.info("No image matches these filters.", icon=":material/filter_alt_off:")
+        st.button("Clear filters", on_click=clear, type="primary")
+        return
+    pages = math.ceil(len(rows) / per)
+    wanted = st.query_params.get("page")
+    current = min(st.pagination(pages, key="page", bind="query-params"), pages) if pages > 1 else 1
+    if wanted and wanted not in map(str, range(1, pages + 1)):
+        st.caption(f":material/info: There is no page “{plain(wanted[:20])}” here; showing page {current} instead.")
+    first = (current - 1) * per
+    st.caption(f"{first + 1:,} to {min(first + per, len(rows)):,} of {len(rows):,} images")
+    page = rows[first : first + per].tolist()
+    if outlines:
+        legend(shown, page)
+    tiles(shown, page, outlines, sort)
+
+
+def tiles(
+    shown: services.explore.Collection,
+    rows: Sequence[int],
+    outlines: bool = True,
+    number: str = "",
+    notes: Sequence[str] = (),
+    name: str = "",
+) -> None:
+    """Thumbnails of some rows, each leading to the image's own page.
+
+    Args:
+        shown: the data set.
+        rows: its row numbers.
+        outlines: whether boxes and masks are drawn.
+        number: name of a number that stands below each.
+        notes: more words below each.
+        name: tells it from other galleries on the page.
+    """
+    found = [services.datasets.source(shown.index, row) for row in rows]
+    captions = [_below(shown, row, number) for row in rows]
+    captions = [" · ".join(filter(None, pair)) for pair in zip(captions, notes or [""] * len(rows), strict=True)]
+    paths = [str(shown.index.table["path"].iat[row]) for row in rows]
+    gallery(
+        list(zip(paths, found, captions, strict=True)),
+        shown.name,
+        page="explore",
+        name=name,
+        also={key: st.query_params.get_all(key) for key in _KEPT if key in st.query_params},
+        picture=lambda i: services.explore.picture(shown, rows[i], outlines),
+    )
+
+
+def legend(shown: services.explore.Collection, rows: Sequence[int]) -> None:
+    """Colour and number of each class that has outlines in these images."""
+    there = {label for row in rows for label in services.explore.outlined_classes(shown, row)}
+    marks = "".join(
+        f'<span style="display:inline-flex;align-items:center;gap:.35rem;margin-right:1rem">'
+        f'<span style="background:#000;color:rgb{sign.colour};border:2px solid rgb{sign.colour};padding:0 .35rem;'
+        f'font-size:.8rem">{sign.number}</span>{html.escape(name)}</span>'
+        for name, sign in shown.signs.items()
+        if name in there
+    )
+    if marks:
+        st.html(f'<div role="note" aria-label="Outlines by class" style="font-size:.9rem">{marks}</div>')
+
+
+def commons(shown: services.explore.Collection, asked: services.explore.Filter) -> None:
+    """The average image and the spread of each class, once somebody asks for them."""
+    if not st.toggle("Average image and spread of each class", key="averages", bind="query-params"):
+        return
+    found = services.explore.averages(shown, asked)
+    with st.grid(6, min_column_width=150):
+        for label, one in found.items():
+            with st.container(gap="xsmall"):
+                st.markdown(f"**{plain(label or 'unlabelled')}**")
+                with st.grid(2, min_column_width=60):
+                    st.image(one.mean, width="stretch", alt=f"Average image of {label or 'unlabelled'}")
+                    st.image(one.spread, width="stretch", alt=f"Spread of {label or 'unlabelled'}")
+                st.caption(f"{one.n:,} images; spread up to {one.largest:.2f}")
+    st.caption(
+        f"Left: the mean of at most {services.explore.AVERAGED} images, drawn evenly. Right: their standard deviation, "
+        "stretched to its own largest value. A pattern here that is not steel is a trace of the camera or the light."
+    )
+
+
+def _below(shown: services.explore.Collection, row: int, number: str) -> str:
+    known = shown.row(row)
+    words = [plain(known["labels"].replace("|", ", ") or "unlabelled"), plain(known["split"])]
+    if known.get("pred"):
+        icon = {"wrong": ":material/close: called", "right": ":material/check:"}.get(known["verdict"], "called")
+        words.append(f"{icon} {plain(known['pred'])}")
+    if number:
+        words.append(f"{capital(services.explore.title(number))} {known[number]:.3g}")
+    return " · ".join(filter(None, words))

@@ -1,0 +1,32 @@
+"""The runs of this server, the newest first, each with its link."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.text import plain
+from dashboard.components.train.watch import STATUS
+
+
+def history() -> None:
+    """One line a run."""
+    runs = services.training.history()
+    if not runs:
+        return
+    st.subheader("Runs")
+    for run in runs:
+        words, icon = STATUS[run.status]
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.page_link(
+                "app_pages/train.py",
+                label=plain(str(run.about.get("model", run.name))),
+                icon=":material/open_in_new:",
+                query_params={"run": run.name},
+                width=260,
+            )
+            epochs = f" · epoch {run.state.history[-1]['epoch']}" if run.state.history else ""
+            st.markdown(
+                f"{icon} {words}{epochs} · {plain(str(run.about.get('backbone', '')))} "
+                f"on {plain(str(run.about.get('data', '')))} · {run.name[:4]}-{run.name[4:6]}-{run.name[6:8]}"
+            )

@@ -1,0 +1,169 @@
+"""A run as it goes on: how far it is, curves, examples, how it ended, and what can be done with it."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.evaluate.compute import duration
+from dashboard.components.evaluate.pictures import plot
+from dashboard.components.figures import figures
+from dashboard.components.guard import guarded
+from dashboard.components.text import capital, plain
+from steel_core.errors import SteelError
+from steel_core.render import percent
+
+_POLL = 2.0  # seconds
+STATUS = {
+    "waiting": ("Waits its turn", ":material/schedule:"),
+    "running": ("At work", ":material/hourglass_top:"),
+    "stopping": ("Stops after this epoch", ":material/hourglass_bottom:"),
+    "done": ("Finished", ":material/check_circle:"),
+    "stopped": ("Stopped", ":material/pause_circle:"),
+    "failed": ("Failed", ":material/error:"),
+    "crashed": ("Cut off", ":material/power_off:"),
+}
+
+
+def watched(name: str) -> None:
+    """The run of that name, followed while it goes on."""
+    st.button("All runs, and a new one", on_click=_forget, icon=":material/arrow_back:")
+    run = services.training.run(name)
+    if run is None:
+        st.info(f"There is no run “{plain(name[:40])}” here.", icon=":material/search_off:")
+    elif run.unfinished:
+        _followed(name)
+    else:
+        _shown(run)
+
+
+@st.fragment(run_every=_POLL)
+@guarded()
+def _followed(name: str) -> None:
+    """Drawn anew every other second; when the run has ended, so is the page."""
+    services.training.wake()
+    run = services.training.run(name)
+    if run is None or not run.unfinished:
+        st.rerun()
+    _shown(run)
+
+
+def _shown(run: services.training.Run) -> None:
+    words, icon = STATUS[run.status]
+    st.subheader(plain(str(run.about.get("model", run.name))))
+    preset = services.training.PRESETS.get(str(run.about.get("preset")))
+    st.markdown(
+        f"{icon} **{words}** · {plain(preset.title if preset else '')} · {plain(str(run.about.get('backbone', '')))} "
+        f"on {plain(str(run.about.get('data', '')))}"
+    )
+    if run.sentence:
+        st.error(plain(run.sentence), icon=":material/error:")
+    _how_far(run)
+    _what_to_do(run)
+    if run.status == "done":
+        _result(run)
+    drawn = services.training.curves(run)
+    with st.grid(2, min_column_width=330):
+        for heading, figure in drawn.items():
+            with st.container():
+                st.markdown(f"**{heading}**")
+                plot(figure, f"{heading} of {run.name}")
+    _examples(run)
+    if run.state.messages:
+        with st.expander("What it reported"):
+            for message in run.state.messages:
+                st.caption(plain(message))
+
+
+def _how_far(run: services.training.Run) -> None:
+    """How much is done and how much time is left, in words."""
+    state = run.state
+    if run.status == "waiting":
+        others = (
+            "It is next" if not run.ahead else f"{run.ahead} {'run comes' if run.ahead == 1 else 'runs come'} first"
+        )
+        st.caption(f"{others}. It starts by itself, also when this page is left.")
+    last = state.history[-1] if state.history else None
+    step = state.progress if run.unfinished and run.status != "waiting" else None
+    if step and step["time"] > (last or {}).get("time", 0.0):  # what comes before the epochs, and after them
+        st.progress(
+            min(step["done"] / max(step["of"], 1), 1.0),
+            f"{capital(plain(step['what']))}: {step['done']} of {step['of']}",
+        )
+    elif last:
+        left = f", at most {duration(state.seconds_left)} left" if run.unfinished and state.seconds_left else ""
+        of = last.get("of", last["epoch"])
+        st.progress(1.0 if run.status == "done" else last["epoch"] / of, f"Epoch {last['epoch']} of at most {of}{left}")
+    elif run.unfinished and run.status != "waiting":
+        st.progress(0.0, "Starting")
+
+
+def _what_to_do(run: services.training.Run) -> None:
+    with st.container(horizontal=True):
+        if run.status in ("waiting", "running"):
+            words = "Take it out of the queue" if run.status == "waiting" else "Stop after this epoch"
+            st.button(words, on_click=services.training.stop, args=(run.name,), icon=":material/stop:")
+        elif run.status in ("stopped", "failed", "crashed"):
+            st.button(
+                "Go on",
+                on_click=services.training.resume,
+                args=(run.name,),
+                icon=":material/play_arrow:",
+                type="primary",
+            )
+
+
+def _result(run: services.training.Run) -> None:
+    """The model's figures, and where to look next."""
+    name, data = str(run.about.get("model")), str(run.about.get("data"))
+    if name not in services.models.available():
+        st.info(f"The model {plain(name)} is not here any more.", icon=":material/search_off:")
+        return
+    try:
+        card = services.models.predictor(name).card
+    except SteelError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        return
+    for sentence in card.warnings:
+        st.warning(plain(sentence), icon=":material/warning:")
+    figures(card)
+    chosen = {"model": name, "data": data}
+    with st.container(horizontal=True):
+        for page, label, icon, more in (
+            ("evaluate", "Evaluate it", ":material/monitoring:", {}),
+            ("audit", "Audit it", ":material/policy:", {"view": "Data set"}),
+            ("inspect", "Inspect images with it", ":material/frame_inspect:", {}),
+        ):
+            st.page_link(f"app_pages/{page}.py", label=label, icon=icon, query_params=chosen | more)
+
+
+def _examples(run: services.training.Run) -> None:
+    """Some validation images, what the network says of them now, and how sure it was of the truth at first."""
+    examples = run.state.start.get("examples", [])
+    told = [row["examples"] for row in run.state.history if row.get("examples")]
+    if not examples or not told:
+        return
+    st.markdown("**Validation images, as they are learnt**")
+    with st.grid(min(len(examples), 6), min_column_width=140):
+        for number, example in enumerate(examples):
+            picture = services.training.example_picture(run, number)
+            with st.container(border=True, gap="xsmall"):
+                if picture:
+                    st.image(picture, width="stretch", alt=f"{example['file']}, actual {example['actual']}")
+                _said(example, [row[number]["probs"] for row in told if number < len(row)])
+
+
+def _said(example: dict[str, Any], probs: list[dict[str, float]]) -> None:
+    now, first, actual = probs[-1], probs[0], str(example["actual"])
+    said = max(now, key=functools.partial(now.__getitem__))
+    icon = ":material/check:" if said in actual.split("|") else ":material/close:"
+    st.markdown(f"{icon} **{plain(said)}** {percent(now[said])}")
+    course = f": {percent(first[actual])} at first, {percent(now[actual])} now" if actual in now else ""
+    st.caption(f"Actual: {plain(actual)}{course}")
+
+
+def _forget() -> None:
+    st.query_params.pop("run", None)

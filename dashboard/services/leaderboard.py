@@ -1,0 +1,171 @@
+"""All models and baselines on the same images, compared by a worker."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import streamlit as st
+
+from dashboard.services import datasets, evaluation, files, models, work
+from steel_core import plots
+from steel_core.baselines.base import BASELINES
+from steel_core.metrics import curves
+from steel_core.models.checkpoint import CARD
+from steel_core.recipes.leaderboard import CAUTION, FIGURES, PARTS, Entry, Leaderboard, leaderboard
+from steel_core.types import CLEAR
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+__all__ = ["CAUTION", "FIGURES", "PARTS", "Entry", "Leaderboard"]
+
+_KEPT = 8  # finished comparisons
+
+
+class Asked(NamedTuple):
+    """What to compare on.
+
+    Attributes:
+        data: name of the data set.
+        part: one of `PARTS`.
+        baselines: whether the baselines compete.
+        binary: whether all defect types are one class.
+    """
+
+    data: str
+    part: str
+    baselines: bool
+    binary: bool = False
+
+
+class Comparing:
+    """A comparison that a worker makes; all sessions that ask for the same share it, also when it is finished.
+
+    Attributes:
+        stage: what is being done.
+        done: how much of it.
+        total: and of how much.
+        made: gives the leaderboard.
+    """
+
+    def __init__(self, asked: Asked) -> None:
+        self._made_of = _state(asked.data)
+        self._data = asked.data
+        index = datasets.dataset(asked.data)
+        self.stage, self.done, self.total = "waiting for another comparison", 0, 0
+        self._stop = threading.Event()
+        self._stage_began = time.monotonic()
+        self.made: Future[Leaderboard] = _workers().submit(
+            leaderboard,
+            index.binary() if asked.binary else index,
+            list(models.available()),
+            asked.part,
+            baselines=asked.baselines,
+            progress=self._count,
+        )
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the data set or a model has changed, come or gone since it was asked for."""
+        return self._made_of != _state(self._data)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of this stage, judged by what is done of it; None before its first step."""
+        spent = time.monotonic() - self._stage_began
+        return spent / self.done * (self.total - self.done) if self.done else None
+
+    def cancel(self) -> None:
+        """Stop at the next step; evaluations that are finished are kept."""
+        self._stop.set()
+        self.made.cancel()
+
+    def _count(self, stage: str, done: int, total: int) -> None:
+        if self._stop.is_set():
+            raise work.Stopped
+        if stage != self.stage:
+            self._stage_began = time.monotonic()
+        self.stage, self.done, self.total = stage, done, total
+
+
+@functools.cache
+def _workers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="leaderboard")
+
+
+@st.cache_resource(show_spinner=False)
+def _jobs() -> dict[Asked, Comparing]:
+    return {}
+
+
+def _state(data: str) -> tuple[object, ...]:
+    """Changes when the data set or any model does."""
+    folders = models.available()
+    return files.stamp(datasets.available()[data]), *((name, files.stamp(folders[name] / CARD)) for name in folders)
+
+
+def comparing(asked: Asked) -> Comparing | None:
+    """The comparison that was asked for, at work or finished; None if nobody asked."""
+    return _jobs().get(asked)
+
+
+def start(asked: Asked) -> None:
+    """Let a worker compare all models on a data set."""
+    jobs = _jobs()
+    for key in [key for key, old in jobs.items() if old.made.done()][:-_KEPT]:
+        del jobs[key]
+    jobs[asked] = Comparing(asked)
+
+
+def cancel(asked: Asked) -> None:
+    """Stop the worker, or forget a comparison that failed."""
+    if job := _jobs().pop(asked, None):
+        job.cancel()
+
+
+def seconds_to_compare(asked: Asked) -> float:
+    """How long a comparison will take at the most, roughly: where no evaluation is stored yet."""
+    contenders = len(models.available()) + (len(BASELINES) if asked.baselines else 0)
+    return contenders * evaluation.seconds_to_evaluate(asked.data)
+
+
+def tells_types(data: str) -> bool:
+    """Whether a data set knows clear sheets and several types of defects, so that two questions can be asked of it."""
+    classes = datasets.dataset(data).classes
+    return CLEAR in classes and len(classes) > 2
+
+
+def dots(board: Leaderboard, figure: str) -> go.Figure:
+    """One figure of every row with its interval."""
+    found = {}
+    for entry in board.entries:
+        value, interval = getattr(entry.report, figure), entry.report.intervals[figure]
+        if value is not None and interval is not None:
+            found[entry.name] = (value, *interval)
+    return plots.dots(found, FIGURES[figure], [entry.name for entry in board.entries if entry.baseline])
+
+
+def overlaid(entries: Sequence[Entry], label: str) -> dict[str, go.Figure]:
+    """Curves of one class by several models on the same images; none where these are all of it or all not."""
+    sides = {}
+    for entry in entries:
+        k = entry.evaluation.classes.index(label)
+        sides[entry.name] = (entry.evaluation.probs[:, k], entry.evaluation.labels == k, list(entry.evaluation.groups))
+    if not all(0 < positive.sum() < len(positive) for _, positive, _ in sides.values()):
+        return {}
+    return {
+        "ROC curves": plots.roc({name: curves.roc(*side) for name, side in sides.items()}),
+        "Precision and recall": plots.precision_recall(
+            {name: curves.precision_recall(*side) for name, side in sides.items()}
+        ),
+    }
+
+
+def csv(board: Leaderboard) -> bytes:
+    """The rows in numbers; no cell runs as a formula."""
+    return board.to_csv().encode("utf-8-sig")

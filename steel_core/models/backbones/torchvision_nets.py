@@ -1,0 +1,95 @@
+"""Every classifier of torchvision by name: `torchvision:mobilenet_v3_small`, or `torchvision:resnet50@layer3`.
+
+Behind "@" stands the module that Grad-CAM reads, as torchvision names it. A checkpoint's card always says it; training
+finds the last layer with a grid where it is not given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torchvision import models
+from typing_extensions import override
+
+from steel_core.errors import UsageError
+from steel_core.models.base import BACKBONES, BackboneConfig, Classifier
+from steel_core.models.pretrained import fetched
+
+PREFIX = "features.0."
+"""What stands before torchvision's own names of modules and weights."""
+
+_WITHOUT_HELPERS = {name: {"aux_logits": False, "init_weights": False} for name in ("googlenet", "inception_v3")}
+_NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
+
+
+class TorchvisionNet(Classifier):
+    """A network of torchvision whose last linear layer or 1x1 convolution made way for a head of our own.
+
+    Args:
+        classes: number of classes K.
+        dropout: share of the last features dropped while training; dropout of the network's own gets the same.
+    """
+
+    config: ClassVar[BackboneConfig]
+    name: ClassVar[str]
+
+    def __init__(self, classes: int, dropout: float = 0.2) -> None:
+        super().__init__()
+        network = models.get_model(self.name, weights=None, **_WITHOUT_HELPERS.get(self.name, {}))
+        for part in network.modules():
+            if getattr(part, "inplace", False):  # captum needs what an activation was given
+                part.inplace = False
+            if isinstance(part, nn.Dropout):
+                part.p = dropout
+        where, last = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+        parent, _, own = where.rpartition(".")
+        setattr(network.get_submodule(parent), own, nn.Identity())
+        self.features = nn.Sequential(network, nn.Unflatten(1, (-1, 1, 1)))
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(last.in_features if isinstance(last, nn.Linear) else last.in_channels, classes)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+        normalised = any(isinstance(part, _NORMS) for part in network.modules())
+        self.config = replace(self.config, batch_norm=normalised)  # type: ignore[misc]  # known once it is built
+
+    @override
+    def classify(self, features: Tensor) -> Tensor:
+        return self.head(self.dropout(features.flatten(1)))
+
+    @override
+    @classmethod
+    def pretrained(cls) -> dict[str, Tensor]:
+        return cls.translated(fetched(models.get_model_weights(cls.name).DEFAULT))
+
+    @override
+    @classmethod
+    def translated(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        own = cls(2).state_dict().keys()
+        return dict(state) if own & state.keys() else {PREFIX + name: value for name, value in state.items()}
+
+
+@BACKBONES.family("torchvision")
+@cache
+def torchvision_net(name: str) -> type[Classifier]:
+    """The class for "NAME" or "NAME@LAYER".
+
+    Raises:
+        UsageError: torchvision has no such classifier.
+    """
+    architecture, _, layer = name.partition("@")
+    known = models.list_models(module=models)
+    if architecture not in known:
+        raise UsageError(f"backbone 'torchvision:{name}': expected a name out of {', '.join(known)}")
+    config = BackboneConfig(
+        title=f"{architecture} of torchvision",
+        source="torchvision.models, https://docs.pytorch.org/vision/stable/models.html",
+        cam_layer=PREFIX + layer if layer else "features",
+        min_size=32,
+        linear_head=False,
+        hook_free=False,
+    )
+    return type("TorchvisionNet", (TorchvisionNet,), {"name": architecture, "config": config})

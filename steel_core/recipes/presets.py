@@ -1,0 +1,42 @@
+"""Settings of training that suit most: `sound`, a quick look before it, and a thorough run after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steel_core.data.augment import Augmentation
+from steel_core.recipes.training import TrainConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Settings with a name.
+
+    Attributes:
+        title: name for people.
+        costs: what it takes, and what it is good for.
+        config: the settings; change single ones with `dataclasses.replace`.
+    """
+
+    title: str
+    costs: str
+    config: TrainConfig
+
+
+PRESETS = {
+    "quick-look": Preset(
+        "Quick look",
+        "A quarter of the epochs and no search for the learning rate: shows whether the data can be learnt at all.",
+        TrainConfig(effort=0.25, learning_rate=2e-3),
+    ),
+    "sound": Preset(
+        "Sound",
+        "25 epochs, more where images are few, with a search for the learning rate: what to start with.",
+        TrainConfig(),
+    ),
+    "thorough": Preset(
+        "Thorough",
+        "Three times the epochs of a sound run, with blur and cut-out besides: for the model that is to be used.",
+        TrainConfig(effort=3.0, patience=20, augmentation=Augmentation(blur=0.5, cut_out=0.25)),
+    ),
+}

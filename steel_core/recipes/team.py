@@ -1,0 +1,91 @@
+"""Several processes that train one model, as torchrun starts them: each takes its share of every batch.
+
+Gradients are added up rather than averaged by `DistributedDataParallel`, because the weights of the classes make the
+mean loss of a batch a ratio of two sums, each over all processes: so several processes follow the course of one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from steel_core.device import choose_device
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """The processes that train together; one alone if not told otherwise.
+
+    Attributes:
+        rank: number of this process, from 0; the first one writes and reports.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def current(cls) -> Team:
+        """The team that this process belongs to."""
+        return cls(dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else cls()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes and reports."""
+        return self.rank == 0
+
+    def total(self, values: Tensor) -> Tensor:
+        """Sum over all processes; `values` itself is changed."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def add_gradients(self, model: nn.Module) -> None:
+        """Replace each gradient by its sum over all processes."""
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        whole = self.total(torch.cat([g.flatten() for g in gradients]))
+        for gradient, part in zip(gradients, whole.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def average_buffers(self, *models: nn.Module) -> None:
+        """Replace the statistics of batch normalisation by their mean over all processes."""
+        for model in models:
+            for buffer in model.buffers():
+                if buffer.is_floating_point():
+                    self.total(buffer).div_(self.size)
+
+    def agree(self, said: bool, device: torch.device) -> bool:
+        """What the leader says."""
+        return bool(self.total(torch.tensor(float(said and self.leads), device=device)))
+
+
+@contextmanager
+def joined(device: str) -> Iterator[str]:
+    """Within the block this process belongs to the team that torchrun started, if it did; yields its own device.
+
+    Args:
+        device: "auto", "cpu", "cuda" or "mps"; of several GPUs each process takes the one of its number on its machine.
+
+    Raises:
+        UsageError: the device is not here.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield device
+        return
+    chosen = choose_device(device).type
+    if chosen == "cuda":
+        chosen = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.startswith("cuda") else "gloo")
+    try:
+        yield chosen
+    finally:
+        dist.destroy_process_group()

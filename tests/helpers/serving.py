@@ -1,0 +1,41 @@
+"""A dashboard as a process of its own, for browser tests."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+
+from helpers.small import ROOT
+
+
+@contextmanager
+def dashboard(home, **environment):
+    """The address of a dashboard that keeps all it writes in `home`; it ends with the block.
+
+    `environment` adds variables or, with None, takes them away.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    own = {"STEEL_MODELS": home / "models", "STEEL_CACHE": home / "cache", "STEEL_HOME": home / "kept", **environment}
+    variables = {name: str(value) for name, value in (os.environ | own).items() if value is not None}
+    command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(port)]
+    with (home / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [*command, "--server.headless", "true"], cwd=ROOT, env=variables, stdout=log, stderr=log
+        )
+    try:
+        for _ in range(240):
+            assert process.poll() is None, (home / "log").read_text()
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5).read()
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
