@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from steel_core.errors import UsageError
 
 if TYPE_CHECKING:
     from steel_core.audit.report import AuditReport
+    from steel_core.audit.white_stain import StainSettings
     from steel_core.data.index import DatasetIndex
 
 # torch and the readers are imported inside the commands, so that --help and a mistyped call answer at once.
@@ -35,6 +37,11 @@ def add_audit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-excess-flip", type=float, default=0.05, help="excess that is put up with (default 0.05)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--towards", default="", help="white-stain: class whose gain is tested")
+    parser.add_argument(
+        "--stain-from", type=Path, metavar="IMAGE", help="white-stain: paste a real stain of this image"
+    )
+    parser.add_argument("--box", metavar="X,Y,W,H", help="where it is: left, top, width and height in pixels")
+    parser.add_argument("--one-dose", action="store_true", help="white-stain: only the dose that the verdict rests on")
     parser.add_argument("--out", type=Path, help="write the JSON to this file as well")
 
 
@@ -56,10 +63,10 @@ def run_audit(args: argparse.Namespace, open_data: Open, bars: Bars) -> Answer:
     import json
 
     from steel_core.audit.report import STATUS
-    from steel_core.audit.white_stain import StainSettings
+    from steel_core.audit.statistics import joint
     from steel_core.files import write_bytes
     from steel_core.inference import Predictor
-    from steel_core.recipes.audit import AUDITS, audit, verdict_of
+    from steel_core.recipes.audit import AUDITS, audit
 
     _check_share(args.max_excess_flip)
     kinds = AUDITS if args.kind == "all" else (args.kind,)
@@ -71,10 +78,10 @@ def run_audit(args: argparse.Namespace, open_data: Open, bars: Bars) -> Answer:
         limit=args.limit,
         tolerated=args.max_excess_flip,
         seed=args.seed,
-        stain=StainSettings(tolerated=args.max_excess_flip, seed=args.seed, towards=args.towards),
+        stain=_stain_settings(args),
         progress=bars,
     )
-    verdict = verdict_of(reports)
+    verdict = joint([report.verdict for report in reports])
     content = reports[0].to_json()
     if args.kind == "all":
         content = {"audit": "all", "verdict": verdict, "audits": {report.kind: report.to_json() for report in reports}}
@@ -94,7 +101,7 @@ def run_cure(args: argparse.Namespace, open_data: Open, bars: Bars, say: Say) ->
         open_data(args.data),
         args.out,
         CureConfig(epochs=args.epochs, rate=args.rate, penalty=args.penalty, seed=args.seed),
-        StainSettings(tolerated=args.max_excess_flip, seed=args.seed),
+        _one_dose(StainSettings(tolerated=args.max_excess_flip, seed=args.seed)),
         limit=args.limit,
         title=args.title,
         notes=tuple(args.note),
@@ -119,6 +126,37 @@ def run_cure(args: argparse.Namespace, open_data: Open, bars: Bars, say: Say) ->
     return ledger.audits[1].status, ledger.to_json(), "\n".join(lines)
 
 
+def _stain_settings(args: argparse.Namespace) -> StainSettings:
+    """What the white-stain test is asked."""
+    from steel_core.audit.white_stain import StainSettings
+    from steel_core.data.pixels import read_image
+    from steel_core.perturb.stencil import cut_box
+
+    usual = StainSettings(tolerated=args.max_excess_flip, seed=args.seed, towards=args.towards)
+    if (args.stain_from is None) != (args.box is None):
+        raise UsageError("a stain of an image: expected both --stain-from IMAGE and --box X,Y,W,H")
+    if args.one_dose:
+        usual = _one_dose(usual)
+    if args.stain_from is None:
+        return usual
+    try:
+        left, top, width, height = (int(part) for part in args.box.split(","))
+    except ValueError:
+        raise UsageError(f"--box: expected four whole numbers X,Y,W,H, got {args.box!r}") from None
+    image = read_image(args.stain_from)
+    return replace(
+        usual,
+        brightnesses=(usual.brightness,),  # a stain that was cut out keeps its own
+        source=cut_box(image.grey(), (left, top, width, height)),
+        cut_from=f"{image.name} ({image.sha256[:16]}), box {left},{top},{width},{height}",
+    )
+
+
+def _one_dose(settings: StainSettings) -> StainSettings:
+    """The same test, of the dose that the verdict rests on alone."""
+    return replace(settings, areas=(settings.area,), brightnesses=(settings.brightness,))
+
+
 def _check_share(value: float) -> None:
     if not 0 <= value < 1:
         raise UsageError(f"--max-excess-flip: expected 0 to 1, got {value:g}")
@@ -126,7 +164,7 @@ def _check_share(value: float) -> None:
 
 def _told(report: AuditReport) -> str:
     lines = [f"{report.question}", f"  {report.verdict} ({report.images} images of {report.data})"]
-    lines += [f"  {finding.sentence}" for finding in report.findings[:6]]
+    lines += [f"  {finding.name}: {finding.verdict}. {finding.sentence}" for finding in report.findings[:6]]
     if report.effect and report.effect.excess is not None:
         lines.append(f"  An excess of {report.effect.detectable:.1%} or more would have been found 4 times in 5.")
     return "\n".join([*lines, *(f"  {limit}" for limit in report.limits)])

@@ -17,7 +17,7 @@ from steel_core import html, plots, render
 from steel_core.audit.bench import BenchRow, bench
 from steel_core.audit.sheets import defect_mask
 from steel_core.audit.statistics import AGAINST, ALPHA, FOR, LEAST
-from steel_core.audit.white_stain import seed_of
+from steel_core.audit.white_stain import REMOVED, seed_of
 from steel_core.data.index import DatasetIndex
 from steel_core.errors import SteelError
 from steel_core.inference import Predictor
@@ -81,6 +81,15 @@ def missed(report: Report) -> str:
     )
 
 
+def in_words(finding: dict[str, Any]) -> str:
+    """A finding with its own verdict, in one line."""
+    # Audits of before November 2026 had one verdict for all of their findings.
+    if "verdict" not in finding:
+        return str(finding["sentence"])
+    verdict = finding["verdict"]
+    return f"{verdict[0].upper()}{verdict[1:]}. {finding['sentence']}"
+
+
 def severity(report: Report, finding: dict[str, Any]) -> str:
     """How severe a finding is: `SHORTCUT`, `SUSPICIOUS` or `QUIET`."""
     excess, legs = finding["excess"], list(finding["legs"].values())
@@ -126,7 +135,7 @@ def compared(report: Report) -> go.Figure | None:
     if not report["findings"] or report["audit"] not in _CHANGES or report["excess"] is None:
         return None
     first = report["findings"][0]
-    changed = _CHANGES[report["audit"]]
+    changed = "stain painted over" if first["name"] == REMOVED else _CHANGES[report["audit"]]
     shares = {changed: first["flip_rate"]} | {name.replace("-", " "): rate for name, rate in first["controls"].items()}
     # The rates are of n images in fewer independent groups: the interval counts the groups.
     rates = {name: (rate, *wilson(rate, first["groups"])) for name, rate in shares.items()}
@@ -134,9 +143,13 @@ def compared(report: Report) -> go.Figure | None:
 
 
 def dose_response(report: Report, position: str) -> go.Figure | None:
-    """Area by brightness for stains in one position out of `POSITIONS`; None where it was not asked."""
+    """Area by brightness for stains in one position out of `POSITIONS`; None without several doses."""
     table = pd.DataFrame(report["detail"].get("doses", []))
-    if table.empty or not (table["position"] == position).any():
+    if (
+        table.empty
+        or not (table["position"] == position).any()
+        or len(table[["area", "brightness"]].value_counts()) < 2
+    ):
         return None
     return plots.doses(table[table["position"] == position], POSITIONS[position])
 
@@ -238,6 +251,7 @@ def audit_html(
         first=first,
         told=told,
         caution=CAUTION,
+        in_words=in_words,
     )
 
 
@@ -266,7 +280,7 @@ seed {{ first.seed }}.</p>
 ({{ "%+.1f"|format(100 * report.interval[0]) }} to {{ "%+.1f"|format(100 * report.interval[1]) }} %)</td></tr></table>
 {% endif %}<p>{{ item.missed }}</p>
 <h3>Findings, the most severe first</h3>
-<ul>{% for severity, finding in item.findings %}<li><strong>{{ severity }}</strong>: {{ finding.sentence }}</li>
+<ul>{% for severity, finding in item.findings %}<li><strong>{{ severity }}</strong>: {{ in_words(finding) }}</li>
 {% else %}<li>Nothing could be tested.</li>{% endfor %}</ul>
 {% if item.classes %}<h3>By class</h3>
 <table><tr><th>class</th><th>turned</th><th>strongest control</th><th>excess</th><th>from</th><th>to</th><th>n</th></tr>

@@ -102,3 +102,9 @@ def test_every_question_has_plain_words_for_every_verdict(kind):
     words = [audit_report.in_plain_words(told | {"verdict": verdict}) for verdict in (FOR, AGAINST, TOO_FEW)]
     assert len(set(words)) == 3
     assert kind != "white-stain" or "a sign of scratches" in words[0]
+
+
+def test_a_finding_tells_its_own_verdict_and_an_old_one_only_what_was_found():
+    old = {"sentence": "A stain turns 3 of 90 images."}
+    assert audit_report.in_words(old | {"verdict": TOO_FEW}) == "Not enough data. A stain turns 3 of 90 images."
+    assert audit_report.in_words(old) == "A stain turns 3 of 90 images."

@@ -25,7 +25,7 @@ _VERDICTS = {
 _SEVERITIES = dict(
     zip(services.audits.SEVERITIES, (("dangerous", "red"), ("visibility", "orange"), ("check", "gray")), strict=True)
 )
-_LEGS = {True: "✓ yes", False: "✗ no", None: "– cannot be told"}
+_LEGS = {True: "✓ shown", False: "✗ ruled out", None: "– undecided"}
 
 
 def marked_verdict(verdict: str) -> str:
@@ -138,16 +138,24 @@ def _findings(report: dict[str, Any]) -> None:
         with st.expander(f"{len(rest)} more were tested: {services.audits.SEVERITIES[-1]}"):
             for severity, finding in rest:
                 _finding(severity, finding)
-    legs = [(finding["name"], finding["legs"]) for _, finding in found if finding["legs"]]
-    if report["audit"] == "properties" and legs:
-        st.caption("A finding is a shortcut only where data, model and evidence agree:")
-        table = pd.DataFrame({"Property": name} | {k: _LEGS[v] for k, v in own.items()} for name, own in legs)
-        st.dataframe(table, hide_index=True, alt="For each property, whether data, model and evidence agree")
+    if report["audit"] == "properties" and found:
+        st.caption(
+            "A property is a shortcut only where data, model and evidence all show it. One that rules it out clears it."
+        )
+        table = pd.DataFrame(
+            {"Property": finding["name"]}
+            | {leg: _LEGS[holds] for leg, holds in finding["legs"].items()}
+            | ({"verdict": finding["verdict"]} if "verdict" in finding else {})
+            for _, finding in found
+        )
+        st.dataframe(
+            table, hide_index=True, alt="For each property, what data, model and evidence say, and its verdict"
+        )
 
 
 def _finding(severity: str, finding: dict[str, Any]) -> None:
     icon, colour = _SEVERITIES[severity]
-    st.markdown(f":{colour}[:material/{icon}: **{capital(severity)}**] · {plain(finding['sentence'])}")
+    st.markdown(f":{colour}[:material/{icon}: **{capital(severity)}**] · {plain(services.audits.in_words(finding))}")
 
 
 def _classes(report: dict[str, Any]) -> None:

@@ -26,9 +26,9 @@ from sklearn.neighbors import kneighbors_graph
 from sklearn.preprocessing import StandardScaler
 
 from steel_core.audit import sheets as pictures
-from steel_core.audit.report import AuditReport, Finding, finished, told
+from steel_core.audit.report import AuditReport, Finding, finished, strongest_first, told
 from steel_core.audit.sheets import Maps, Sheets
-from steel_core.audit.statistics import LEAST, TOO_FEW, Effect, decide, measure
+from steel_core.audit.statistics import LEAST, Effect, joint, judged, measure
 from steel_core.data.base import Progress
 from steel_core.inference import Predictor
 from steel_core.metrics import holm
@@ -139,12 +139,11 @@ def audit_discover(
         effects.append(_confirm(predictor, sheets, looked, maps, clean, cluster, settings))
         if progress:
             progress(3 + done, steps)
-    verdict, corrected = decide(effects, settings.tolerated)
-    if not suspects:
-        verdict = TOO_FEW  # nothing was put to the test
+    said, corrected = judged(effects, settings.tolerated)
     findings = [
         Finding(
             f"patches of {cluster.label}",
+            verdict,
             told(effect, f"A patch that goes with {cluster.label}, pasted on others,", f"turns to {cluster.label}"),
             effect,
             p,
@@ -152,14 +151,14 @@ def audit_discover(
             {"beside the defect": None if cluster.beside is None else True},
             {"cluster": described(cluster, looked)},
         )
-        for cluster, effect, p in zip(suspects, effects, corrected, strict=True)
+        for cluster, effect, verdict, p in zip(suspects, effects, said, corrected, strict=True)
     ]
     unknown = sum(cluster.beside is None for cluster in suspects)
     return finished(
         "discover",
         QUESTION,
-        verdict,
-        findings,
+        joint(said),  # without a suspect nothing was put to the test, and nothing is known
+        strongest_first(findings),
         predictor,
         sheets,
         settings=asdict(settings),

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from steel_core.audit import sheets as pictures
 from steel_core.audit.report import AuditReport, Finding, finished, told
 from steel_core.audit.sheets import Sheets
-from steel_core.audit.statistics import decide, measure, paired_interval
+from steel_core.audit.statistics import judged, measure, paired_interval
 from steel_core.data.base import Progress
 from steel_core.inference import Predictor
 from steel_core.perturb.base import Grey
@@ -99,13 +99,14 @@ def audit_edges(
 
     counted = np.flatnonzero(~covered)
     effect = effect_on(counted)
-    verdict, corrected = decide([effect], settings.tolerated)
+    (verdict,), (p,) = judged([effect], settings.tolerated)
     labels = np.array([own[0] if own else predictor.classes[p] for own, p in zip(sheets.labels, preds, strict=True)])
     finding = Finding(
         "border replaced",
+        verdict,
         told(effect, "Replacing the border", "turns"),
         effect,
-        corrected[0],
+        p,
         {name: effect_on(counted[labels[counted] == name]) for name in dict.fromkeys(labels[counted])},
     )
     limits = []

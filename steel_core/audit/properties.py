@@ -1,9 +1,10 @@
 """The property test: does something about the picture, rather than the steel, go with the label and move the model?
 
 Three legs: in the data, the property alone predicts the label better than the commonest label does; changing it moves
-the model to the label that it goes with; and the model's evidence lies where the property shows. A finding is red only
-where all three agree. Where the defect is on file, properties are measured beside it: a dark defect does not make its
-sheet dark.
+the model to the label that it goes with; and the model's evidence lies where the property shows. Each leg is shown,
+ruled out, or undecided, by its interval. A finding is red only where all three are shown; a property is cleared where
+one is ruled out; else there is not enough data. Where the defect is on file, properties are measured beside it: a dark
+defect does not make its sheet dark.
 
 Legend of shapes: N images, K classes; H, W of a grid.
 """
@@ -22,9 +23,9 @@ from sklearn.model_selection import GroupKFold
 from sklearn.tree import DecisionTreeClassifier
 
 from steel_core.audit import sheets as pictures
-from steel_core.audit.report import AuditReport, Finding, finished
+from steel_core.audit.report import AuditReport, Finding, finished, strongest_first
 from steel_core.audit.sheets import Sheets
-from steel_core.audit.statistics import AGAINST, ALPHA, FOR, LEAST, TOO_FEW, Effect, measure, paired_interval
+from steel_core.audit.statistics import AGAINST, ALPHA, FOR, LEAST, TOO_FEW, Effect, joint, measure, paired_interval
 from steel_core.data.base import Progress
 from steel_core.data.index import DatasetIndex
 from steel_core.data.properties import noise, sharpness
@@ -175,15 +176,13 @@ def audit_properties(
     by_model = holm([effect.p for _, _, effect, _ in tested])
     findings = []
     for (name, data, effect, evidence), p_data, p_model in zip(tested, by_data, by_model, strict=True):
-        changeable = effect.excess is not None
-        legs = {
-            "data": p_data < ALPHA / 2 and data["above_majority"] > settings.margin,
-            "model": p_model < ALPHA / 2 and (effect.excess or 0.0) > settings.tolerated if changeable else None,
-            "evidence": None if evidence["share"] is None else evidence["interval_of_difference"][0] > 0,
-        }
+        legs = _legs(data, effect, evidence, p_data, p_model, settings)
+        shown = list(legs.values())
+        verdict = FOR if all(shown) else AGAINST if False in shown else TOO_FEW
         findings.append(
             Finding(
                 name,
+                verdict,
                 _sentence(name, data, effect, legs),
                 effect,
                 p_model,
@@ -192,17 +191,25 @@ def audit_properties(
                 {"data": data, "evidence": evidence},
             )
         )
+    # What cannot be changed in a picture can be no finding; it is a doubt only where it goes with the label.
+    doubts = [f for f in findings if f.effect.excess is not None or f.legs["data"]]
+    untested = [f.name for f in findings if f not in doubts and f.verdict == TOO_FEW]
     return finished(
         "properties",
         QUESTION,
-        _verdict(findings, len(np.unique(labelled.groups))),
-        findings,
+        joint([finding.verdict for finding in doubts]),
+        strongest_first(findings),
         predictor,
         labelled,
         settings=asdict(settings),
         seed=settings.seed,
         limits=(
             "A property that cannot be changed in a picture, as its size or its place in the order, is never red.",
+            *(
+                (f"Whether {', '.join(untested)} goes with the label is not known; changing it cannot be tried.",)
+                if untested
+                else ()
+            ),
             *(
                 ("Defects without mask or box are measured with the steel.",)
                 if any(d is None for d in labelled.defects)
@@ -212,10 +219,31 @@ def audit_properties(
     )
 
 
-def _verdict(findings: list[Finding], groups: int) -> str:
-    if any(all(leg is True for leg in finding.legs.values()) for finding in findings):
-        return FOR
-    return AGAINST if groups >= 2 * LEAST else TOO_FEW
+def _legs(
+    data: dict[str, Any],
+    effect: Effect,
+    evidence: dict[str, Any],
+    p_data: float,
+    p_model: float,
+    settings: PropertySettings,
+) -> dict[str, bool | None]:
+    """Of data, model and evidence: whether it is shown (True) or ruled out (False); None where undecided."""
+    low, high = evidence["interval_of_difference"] or (-1.0, 1.0)
+    enough = effect.groups >= LEAST and effect.excess is not None
+    return {
+        "data": _leg(
+            p_data < ALPHA / 2 and data["above_majority"] > settings.margin, data["interval"][1] < settings.margin
+        ),
+        "model": _leg(
+            enough and p_model < ALPHA / 2 and (effect.excess or 0.0) > settings.tolerated,
+            enough and effect.interval[1] < settings.tolerated,
+        ),
+        "evidence": _leg(low > 0, high < 0),
+    }
+
+
+def _leg(shown: bool, ruled_out: bool) -> bool | None:
+    return True if shown else False if ruled_out else None
 
 
 def _measured(sheets: Sheets, index: DatasetIndex) -> dict[str, Values]:
@@ -379,6 +407,6 @@ def _sentence(name: str, data: dict[str, Any], effect: Effect, legs: dict[str, b
             f"Changing it moves {effect.flip_rate:.1%} of {effect.n} images to the label it goes with, the control "
             f"{effect.control_flip_rate:.1%} (excess {low:+.1%} to {high:+.1%})."
         )
-    agree = [leg for leg, holds in legs.items() if holds]
-    parts.append(f"Agree: {', '.join(agree) or 'none'} of data, model and evidence.")
+    words = {True: "shown", False: "ruled out", None: "undecided"}
+    parts.append(f"{', '.join(f'{leg}: {words[holds]}' for leg, holds in legs.items())}.".capitalize())
     return " ".join(parts)

@@ -23,15 +23,17 @@ class Finding:
 
     Attributes:
         name: what, in a few words ("towards clear").
+        verdict: what it says by itself: `FOR`, `AGAINST` or `TOO_FEW`.
         sentence: what was found, for people.
         effect: over all images.
         p: p value of the effect, corrected for the number of findings.
         per_class: the effect on the images of each class.
-        legs: what agrees, by name, with True, False, or None where it cannot be told; all must for a red finding.
+        legs: what agrees, by name: True (shown), False (ruled out) or None (undecided); all must for a red finding.
         detail: further figures, as `json` can write them.
     """
 
     name: str
+    verdict: str
     sentence: str
     effect: Effect
     p: float
@@ -43,6 +45,7 @@ class Finding:
         """A dictionary that `json` can write."""
         return {
             "name": self.name,
+            "verdict": self.verdict,
             "sentence": self.sentence,
             **self.effect.to_json(),
             "p_corrected": self.p,
@@ -60,7 +63,7 @@ class AuditReport:
         kind: "white-stain", "edges", "properties" or "discover".
         question: what was asked, in a sentence.
         verdict: `FOR`, `AGAINST` or `TOO_FEW`.
-        findings: the one that says most first.
+        findings: the one that the verdict rests on first.
         limits: what a reader must know, one sentence each.
         detail: tables of the audit, as `json` can write them.
         settings: everything that, with model, data and seed, gives the same report.
@@ -145,15 +148,14 @@ def finished(
     limits: tuple[str, ...] = (),
     detail: dict[str, Any] | None = None,
 ) -> AuditReport:
-    """The report of an audit, the strongest finding first."""
+    """The report of an audit, findings in the order given, but those for a shortcut first."""
     if all(group.startswith("row ") for group in sheets.groups):
         limits = (*limits, "Near-duplicates were not looked for: the intervals may be too narrow.")
-    ranked = sorted(findings, key=lambda f: (f.effect.excess is not None, f.effect.interval[0]), reverse=True)
     return AuditReport(
         kind=kind,
         question=question,
         verdict=verdict,
-        findings=tuple(ranked),
+        findings=tuple(sorted(findings, key=lambda finding: finding.verdict != FOR)),
         limits=(*limits, CAUTION),
         detail=detail or {},
         settings=settings,
@@ -164,6 +166,11 @@ def finished(
         images=len(sheets),
         seed=seed,
     )
+
+
+def strongest_first(findings: list[Finding]) -> list[Finding]:
+    """Findings by the lower end of their interval, those that could not be tested last."""
+    return sorted(findings, key=lambda f: (f.effect.excess is not None, f.effect.interval[0]), reverse=True)
 
 
 def told(effect: Effect, what: str, outcome: str) -> str:

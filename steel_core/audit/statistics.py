@@ -5,7 +5,7 @@ Legend: N images, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,31 +145,35 @@ def paired_interval(
     return (max(-1.0, min(float(low), mean)), min(1.0, max(float(high), mean))), p
 
 
-def decide(effects: Sequence[Effect], tolerated: float) -> tuple[str, list[float]]:
-    """The verdict that a family of effects allows, and the p value of each, corrected for their number (Holm).
+def judged(effects: Sequence[Effect], tolerated: float) -> tuple[list[str], list[float]]:
+    """What each of a family of effects allows to say, and its p value, corrected for their number (Holm).
 
-    For a shortcut: an effect is above 0 beyond chance, over every control, and above what is tolerated. Against one:
-    no effect's interval reaches what is tolerated. Else there is not enough data. An effect of fewer than `LEAST`
-    groups decides nothing, and while there is no other, nothing is decided.
+    For a shortcut: the effect is above 0 beyond chance, over every control, and above what is tolerated. Against one:
+    its interval ends below what is tolerated. Else, or with fewer than `LEAST` groups, there is not enough data.
     """
     corrected = holm([effect.p for effect in effects]) if effects else []
-    enough = [effect.groups >= LEAST for effect in effects]
-    found = [
-        many and effect.excess is not None and p < ALPHA / 2 and effect.excess > tolerated
-        for effect, p, many in zip(effects, corrected, enough, strict=True)
-    ]
-    if any(found):
-        return FOR, corrected
-    known = [effect for effect, many in zip(effects, enough, strict=True) if many]
-    if known and all(effect.interval[1] < tolerated for effect in known):
-        return AGAINST, corrected
-    return TOO_FEW, corrected
+    said = []
+    for effect, p in zip(effects, corrected, strict=True):
+        if effect.groups < LEAST or effect.excess is None:
+            said.append(TOO_FEW)
+        elif p < ALPHA / 2 and effect.excess > tolerated:
+            said.append(FOR)
+        else:
+            said.append(AGAINST if effect.interval[1] < tolerated else TOO_FEW)
+    return said, corrected
+
+
+def joint(verdicts: Collection[str]) -> str:
+    """One verdict of many: a shortcut if any found one; against one only if all that were asked say so."""
+    if FOR in verdicts:
+        return FOR
+    return AGAINST if verdicts and set(verdicts) == {AGAINST} else TOO_FEW
 
 
 def detectable(n: int, tolerated: float, power: float = POWER) -> float:
-    """The smallest true excess that `decide` finds in `n` independent images with this probability; 1 if none.
+    """The smallest true excess that `judged` finds in `n` independent images with this probability; 1 if none.
 
-    Where the control turns nothing: the normal approximation of the two conditions of `decide`.
+    Where the control turns nothing: the normal approximation of the two conditions of `judged`.
     """
     if n < LEAST:
         return 1.0

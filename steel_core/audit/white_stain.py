@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from steel_core.audit import sheets as pictures
-from steel_core.audit.report import AuditReport, Finding, finished, told
+from steel_core.audit.report import AuditReport, Finding, finished, strongest_first, told
 from steel_core.audit.sheets import Sheets
-from steel_core.audit.statistics import Effect, decide, measure
+from steel_core.audit.statistics import FOR, Effect, joint, judged, measure
 from steel_core.data.base import Progress
 from steel_core.errors import UsageError
 from steel_core.inference import Predictor
@@ -32,6 +32,8 @@ QUESTION = "Does a harmless white stain turn the verdict of this model?"
 CONTROLS = ("clean-steel", "mean-grey", "dark-stain", "scrambled-stain")
 """Patches that a stain is compared with, beside steel from another clear sheet where there is one."""
 DONOR = "other-clear-steel"
+REMOVED = "a stain removed"
+"""Name of the second test: natural stains of clear sheets painted over."""
 POSITIONS = ("off", "anywhere", "on")
 """Where a stain lies: beside the defect, wherever it falls, or on the defect. Only "off" counts as evidence."""
 
@@ -48,7 +50,8 @@ class StainSettings:
         shape: outline of the stains.
         number: of stains that share the area.
         texture: of the stains.
-        source: a stain cut out of a picture, to be pasted instead of drawn ones.
+        source: a stain cut out of a picture, to be pasted instead of drawn ones. It keeps its own brightness.
+        cut_from: the picture and the part of it that `source` is, for the report.
         tolerated: excess flip rate that is put up with.
         towards: class whose gain is tested; if empty, "clear" where the model knows it, else every class.
         elsewhere: images for the positions that are no evidence, and for the evidence inside the stain.
@@ -63,6 +66,7 @@ class StainSettings:
     number: int = 1
     texture: str = "film"
     source: Stencil | None = None
+    cut_from: str = ""
     tolerated: float = 0.05
     towards: str = ""
     elsewhere: int = 40
@@ -124,20 +128,23 @@ def audit_white_stain(
         labels = np.array([sheets.labels[i][0] if sheets.labels[i] else predictor.classes[preds[i]] for i in rows])
         each = {name: trial.effect(target, dose, settings, rows[labels == name])[0] for name in dict.fromkeys(labels)}
         tested[f"towards {target}"] = effect, each
-    removal = _removal(predictor, sheets, preds, settings) if CLEAR in predictor.classes else None
-    if removal is not None:
-        tested["a stain removed"] = removal, {CLEAR: removal}
-    verdict, corrected = decide([effect for effect, _ in tested.values()], settings.tolerated)
+    if CLEAR in predictor.classes and (removal := _removal(predictor, sheets, preds, settings)).n:
+        tested[REMOVED] = removal, {CLEAR: removal}
+    said, corrected = judged([effect for effect, _ in tested.values()], settings.tolerated)
     findings = [
-        Finding(name, _sentence(name, effect), effect, p, each)
-        for (name, (effect, each)), p in zip(tested.items(), corrected, strict=True)
+        Finding(name, own, _sentence(name, effect), effect, p, each)
+        for (name, (effect, each)), own, p in zip(tested.items(), said, corrected, strict=True)
     ]
-    first = max(directions, key=lambda k: tested[f"towards {k}"][0].interval[0])
+    pasted = strongest_first([finding for finding in findings if finding.name != REMOVED])
+    # Painting over stains can show a shortcut. That it shows none is no answer to the question, and most data sets have
+    # too few stained clear sheets to tell: it never stands in the way of the stain that is pasted.
+    verdict = FOR if FOR in said else joint([finding.verdict for finding in pasted])
+    first = pasted[0].name.removeprefix("towards ")
     return finished(
         "white-stain",
         QUESTION,
         verdict,
-        findings,
+        [*pasted, *(finding for finding in findings if finding.name == REMOVED)],
         predictor,
         sheets,
         settings=settings.to_json(),
@@ -311,9 +318,7 @@ def _directions(predictor: Predictor, settings: StainSettings) -> list[str]:
     return [CLEAR] if CLEAR in predictor.classes else list(predictor.classes)
 
 
-def _removal(
-    predictor: Predictor, sheets: Sheets, preds: npt.NDArray[np.int64], settings: StainSettings
-) -> Effect | None:
+def _removal(predictor: Predictor, sheets: Sheets, preds: npt.NDArray[np.int64], settings: StainSettings) -> Effect:
     """Clear sheets that look stained: does painting over the stain turn "clear" into a defect?
 
     The control paints over as much steel, of the same outline, elsewhere on the sheet.
@@ -336,8 +341,6 @@ def _removal(
             continue
         rows.append(i)
         painted += [inpainted(grid, spots), inpainted(grid, elsewhere)]
-    if not rows:
-        return None
     turned = (predictor.logits(painted).argmax(axis=1) != clear).reshape(-1, 2)
     return measure(
         turned[:, 0],

@@ -86,6 +86,50 @@ def cut(grid: Grey, mask: Mask) -> Stencil:
     return _trimmed(Stencil(cover, grid.astype(np.float32)))
 
 
+def cut_box(grid: Grey, box: tuple[int, int, int, int]) -> Stencil:
+    """The stain that someone marked with a box: what is far brighter than the steel there, or else the whole box.
+
+    Args:
+        grid: (H, W) grey in 0 to 1.
+        box: left column, top row, width and height, in pixels.
+
+    Raises:
+        UsageError: the box is smaller than 4 x 4 pixels or does not lie inside the picture.
+    """
+    left, top, width, height = box
+    rows, columns = grid.shape
+    if min(width, height) < 4 or min(left, top) < 0 or left + width > columns or top + height > rows:
+        raise UsageError(
+            f"box of a stain: expected left, top, width and height of at least 4 x 4 pixels inside the picture of "
+            f"{columns} x {rows}, got {','.join(map(str, box))}"
+        )
+    inside = np.zeros(grid.shape, bool)
+    inside[top : top + height, left : left + width] = True
+    spots = bright_spots(grid) & inside
+    return cut(grid, spots if spots.any() else inside)
+
+
+def varied(stencil: Stencil, rng: np.random.Generator) -> Stencil:
+    """The stencil turned by any angle, mirrored or not, stretched, with a softer edge; a cut-out lighter or darker."""
+    height, width = stencil.cover.shape
+    angle, stretch = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(-0.5, 0.5))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    shape = turn @ np.diag([stretch * rng.choice([-1, 1]), 1 / stretch])
+    columns, rows = (int(np.ceil(side)) for side in np.abs(shape) @ (width, height))
+    middle = np.array([columns, rows]) / 2 - shape @ (width / 2, height / 2)
+    move = np.c_[shape, middle]
+    moved = cv2.warpAffine(stencil.cover, move, (columns, rows), flags=cv2.INTER_LINEAR)
+    soft = np.minimum(moved, cv2.GaussianBlur(moved, (0, 0), rng.uniform(0.3, 0.06 * min(columns, rows) + 0.5)))
+    cover = np.asarray(np.where(soft >= EDGE, soft, 0), dtype=np.float32)
+    if not cover.any():
+        return stencil
+    if stencil.grey is None:
+        return _trimmed(Stencil(cover))
+    grey = cv2.warpAffine(stencil.grey, move, (columns, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    shifted = np.clip(grey + rng.uniform(-0.15, 0.1), 0, 1)
+    return _trimmed(Stencil(cover, np.asarray(shifted, dtype=np.float32)))
+
+
 def scaled(stencil: Stencil, area: float, limit: tuple[int, int]) -> Stencil:
     """The stencil with about `area` pixels under it, at most `limit` (H, W) high and wide."""
     height, width = stencil.cover.shape

@@ -10,7 +10,6 @@ from steel_core.audit.edges import EdgeSettings, audit_edges
 from steel_core.audit.properties import PropertySettings, audit_properties
 from steel_core.audit.report import AuditReport
 from steel_core.audit.sheets import Sheets, read_sheets
-from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
 from steel_core.audit.white_stain import StainSettings, audit_white_stain
 from steel_core.data.index import DatasetIndex
 from steel_core.errors import DataError, UsageError
@@ -51,7 +50,7 @@ def audit(
         One report for each kind, in their order.
 
     Raises:
-        UsageError: a kind or part is unknown, or a number out of its range.
+        UsageError: a kind or part is unknown, a number out of its range, or the checkpoint is multi-label.
         DataError: the data set's labels are unknown to the checkpoint, or no image is left.
     """
     if unknown := [kind for kind in kinds if kind not in AUDITS]:
@@ -62,6 +61,7 @@ def audit(
         raise UsageError(
             f"audit: expected at least 1 image and a tolerated excess of 0 to 1, got {limit}, {tolerated:g}"
         )
+    predictor.card.expect_one_label("audit")
     index = in_words_of(index, predictor.classes)
     if foreign := set(index.classes) - set(predictor.classes):
         raise DataError(
@@ -82,9 +82,3 @@ def audit(
         ),
     }
     return [asked[kind](sheets, lambda done, of, kind=kind: progress(f"audit: {kind}", done, of)) for kind in kinds]
-
-
-def verdict_of(reports: list[AuditReport]) -> str:
-    """One verdict: a shortcut if any audit found one; against one only if all that were asked say so."""
-    said = {report.verdict for report in reports}
-    return FOR if FOR in said else TOO_FEW if TOO_FEW in said else AGAINST

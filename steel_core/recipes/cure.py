@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from scipy.optimize import minimize
+from scipy.special import logsumexp
 from torch import Tensor, nn
 
 import steel_core
@@ -31,11 +33,11 @@ from steel_core.data.index import DatasetIndex
 from steel_core.device import choose_device, seed_everything, tune_memory
 from steel_core.errors import DataError, UsageError
 from steel_core.inference import Predictor
-from steel_core.models.base import BACKBONES
+from steel_core.models.base import BACKBONES, Classifier
 from steel_core.models.checkpoint import Checkpoint, check_destination, load_checkpoint, save_checkpoint
 from steel_core.perturb.base import Grey, Mask
-from steel_core.perturb.methods.white_stain import WhiteStain
-from steel_core.perturb.stencil import SHAPES, Stencil, bright_spots, cut, inpainted
+from steel_core.perturb.methods.white_stain import TEXTURES, WhiteStain
+from steel_core.perturb.stencil import SHAPES, Stencil, bright_spots, cut, draw, inpainted, varied
 from steel_core.recipes.evaluate import in_words_of
 from steel_core.recipes.scales import map_scales, some_images
 from steel_core.recipes.training import (
@@ -49,6 +51,8 @@ from steel_core.recipes.training import (
     run_fit,
 )
 from steel_core.types import CLEAR
+
+_SHARP = 4.0  # an image whose logits differ by more than about 1 hardly weighs in `level`
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ class CureConfig:
     epochs: int = 12
     rate: float = 1e-3
     pasted: float = 0.5
-    painted: float = 0.5
+    painted: float = 0.3
     penalty: float = 0.0
     augmentation: Augmentation = Augmentation()
     seed: int = 0
@@ -134,7 +138,7 @@ def cure(
         scale_maps: whether to measure the scale of each explainer's maps anew; what else the old card says of maps and
             of unfamiliar images is dropped, as it was measured on other weights.
         title: for people; the old one's with ", cured" if empty.
-        notes: sentences for the card, in place of the old one's.
+        notes: sentences for the card, after the one that tells what the cure changed; the old one's are dropped.
         device: "auto", "cpu", "cuda" or "mps".
         report: receives lines about the course.
         progress: receives what is being done, how much is done, and of how much.
@@ -144,7 +148,7 @@ def cure(
 
     Raises:
         DataError: no image to train, to validate or to test on.
-        UsageError: `out` holds something else than a checkpoint.
+        UsageError: `out` holds something else than a checkpoint, or the checkpoint is multi-label.
     """
     # Setup
     settings = settings or StainSettings()
@@ -153,6 +157,7 @@ def cure(
     check_destination(out)
     target = choose_device(device)
     old = load_checkpoint(name_or_path)
+    old.card.expect_one_label("cure")
     index = in_words_of(index, old.card.classes)
     table = read_images(index, old.card.input_size, lambda done, of: progress("reading images", done, of))
     parts = _parts(old, index, table)
@@ -180,8 +185,9 @@ def cure(
         raise DataError("the cure found no weights with a finite loss; a lower rate may help")
     fit.model.load_state_dict(result.state)
 
-    # Calibrate and set thresholds on the validation split, stained and unstained alike
+    # Level, calibrate and set thresholds on the validation split, stained and unstained alike
     logits, labels = fit.logits(fit.model, val).numpy().astype(np.float64), both.labels[val].numpy()
+    logits += _shift_head(fit.model, level(logits, labels))
     temperature = metrics.fit_temperature(logits, labels, old.card.head)
     probs = metrics.probabilities(logits, old.card.head, temperature)
     thresholds = metrics.refer_thresholds(probs, labels)
@@ -231,7 +237,7 @@ def cure(
         card,
         metrics={"test": ledger.after["evaluation"]},
         training=old.card.training | {"cure": summary},
-        notes=notes or (_note(old.card.name, ledger),),
+        notes=(_note(old.card.name, ledger), *notes),
     )
     if scale_maps and old.background is not None:
         predictor = Predictor(Checkpoint(card, fit.model, old.background, ""), str(target))
@@ -239,6 +245,40 @@ def cure(
     save_checkpoint(out, card, fit.model.state_dict(), old.background)
     shutil.rmtree(state.parent, ignore_errors=True)
     return ledger
+
+
+def level(logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """What to add to each class's logit (K,) so that errors are rarest, every class counting alike.
+
+    A cure shifts the border between classes: a model that can no longer lean on stains leans to one class. The offsets
+    minimise the cross-entropy of sharpened logits, in which only images near the border weigh, as they do in the number
+    of errors; a small cost keeps them near 0 where no image asks for more.
+
+    Args:
+        logits: (N, K) of validation images.
+        labels: (N,) index of the class.
+    """
+    present, counts = np.unique(labels, return_counts=True)
+    weights = np.zeros(logits.shape[1])
+    weights[present] = 1 / (counts * len(present))
+
+    def cost(offsets: npt.NDArray[np.float64]) -> float:
+        shifted = _SHARP * (logits + offsets)
+        lost = logsumexp(shifted, axis=1) - shifted[np.arange(len(labels)), labels]
+        return float((weights[labels] * lost).sum() + 1e-3 * (offsets**2).sum())
+
+    found = np.asarray(minimize(cost, np.zeros(logits.shape[1])).x, dtype=np.float64)
+    return found - found.mean()
+
+
+def _shift_head(model: Classifier, offsets: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Add offsets (K,) to the logits of a network for good; returns them."""
+    head = model.head
+    assert isinstance(head, nn.Linear | nn.Conv2d)
+    assert head.bias is not None
+    with torch.no_grad():
+        head.bias += torch.from_numpy(offsets).to(head.bias)
+    return offsets
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,6 +323,7 @@ class _Artefacts:
             if not stained[i]:
                 shape = str(rng.choice(SHAPES))
                 spots = WhiteStain(shape).placed(size, rng.uniform(0.01, 0.06), int(rng.integers(2**31)), defect).mask
+                spots &= True if defect is None else ~defect
             painted[i, 0] = torch.from_numpy(inpainted(grid, spots).astype(np.float16))
         labels = table.labels.numpy()
         mine = [np.isin(np.arange(len(labels)), train.numpy()) & (labels == k) for k in range(len(index.classes))]
@@ -292,16 +333,20 @@ class _Artefacts:
         return cls(tuple(cuts), defects, painted, chance, config)
 
     def stain(self, grid: Grey, i: int, rng: np.random.Generator) -> Grey:
-        """Image `i` with a stain, cut out or drawn, beside its defect."""
-        source = self.cuts[int(rng.integers(len(self.cuts)))] if self.cuts and rng.random() < 0.5 else None
+        """Image `i` with stains, cut out or drawn, beside its defect: far more varied than those that are tested."""
+        source = draw(str(rng.choice(SHAPES)), int(rng.integers(2**31)))
+        area = float(np.exp(rng.uniform(np.log(0.005), np.log(0.15))))
+        if self.cuts and rng.random() < 0.5:
+            source = self.cuts[int(rng.integers(len(self.cuts)))]
+        natural = source.grey is not None and rng.random() < 0.5
+        if natural:  # as it was found: what is left of the stains of one class looks like this
+            area = float((source.cover > 0).sum() / grid.size)
         kind = WhiteStain(
-            shape=str(rng.choice(SHAPES)),
-            number=int(rng.integers(1, 3)),
-            source=source,
-            brightness=float(rng.uniform(0.65, 1.0)),
-            texture=str(rng.choice(["film", "grain"])),
+            number=1 if natural else int(rng.integers(1, 5)),
+            source=source if natural else varied(source, rng),
+            brightness=float(rng.uniform(0.6, 1.0)),
+            texture=str(rng.choice(TEXTURES)),
         )
-        area = float(np.exp(rng.uniform(np.log(0.008), np.log(0.12))))
         defect = self.defects[i]
         stained = kind.perturb(grid, area, int(rng.integers(2**31)), avoid=defect).image
         # Where there is no room beside the defect, the stain lies below it: a hidden defect would be a wrong label.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW, decide, detectable, measure, paired_interval
+from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW, detectable, joint, judged, measure, paired_interval
 
 
 def pairs(rng, n, both, only_change, only_control):
@@ -48,29 +48,41 @@ def effect(flips, control, groups=None, tolerated=0.05):
     return measure(flips, {"grey": control}, np.arange(len(flips)) if groups is None else groups, tolerated=tolerated)
 
 
+def said(found, tolerated=0.05):
+    (verdict,), _ = judged([found], tolerated)
+    return verdict
+
+
+def test_one_verdict_of_many():
+    assert joint([AGAINST, FOR, TOO_FEW]) == FOR
+    assert joint([AGAINST, TOO_FEW]) == TOO_FEW
+    assert joint([AGAINST, AGAINST]) == AGAINST
+    assert joint([]) == TOO_FEW
+
+
 def test_only_the_excess_over_the_strongest_control_counts():
     flips = np.r_[np.ones(60), np.zeros(40)]
     found = measure(flips, {"grey": np.zeros(100), "dark": flips}, np.arange(100))
     assert found.control == "dark"
     assert found.excess == 0
-    assert decide([found], 0.05)[0] != FOR
+    assert said(found) != FOR
     assert measure(flips, {"grey": np.zeros(100)}, np.arange(100)).excess == 0.6
 
 
 def test_the_verdict_follows_from_the_interval():
     many, few = np.r_[np.ones(60), np.zeros(40)], np.r_[np.ones(9), np.zeros(6)]
-    assert decide([effect(many, np.zeros(100))], 0.05)[0] == FOR
-    assert decide([effect(np.zeros(100), np.zeros(100))], 0.05)[0] == AGAINST
-    assert decide([effect(few, np.zeros(15))], 0.05)[0] == TOO_FEW
-    assert decide([effect([], [])], 0.05)[0] == TOO_FEW
-    assert decide([], 0.05)[0] == TOO_FEW
+    assert said(effect(many, np.zeros(100))) == FOR
+    assert said(effect(np.zeros(100), np.zeros(100))) == AGAINST
+    assert said(effect(few, np.zeros(15))) == TOO_FEW
+    assert said(effect([], [])) == TOO_FEW
+    assert judged([], 0.05) == ([], [])
     # Beyond chance, but within what is tolerated.
     some = np.r_[np.ones(40), np.zeros(1960)]
-    assert decide([effect(some, np.zeros(2000))], 0.05)[0] == AGAINST
+    assert said(effect(some, np.zeros(2000))) == AGAINST
     # Looking at many things is paid for.
     weak = effect(np.r_[np.ones(8), np.zeros(92)], np.r_[np.zeros(8), np.ones(1), np.zeros(91)])
-    assert decide([weak], 0.05)[0] == FOR
-    assert decide([weak] + [effect(np.zeros(100), np.zeros(100))] * 30, 0.05)[0] != FOR
+    assert said(weak) == FOR
+    assert judged([weak] + [effect(np.zeros(100), np.zeros(100))] * 30, 0.05)[0][0] != FOR
 
 
 def test_false_alarms_stay_below_5_percent():
@@ -78,7 +90,7 @@ def test_false_alarms_stay_below_5_percent():
     alarms = 0
     for _ in range(200):
         flips, control = pairs(rng, 120, 0.1, 0.1, 0.1)  # a patch of any kind turns a fifth
-        alarms += decide([effect(flips, control)], 0.05)[0] == FOR
+        alarms += said(effect(flips, control)) == FOR
     assert alarms <= 10
 
 
@@ -86,7 +98,5 @@ def test_false_alarms_stay_below_5_percent():
 def test_the_stated_effect_is_found_four_times_in_five(n):
     truth = detectable(n, 0.05)
     rng = np.random.default_rng(n)
-    found = sum(
-        decide([effect((rng.random(n) < truth).astype(float), np.zeros(n))], 0.05)[0] == FOR for _ in range(150)
-    )
+    found = sum(said(effect((rng.random(n) < truth).astype(float), np.zeros(n))) == FOR for _ in range(150))
     assert 0.7 <= found / 150 <= 0.95

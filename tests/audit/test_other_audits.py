@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from audit.handmade import SIDE, predictor, sheets
 
 from steel_core.audit.discover import DiscoverSettings, audit_discover
@@ -75,8 +76,38 @@ def test_a_property_in_the_data_alone_is_not_red(tmp_path):
     report = audit_properties(predictor(0.0), data, index_of(data, tmp_path))
     stain = next(finding for finding in report.findings if finding.name == "stain-likeness")
     assert stain.legs["data"]
-    assert not stain.legs["model"]
+    assert stain.legs["model"] is False
+    assert stain.verdict == AGAINST
     assert report.verdict == AGAINST
+
+
+def test_a_property_is_cleared_only_by_an_interval(tmp_path):
+    """Too few sheets to rule out that the model follows the stain: its data leg is shown, nothing else is."""
+    data = sheets(40, stained_clear=0.9)
+    report = audit_properties(predictor(0.0), data, index_of(data, tmp_path))
+    stain = next(finding for finding in report.findings if finding.name == "stain-likeness")
+    assert stain.legs["data"] is True
+    assert stain.legs["model"] is None
+    assert stain.verdict == report.verdict == TOO_FEW
+    assert "model: undecided" in stain.sentence
+
+
+def test_what_cannot_be_changed_is_a_doubt_only_where_it_goes_with_the_label(tmp_path):
+    model = predictor(0.0)
+    model.model.head.bias.data[:] = torch.tensor([50.0, 0.0])  # says clear whatever it sees
+    data = sheets(160)
+    silent = audit_properties(model, data, index_of(data, tmp_path))
+    texture = next(finding for finding in silent.findings if finding.name == "background texture")
+    assert texture.verdict == TOO_FEW
+    assert any("background texture" in limit for limit in silent.limits)
+    assert silent.verdict == AGAINST
+    names = tuple(f"{(80 if i % 2 else 0) + i // 2:03d}.png" for i in range(160))
+    (tmp_path / "in order").mkdir()
+    ordered = replace(data, names=names)
+    report = audit_properties(model, ordered, index_of(ordered, tmp_path / "in order"))
+    order = next(finding for finding in report.findings if finding.name == "acquisition order")
+    assert order.legs == {"data": True, "model": None, "evidence": None}
+    assert report.verdict == TOO_FEW
 
 
 def test_a_dark_defect_does_not_make_its_sheet_dark(tmp_path):

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from audit.handmade import SIDE, predictor, sheets
 
 from steel_core.audit.bench import bench, smallest_flip
 from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
-from steel_core.audit.white_stain import CONTROLS, DONOR, StainSettings, audit_white_stain
+from steel_core.audit.white_stain import CONTROLS, DONOR, REMOVED, StainSettings, audit_white_stain
 from steel_core.errors import UsageError
 from steel_core.perturb.methods.white_stain import WhiteStain
 from steel_core.perturb.stencil import cut
@@ -119,6 +120,22 @@ def test_removing_a_natural_stain_is_tested_on_clear_sheets():
     assert removal.effect.n > 40
     assert removal.effect.flip_rate > 0.9
     assert removal.effect.control_flip_rate == 0
+    assert removal.verdict == FOR
+
+
+def test_each_of_the_two_tests_has_its_own_verdict():
+    """Few natural stains to paint over do not make the answer about the pasted stain unsure; that they turn does."""
+    few = audit_white_stain(predictor(0.0), sheets(160, stained_clear=0.1), QUICK)
+    assert {finding.name: finding.verdict for finding in few.findings} == {"towards clear": AGAINST, REMOVED: TOO_FEW}
+    assert few.verdict == AGAINST
+    # The white spots alone make it say clear, and a stain pasted beside a defect is too weak to turn it.
+    model = predictor(0.2)
+    model.model.head.weight.data[1] = torch.tensor([0.0, 3000.0])
+    model.model.head.bias.data[:] = torch.tensor([0.0, 0.5])
+    stained = audit_white_stain(model, sheets(160, stained_clear=0.9), QUICK)
+    assert {finding.name: finding.verdict for finding in stained.findings} == {REMOVED: FOR, "towards clear": AGAINST}
+    assert stained.findings[0].name == REMOVED
+    assert stained.verdict == FOR
 
 
 def test_the_report_is_repeatable_and_an_image_does_not_depend_on_the_others():

@@ -107,6 +107,35 @@ def test_a_cut_out_stain_is_pasted_as_it_was():
         stencil.cut(picture, np.zeros_like(mask))
 
 
+def test_a_marked_box_gives_the_stain_in_it_and_not_the_steel_around_it():
+    sheet = GRID * 0.6
+    picture, mask = WhiteStain(centre=(0.5, 0.5)).perturb(sheet, 0.04, 2)
+    cut = stencil.cut_box(picture, (20, 10, 90, 80))
+    assert 0.5 * mask.sum() < (cut.cover > 0).sum() < 2 * mask.sum()
+    assert cut.cover.max() == 1
+    assert (cut.cover[0] < 0.5).all() and (cut.cover[-1] < 0.5).all()  # it fades out
+    plain = stencil.cut_box(sheet, (5, 6, 20, 12))  # nothing bright there: what was marked is meant
+    assert plain.cover.shape == (12, 20)
+    for wrong in ((-1, 0, 10, 10), (0, 0, 3, 10), (120, 0, 10, 10), (0, 90, 10, 10)):
+        with pytest.raises(UsageError, match="inside the picture"):
+            stencil.cut_box(sheet, wrong)
+
+
+def test_a_varied_stain_is_another_outline_of_the_same_kind():
+    picture, mask = WhiteStain().perturb(GRID * 0.6, 0.06, 2)
+    for source in (stencil.cut(picture, mask), stencil.draw("streak", 3)):
+        made = [stencil.varied(source, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+        assert np.array_equal(made[0].cover, made[1].cover)
+        assert made[0].cover.shape != made[2].cover.shape
+        for one in made:
+            assert (one.grey is None) == (source.grey is None)
+            assert ((one.cover == 0) | (one.cover >= stencil.EDGE)).all()
+            assert 0.4 < np.count_nonzero(one.cover) / np.count_nonzero(source.cover) < 2.5
+            assert one.grey is None or (
+                one.grey.shape == one.cover.shape and 0 <= one.grey.min() <= one.grey.max() <= 1
+            )
+
+
 def test_stains_are_found_and_painted_over():
     picture, mask = WhiteStain().perturb(GRID * 0.6, 0.04, 2)
     found = stencil.bright_spots(picture)

@@ -8,13 +8,13 @@ import pytest
 from helpers.small import make_checkpoint
 
 from steel_core import audit_cli
-from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
+from steel_core.audit.statistics import TOO_FEW
 from steel_core.audit.white_stain import StainSettings
 from steel_core.data.index import open_dataset
 from steel_core.data.strip_mill import StripMill, make
 from steel_core.errors import DataError, UsageError
 from steel_core.inference import Predictor
-from steel_core.recipes.audit import AUDITS, audit, verdict_of
+from steel_core.recipes.audit import AUDITS, audit
 
 ONE_DOSE = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=2)
 
@@ -65,6 +65,33 @@ def test_the_exit_status_is_that_of_the_verdict(folder, checkpoint):
         audit_cli.run_audit(arguments(checkpoint, folder, "edges", "--max-excess-flip", "2"), open_dataset, silent)
 
 
+def test_a_real_stain_is_cut_out_of_an_image_and_named_in_the_report(folder, checkpoint):
+    image = next((folder / "stains").glob("*.png")).name
+    marked = ("--stain-from", str(folder / "images" / image), "--box", "0,0,64,64")
+    status, content, _ = audit_cli.run_audit(
+        arguments(checkpoint, folder, "white-stain", "--limit", "8", *marked), open_dataset, silent
+    )
+    assert status in (0, 3, 4)
+    assert content["settings"]["stain"] == "cut out of a picture"
+    assert content["settings"]["cut_from"].startswith(image)
+    assert content["settings"]["cut_from"].endswith("box 0,0,64,64")
+    assert len(content["settings"]["brightnesses"]) == 1
+    for wrong, said in (
+        (marked[:2], "--box"),
+        (marked[2:], "--stain-from"),
+        ((*marked[:3], "1,2"), "whole numbers"),
+        ((*marked[:3], "0,0,900,5"), "inside the picture"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            audit_cli.run_audit(arguments(checkpoint, folder, "white-stain", *wrong), open_dataset, silent)
+
+
+def test_one_dose_asks_only_what_the_verdict_rests_on(folder, checkpoint):
+    few = arguments(checkpoint, folder, "white-stain", "--limit", "8", "--one-dose")
+    _, content, _ = audit_cli.run_audit(few, open_dataset, silent)
+    assert {(row["area"], row["brightness"]) for row in content["detail"]["doses"]} == {(0.05, 0.92)}
+
+
 def test_images_are_drawn_evenly_and_what_was_trained_on_is_left_out(folder, tmp_path):
     index = open_dataset(folder)
     seen = [digest[:16] for digest in index.file_hashes()[:30]]
@@ -84,16 +111,6 @@ def test_wrong_calls_are_refused(folder, checkpoint, tmp_path):
     other = Predictor.load(make_checkpoint(tmp_path / "other", classes=("rust", "soot")), "cpu")
     with pytest.raises(DataError, match="unknown"):
         audit(other, index)
-
-
-def test_one_verdict_of_many():
-    class Said:
-        def __init__(self, verdict):
-            self.verdict = verdict
-
-    assert verdict_of([Said(AGAINST), Said(FOR), Said(TOO_FEW)]) == FOR
-    assert verdict_of([Said(AGAINST), Said(TOO_FEW)]) == TOO_FEW
-    assert verdict_of([Said(AGAINST), Said(AGAINST)]) == AGAINST
 
 
 @pytest.mark.real_data

@@ -11,7 +11,7 @@ from steel_core.data.strip_mill import StripMill, make
 from steel_core.errors import DataError, UsageError
 from steel_core.models.checkpoint import load_checkpoint
 from steel_core.perturb.stencil import bright_spots
-from steel_core.recipes.cure import CureConfig, _Artefacts, cure
+from steel_core.recipes.cure import CureConfig, _Artefacts, cure, level
 from steel_core.recipes.training import read_images
 
 DOSE = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=4)
@@ -35,6 +35,7 @@ def test_the_ledger_and_the_card(index, tmp_path, penalty):
         DOSE,
         device="cpu",
         scale_maps=False,
+        notes=("For a demonstration only.",),
         report=lambda _: None,
     )
     old, new = load_checkpoint(ill), load_checkpoint(tmp_path / "cured")
@@ -43,6 +44,7 @@ def test_the_ledger_and_the_card(index, tmp_path, penalty):
     assert summary["audit"]["before"]["verdict"] == ledger.audits[0].verdict
     assert "Looks at stains." not in new.card.notes
     assert "Cured" in new.card.notes[0]
+    assert new.card.notes[1:] == ("For a demonstration only.",)
     for figures in (ledger.before, ledger.after):
         assert {"excess", "accuracy", "escapes", "ece", "evidence_inside_stain"} <= set(figures)
         assert set(figures["escapes"]) == {"defect"}
@@ -85,6 +87,24 @@ def test_validation_images_get_a_stained_copy_with_the_same_label(index):
     assert torch.equal(both.labels[where[:10]], both.labels[where[10:]])
     assert torch.equal(both.grids[where[:10]], table.grids[rows])
     assert all(not torch.equal(both.grids[a], both.grids[b]) for a, b in zip(where[:10], where[10:], strict=True))
+
+
+def test_levelling_moves_the_border_to_where_errors_are_rarest():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [50, 200])
+    margin = np.where(labels, rng.normal(1.0, 1.0, 250), rng.normal(-3.0, 1.0, 250))  # the border belongs at -1
+    logits = np.c_[np.zeros(250), margin]
+    offsets = level(logits, labels)
+    assert abs(offsets.sum()) < 1e-9
+    assert 0.6 < offsets[1] - offsets[0] < 1.4
+
+    def balanced(logits):
+        right = logits.argmax(axis=1) == labels
+        return (right[:50].mean() + right[50:].mean()) / 2
+
+    assert balanced(logits + offsets) > balanced(logits) + 0.02
+    assert np.abs(level(logits + np.array([0.0, 1.0]), labels)).max() < 0.25
+    assert np.isfinite(level(logits[:50], labels[:50])).all()  # one class alone
 
 
 def test_what_cannot_be_cured_is_refused(index, tmp_path):
