@@ -43,6 +43,7 @@ def add_audit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--box", metavar="X,Y,W,H", help="where it is: left, top, width and height in pixels")
     parser.add_argument("--one-dose", action="store_true", help="white-stain: only the dose that the verdict rests on")
     parser.add_argument("--out", type=Path, help="write the JSON to this file as well")
+    parser.add_argument("--no-store", action="store_true", help="leave it out of the history of audits")
 
 
 def add_cure_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,16 +60,19 @@ def add_cure_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_audit(args: argparse.Namespace, open_data: Open, bars: Bars) -> Answer:
-    """Ask one question, or all, and answer with the exit status of a gate."""
+    """Ask one question, or all, keep the run in the history, and answer with the exit status of a gate."""
     import json
+    import time
 
     from steel_core.audit.report import STATUS
     from steel_core.audit.statistics import joint
     from steel_core.files import write_bytes
     from steel_core.inference import Predictor
     from steel_core.recipes.audit import AUDITS, audit
+    from steel_core.store.audits import AuditStore, new_name
 
     _check_share(args.max_excess_flip)
+    name, began = new_name(), time.monotonic()
     kinds = AUDITS if args.kind == "all" else (args.kind,)
     reports = audit(
         Predictor.load(args.checkpoint, args.device),
@@ -82,12 +86,20 @@ def run_audit(args: argparse.Namespace, open_data: Open, bars: Bars) -> Answer:
         progress=bars,
     )
     verdict = joint([report.verdict for report in reports])
+    told = [_told(report) for report in reports]
+    if not args.no_store:
+        said = [report.to_json() for report in reports]
+        try:
+            AuditStore().add(name, args.data.resolve().name, round(time.monotonic() - began, 1), said)
+            told.append(f"Kept in the history of audits as {name}.")
+        except UsageError as error:  # the gate stands without it
+            told.append(f"Not kept in the history of audits: {error}.")
     content = reports[0].to_json()
     if args.kind == "all":
         content = {"audit": "all", "verdict": verdict, "audits": {report.kind: report.to_json() for report in reports}}
     if args.out:
         write_bytes(args.out, (json.dumps(content, ensure_ascii=False, indent=1, default=str) + "\n").encode())
-    return STATUS[verdict], content, "\n\n".join(_told(report) for report in reports)
+    return STATUS[verdict], content, "\n\n".join(told)
 
 
 def run_cure(args: argparse.Namespace, open_data: Open, bars: Bars, say: Say) -> Answer:
@@ -130,7 +142,6 @@ def _stain_settings(args: argparse.Namespace) -> StainSettings:
     """What the white-stain test is asked."""
     from steel_core.audit.white_stain import StainSettings
     from steel_core.data.pixels import read_image
-    from steel_core.perturb.stencil import cut_box
 
     usual = StainSettings(tolerated=args.max_excess_flip, seed=args.seed, towards=args.towards)
     if (args.stain_from is None) != (args.box is None):
@@ -143,13 +154,7 @@ def _stain_settings(args: argparse.Namespace) -> StainSettings:
         left, top, width, height = (int(part) for part in args.box.split(","))
     except ValueError:
         raise UsageError(f"--box: expected four whole numbers X,Y,W,H, got {args.box!r}") from None
-    image = read_image(args.stain_from)
-    return replace(
-        usual,
-        brightnesses=(usual.brightness,),  # a stain that was cut out keeps its own
-        source=cut_box(image.grey(), (left, top, width, height)),
-        cut_from=f"{image.name} ({image.sha256[:16]}), box {left},{top},{width},{height}",
-    )
+    return usual.cut_out_of(read_image(args.stain_from), (left, top, width, height))
 
 
 def _one_dose(settings: StainSettings) -> StainSettings:

@@ -71,11 +71,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _predict(args: argparse.Namespace) -> Answer:
     from steel_core.inference import Predictor
+    from steel_core.strips import judged_in_tiles, predict_strip
 
     predictor = Predictor.load(args.checkpoint, args.device)
     results = []
     for name, image, error in _images(args.images, "predicting"):
-        answer = predictor.predict([image])[0].to_json() if image else {"error": error}
+        if image is None:
+            answer: dict[str, Any] = {"error": error}
+        elif judged_in_tiles(predictor, image.height, image.width):
+            answer = predict_strip(predictor, image).to_json()
+        else:
+            answer = predictor.predict([image])[0].to_json()
         results.append(answer | {"file": name})
     return _with_bad_inputs(results, predictor)
 

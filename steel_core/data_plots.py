@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from steel_core.metrics import wilson
-from steel_core.plots import _DASHES, _SERIES, BLUE, INK, ORANGE, _figure
+from steel_core.plots import BLUE, DASHES, INK, ORANGE, SERIES, empty_figure
 from steel_core.types import CLEAR, REFER, UNFAMILIAR, Box
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ DRAWN = 20_000
 CLASSES = 8
 """Classes that one plot tells apart."""
 
-MARKS = tuple(zip(_SERIES, "●■◆✚✖▲★⬢", strict=False))
+MARKS = tuple(zip(SERIES, "●■◆✚✖▲★⬢", strict=False))
 """Colour and sign of each class in a plot of distributions, in the order in which they are given."""
 
 _BINS = (8, 40)  # of a distribution: fewest, most; about the root of the images of a class
@@ -49,7 +49,7 @@ def class_counts(counts: Mapping[str, int], of: int) -> go.Figure:
     names = [name or "unlabelled" for name in counts]
     n = np.array(list(counts.values()))
     ends = np.array([wilson(k / of, of) for k in n]).reshape(-1, 2) * of
-    figure = _figure(
+    figure = empty_figure(
         f"Images of each class, of {of:,}: " + ", ".join(f"{a} {b:,}" for a, b in zip(names, n, strict=True)),
         "images (95 % interval)",
         "",
@@ -74,7 +74,7 @@ def distributions(values: Mapping[str, npt.NDArray[np.float64]], name: str, titl
         title: of the number, in words.
     """
     medians = [f"{c or 'unlabelled'} {np.median(v):.3g} (n = {len(v):,})" for c, v in values.items() if len(v)]
-    figure = _figure(f"Distribution of {title} by class. Medians: {', '.join(medians)}.", "", "share of the class")
+    figure = empty_figure(f"Distribution of {title} by class. Medians: {', '.join(medians)}.", "", "share of the class")
     figure.layout.meta["name"] = name
     everything = np.concatenate([np.zeros(0), *values.values()])
     low, high = (float(everything.min()), float(everything.max())) if len(everything) else (0.0, 1.0)
@@ -85,7 +85,7 @@ def distributions(values: Mapping[str, npt.NDArray[np.float64]], name: str, titl
         figure.add_scatter(
             x=(edges[:-1] + edges[1:]) / 2, y=share, mode="lines+markers", showlegend=False,
             marker={"size": np.where(share > 0, 7, 0), "symbol": _SYMBOLS[i]},
-            line={"color": _SERIES[i], "dash": _DASHES[i % len(_DASHES)], "shape": "hvh", "width": 2},
+            line={"color": SERIES[i], "dash": DASHES[i % len(DASHES)], "shape": "hvh", "width": 2},
             hovertemplate="%{x:.3g}: %{y:.1%}<extra>" + (escape(label) or "unlabelled") + "</extra>",
         )  # fmt: skip
     figure.update_layout(height=260, margin={"t": 10, "b": 40})
@@ -102,7 +102,7 @@ def defect_places(rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64
     counts = np.histogram2d(rows[known], columns[known], (edges, edges))[0]
     inner = slice(_CELLS // 4, -_CELLS // 4)
     share = counts[inner, inner].sum() / max(known.sum(), 1)
-    figure = _figure(
+    figure = empty_figure(
         f"Where the centres of {int(known.sum()):,} defects lie: {share:.0%} in the middle quarter of the picture.",
         "from the left",
         "from the top",
@@ -132,7 +132,7 @@ def feature_map(places: npt.NDArray[Any], names: Sequence[str], by: pd.Series, t
         by: (M,) a category or a number for each.
         title: of what the colour means.
     """
-    figure = _figure(f"Map of {len(names):,} images: those that the model sees alike lie together.", "", "")
+    figure = empty_figure(f"Map of {len(names):,} images: those that the model sees alike lie together.", "", "")
     add = figure.add_scatter if len(names) <= _PLAIN else figure.add_scattergl
     text = np.array([escape(name) for name in names], object)
     if isinstance(by.dtype, pd.CategoricalDtype):
@@ -145,7 +145,7 @@ def feature_map(places: npt.NDArray[Any], names: Sequence[str], by: pd.Series, t
                 add(
                     x=places[mine, 0], y=places[mine, 1], mode="markers", name=f"{escape(kind)} ({int(mine.sum()):,})",
                     text=text[mine], hovertemplate="%{text}<extra>" + escape(kind) + "</extra>",
-                    marker={"size": 7, "color": _SERIES[i % len(_SERIES)] if kind != "others" else INK,
+                    marker={"size": 7, "color": SERIES[i % len(SERIES)] if kind != "others" else INK,
                             "symbol": _SYMBOLS[i % len(_SYMBOLS)], "opacity": 0.8},
                 )  # fmt: skip
     else:
@@ -178,7 +178,7 @@ def strip_tiles(
 
     height, width = size
     bad = sum(outcome != CLEAR for outcome in outcomes)
-    figure = _figure(
+    figure = empty_figure(
         f"A strip of {width:,} x {height:,} pixels in {len(tiles):,} tiles, {bad:,} of them not clear.", "pixels", ""
     )
     figure.add_layout_image(

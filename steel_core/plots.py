@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 INK, GRID = "#7a7f87", "rgba(128,128,128,0.25)"
-_SERIES = (BLUE, ORANGE, GREEN, PURPLE, "#e69f00", "#56b4e9", "#999999", "#b3a100")
+SERIES = (BLUE, ORANGE, GREEN, PURPLE, "#e69f00", "#56b4e9", "#999999", "#b3a100")
+"""Colours of the lines or signs of one plot, in the order in which they are used."""
+
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+"""Their dashes, so that nobody needs the colour."""
+
 _POINTS = 1000  # of a curve: as many as a screen can tell apart
 _STEADY = 0.1  # coverage from which an interval decides how high a plot is; before, it spans nearly everything
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
 def alternative(figure: go.Figure) -> str:
@@ -46,7 +50,7 @@ def confusion_matrix(cells: pd.DataFrame, shares: bool = True) -> go.Figure:
     value = cells["share"].to_numpy(float).reshape(shape)
     colour = np.where(cells["few"].to_numpy().reshape(shape), np.nan, value)
     texts = np.array([_cell_text(cell, shares) for cell in cells.to_dict("records")], dtype=object).reshape(shape)
-    figure = _figure(
+    figure = empty_figure(
         f"Confusion matrix of {int(cells['n'].sum())} images, {len(rows)} actual classes by {len(columns)} answers. "
         + " ".join(
             f"{c['actual']}: {c['n']} of {c['of']} named rightly."
@@ -77,7 +81,7 @@ def reliability(tables: Mapping[str, pd.DataFrame], errors: Mapping[str, float] 
     errors = errors or {}
     named = {name: f"{name} (ECE {errors[name]:.3f})" if name in errors else name for name in tables}
     in_force = list(tables)[-1:]
-    figure = _figure(
+    figure = empty_figure(
         "Reliability diagram: how often the model is right against how sure it is. "
         + " ".join(
             f"{name}: {int(t['n'].sum())} images." for name, t in zip(named.values(), tables.values(), strict=True)
@@ -89,7 +93,7 @@ def reliability(tables: Mapping[str, pd.DataFrame], errors: Mapping[str, float] 
     for i, (name, table) in enumerate(tables.items()):
         figure.add_scatter(
             x=table["confidence"], y=table["accuracy"], name=escape(named[name]), mode="lines+markers",
-            line={"color": _SERIES[i], "dash": _DASHES[i]},
+            line={"color": SERIES[i], "dash": DASHES[i]},
             error_y={"array": table["high"] - table["accuracy"], "arrayminus": table["accuracy"] - table["low"]},
             customdata=table[["start", "end"]].to_numpy().tolist() if name in in_force else None,
             text=table["n"], hovertemplate="sure %{x:.1%}, right %{y:.1%}, n = %{text}<extra></extra>",
@@ -111,7 +115,7 @@ def precision_recall(curves: Mapping[str, pd.DataFrame], areas: Mapping[str, flo
 
 def score_histogram(table: pd.DataFrame, label: str) -> go.Figure:
     """The probabilities of one class among images that are of it and that are not, of `curves.score_histogram`."""
-    figure = _figure(
+    figure = empty_figure(
         f"Histogram of the probability of {label}: {int(table['positive'].sum())} images are of this class, "
         f"{int(table['negative'].sum())} are not.",
         f"probability of {label}",
@@ -124,7 +128,7 @@ def score_histogram(table: pd.DataFrame, label: str) -> go.Figure:
 def loss_histogram(table: pd.DataFrame) -> go.Figure:
     """The losses of images that are named rightly and wrongly, of `curves.loss_histogram`."""
     n, wrong = int(table["right"].sum() + table["wrong"].sum()), int(table["wrong"].sum())
-    figure = _figure(f"Histogram of the loss of {n} images, of which {wrong} are named wrongly.", "loss", "images")
+    figure = empty_figure(f"Histogram of the loss of {n} images, of which {wrong} are named wrongly.", "loss", "images")
     return _histogram(figure, table, {"right": "named rightly", "wrong": "named wrongly"}).update_xaxes(
         rangemode="tozero"
     )
@@ -133,7 +137,7 @@ def loss_histogram(table: pd.DataFrame) -> go.Figure:
 def risk_coverage(tables: Mapping[str, pd.DataFrame]) -> go.Figure:
     """The share of wrong verdicts against the share of images that get one, of `metrics.curves.risk_coverage`."""
     ends = [f"{name}: {t['risk'].iloc[-1]:.1%} wrong where all are decided." for name, t in tables.items() if len(t)]
-    figure = _figure(
+    figure = empty_figure(
         "Risk against coverage: the fewer images are decided, the fewer verdicts are wrong. " + " ".join(ends),
         "share of images decided",
         "share of verdicts that are wrong",
@@ -154,7 +158,7 @@ def threshold_costs(table: pd.DataFrame, label: str, threshold: float | None = N
         threshold: the one chosen, marked by a line.
     """
     cheapest = table.iloc[int(table["cost_per_1000"].to_numpy().argmin())]
-    figure = _figure(
+    figure = empty_figure(
         f"Cost per 1,000 sheets against the threshold of {label}: least, {cheapest['cost_per_1000']:.1f}, "
         f"at {cheapest['threshold']:.2f}.",
         f"threshold of {label}",
@@ -163,7 +167,7 @@ def threshold_costs(table: pd.DataFrame, label: str, threshold: float | None = N
     _line(figure, table, "threshold", "cost_per_1000", "cost", 0)
     for i, name in enumerate(("escape", "false_call", "referred"), start=1):
         figure.add_scatter(x=table["threshold"], y=table[name], name=name.replace("_", " "), yaxis="y2", mode="lines",
-                           line={"color": _SERIES[i], "dash": _DASHES[i]})  # fmt: skip
+                           line={"color": SERIES[i], "dash": DASHES[i]})  # fmt: skip
     if threshold is not None:
         figure.add_vline(x=threshold, line={"color": INK, "dash": "dot"}, annotation_text="chosen",
                          annotation_position="top left")  # fmt: skip
@@ -179,7 +183,7 @@ def segments(table: pd.DataFrame, most: int = 12) -> go.Figure:
     shown = table.head(most).iloc[::-1]
     weak = table[table["weak"].astype(bool)]
     says = "; ".join(f"{row['property']} {row['segment']}: {row['error']:.1%}" for row in weak.to_dict("records"))
-    figure = _figure(
+    figure = empty_figure(
         f"Error rates of {len(shown)} of {len(table)} segments looked at. "
         + (f"Weak after correction for looking so often: {says}." if says else "None is weak after correction."),
         "error rate",
@@ -209,7 +213,9 @@ def flip_rates(rates: Mapping[str, tuple[float, float, float]], of: int, marked:
         marked: name of the change that is tested; the others are its controls.
     """
     says = ", ".join(f"{name} {rate:.1%} ({low:.1%} to {high:.1%})" for name, (rate, low, high) in rates.items())
-    figure = _figure(f"Share of {of} images whose verdict turned, with 95 % intervals: {says}.", "verdicts turned", "")
+    figure = empty_figure(
+        f"Share of {of} images whose verdict turned, with 95 % intervals: {says}.", "verdicts turned", ""
+    )
     names = list(rates)[::-1]
     value, low, high = (np.array([rates[name][i] for name in names], dtype=float) for i in range(3))
     figure.add_scatter(
@@ -234,7 +240,7 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> go.Figure:
     skill = next((name for name in ("val_macro_recall", "val_auc") if name in table), None)
     last = table.iloc[-1]
     words = {"val_macro_recall": "macro recall", "val_auc": "AUC"}
-    figure = _figure(
+    figure = empty_figure(
         f"Course of {len(table)} epochs: the validation loss is {last['val_loss']:.3f} at the last one"
         + (f", the {words[skill]} on the validation images {last[skill]:.3f}." if skill else "."),
         "epoch",
@@ -242,10 +248,10 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> go.Figure:
     )
     for i, (name, title) in enumerate((("train_loss", "loss, training"), ("val_loss", "loss, validation"))):
         figure.add_scatter(x=table["epoch"], y=table[name], name=title, mode="lines+markers",
-                           line={"color": _SERIES[i], "dash": _DASHES[i]})  # fmt: skip
+                           line={"color": SERIES[i], "dash": DASHES[i]})  # fmt: skip
     if skill:
         figure.add_scatter(x=table["epoch"], y=table[skill], name=f"{words[skill]}, validation", yaxis="y2",
-                           mode="lines+markers", line={"color": _SERIES[2], "dash": _DASHES[2]})  # fmt: skip
+                           mode="lines+markers", line={"color": SERIES[2], "dash": DASHES[2]})  # fmt: skip
     figure.update_xaxes(tickformat="d", rangemode="tozero").update_yaxes(rangemode="tozero")
     return figure.update_layout(
         yaxis2={"overlaying": "y", "side": "right", "title": words.get(skill or "", ""), "range": [0, 1.02],
@@ -260,7 +266,7 @@ def learning_rate_curve(curves: Sequence[Sequence[Sequence[float]]], chosen: flo
         curves: for each run, pairs of rate and loss.
         chosen: the rate that training uses.
     """
-    figure = _figure(
+    figure = empty_figure(
         f"Search for the learning rate in {len(curves)} runs in which it grows until the loss breaks away; "
         f"{chosen:.1e} was chosen.",
         "learning rate",
@@ -268,7 +274,7 @@ def learning_rate_curve(curves: Sequence[Sequence[Sequence[float]]], chosen: flo
     )
     for i, curve in enumerate(curves):
         figure.add_scatter(x=[rate for rate, _ in curve], y=[loss for _, loss in curve], name=f"run {i + 1}",
-                           mode="lines", line={"color": _SERIES[i], "dash": _DASHES[i]})  # fmt: skip
+                           mode="lines", line={"color": SERIES[i], "dash": DASHES[i]})  # fmt: skip
     figure.add_vline(x=chosen, line={"color": INK, "dash": "dot"})
     figure.add_annotation(x=np.log10(chosen), y=1.03, yref="paper", text="chosen", showarrow=False)
     return figure.update_xaxes(type="log", tickformat=".0e", dtick=1)
@@ -283,7 +289,7 @@ def dots(figures: Mapping[str, tuple[float, float, float]], what: str, aside: Co
         aside: names that are drawn as yardsticks: the baselines.
     """
     says = "; ".join(f"{name} {value:.3f} ({low:.3f} to {high:.3f})" for name, (value, low, high) in figures.items())
-    figure = _figure(f"{what}, with 95 % intervals: {says}.", what, "")
+    figure = empty_figure(f"{what}, with 95 % intervals: {says}.", what, "")
     names = list(figures)[::-1]
     value, low, high = (np.array([figures[name][i] for name in names], dtype=float) for i in range(3))
     figure.add_scatter(
@@ -306,7 +312,7 @@ def doses(table: pd.DataFrame, what: str) -> go.Figure:
     grid = table.pivot(index="brightness", columns="area", values="excess")
     known = table.dropna(subset="excess").sort_values("excess")
     worst = known.iloc[-1] if len(known) else None
-    figure = _figure(
+    figure = empty_figure(
         f"Verdicts turned by a stain {what} beyond its strongest control, for {len(grid)} brightnesses by "
         f"{grid.shape[1]} areas. "
         + ("No image could be tested." if worst is None else
@@ -331,7 +337,7 @@ def click_pad(picture: np.ndarray[Any, Any], places: int) -> go.Figure:
     """A picture (H, W) or (H, W, 3) with `places` by `places` points that can be clicked, in percent of its sides."""
     from PIL import Image  # noqa: PLC0415 - only this plot holds a picture
 
-    figure = _figure("A picture to click on.", "", "")
+    figure = empty_figure("A picture to click on.", "", "")
     figure.add_layout_image(
         source=Image.fromarray(picture), x=0, y=0, sizex=100, sizey=100, xref="x", yref="y", sizing="stretch",
         layer="below",
@@ -348,7 +354,33 @@ def click_pad(picture: np.ndarray[Any, Any], places: int) -> go.Figure:
     return figure.update_yaxes(range=[100, 0], visible=False)
 
 
-def _figure(alternative: str, x: str, y: str) -> go.Figure:
+def box_pad(picture: np.ndarray[Any, Any], box: tuple[float, float, float, float] | None = None) -> go.Figure:
+    """A picture (H, W) or (H, W, 3) on which a box can be dragged, in percent of its sides, and the one marked so far.
+
+    Args:
+        picture: keeps its proportions.
+        box: left, top, right and bottom, in percent.
+    """
+    figure = click_pad(picture, 2)  # a plot without points would select nothing
+    hidden = {"marker": {"opacity": 0.01}}
+    figure.update_traces(hoverinfo="skip", hovertemplate=None, selected=hidden, unselected=hidden)
+    figure.update_layout(dragmode="select", clickmode="none")
+    if box:
+        left, top, right, bottom = box
+        figure.add_shape(x0=left, y0=top, x1=right, y1=bottom, line={"color": ORANGE, "width": 3})
+    height, width = picture.shape[:2]
+    figure.update_xaxes(constrain="domain")
+    return figure.update_yaxes(scaleanchor="x", scaleratio=height / width, constrain="domain")
+
+
+def empty_figure(alternative: str, x: str, y: str) -> go.Figure:
+    """A figure to draw on, legible on any ground.
+
+    Args:
+        alternative: what it will show, for those who cannot see it.
+        x: title of the axis.
+        y: title of the axis.
+    """
     import plotly.graph_objects as go  # noqa: PLC0415 - loads slowly, and only those who draw need it
 
     return go.Figure(layout={
@@ -365,7 +397,7 @@ def _figure(alternative: str, x: str, y: str) -> go.Figure:
 def _line(figure: go.Figure, table: pd.DataFrame, x: str, y: str, name: str, i: int, *, band: bool = False,
           label: str = "") -> None:  # fmt: skip
     """A curve whose points hold their threshold, for brushing; where it has many, some of them, evenly spread."""
-    colour, dash = _SERIES[i % len(_SERIES)], _DASHES[i % len(_DASHES)]
+    colour, dash = SERIES[i % len(SERIES)], DASHES[i % len(DASHES)]
     shown = table.iloc[np.unique(np.linspace(0, len(table) - 1, min(len(table), _POINTS)).astype(int))]
     if band and len(shown):
         back = shown.iloc[::-1]
@@ -400,7 +432,7 @@ def _curves(
     curves: Mapping[str, pd.DataFrame], areas: Mapping[str, float | None] | None, x: str, y: str, area: str, what: str
 ) -> go.Figure:
     known = {name: value for name, value in (areas or {}).items() if value is not None}
-    figure = _figure(
+    figure = empty_figure(
         f"{what} of {', '.join(curves)}. " + " ".join(f"{name}: {area} {value:.3f}." for name, value in known.items()),
         x.replace("_", " "),
         y.replace("_", " "),

@@ -4,6 +4,7 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.downloads import verdict_buttons
+from dashboard.components.explore.strip import strip
 from dashboard.components.gallery import try_a_sample
 from dashboard.components.heat_row import heat_row
 from dashboard.components.intake import intake
@@ -32,7 +33,10 @@ if any(isinstance(seen, services.looks.Look) for _, seen in looks):
             verdict_card(model, seen)
             if source.labels:
                 st.caption(f"Labelled in its data set: {plain(', '.join(source.labels))}")
-    heat_row(model, source, seen)
+    if services.looks.in_tiles(model, seen):
+        strip(model, source)
+    else:
+        heat_row(model, source, seen)
     st.page_link("app_pages/explain.py", label="More methods, classes and regions: Explain", icon=":material/layers:")
 if len(looks) > 1:
     st.subheader("All verdicts")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.audit_stain import titled, which_stain
 from dashboard.components.guard import guarded
 from dashboard.components.intake import intake, pick
 from dashboard.components.text import capital, plain
@@ -51,7 +53,7 @@ def _sheet() -> services.datasets.Source | None:
         path = st.selectbox(
             "Defective sheet",
             paths,
-            format_func=lambda path: _title(services.datasets.find(index, path)),
+            format_func=lambda path: titled(services.datasets.find(index, path)),
             key=f"sheet {data}",
             width=320,
         )
@@ -65,24 +67,24 @@ def _sheet() -> services.datasets.Source | None:
     return None
 
 
-def _title(source: services.datasets.Source) -> str:
-    return f"{source.name}: {', '.join(source.labels)}"
-
-
 @st.fragment
 @guarded()
 def _bench(model: services.models.Predictor, source: services.datasets.Source, seen: services.looks.Look) -> None:
-    headline = st.container(border=True)
-    asked = _stain(source, seen)
+    headline = st.container()
+    chosen = which_stain(model)
+    if chosen is None:
+        return
+    asked = _stain(source, seen, chosen)
     watched = services.audits.watched_class(model, seen)
     rows = services.audits.stained(model, source, asked, watched)
-    with headline:
+    with headline.container(border=True):
         _headline(rows)
     _row(model, rows)
     with st.container(horizontal=True, vertical_alignment="center"):
+        question = (model.hash, source.key, replace(asked, area=0.0))
         if st.button("Find the smallest stain that turns this sheet", icon=":material/search:"):
-            st.session_state["smallest"] = (model.hash, source.key, asked.shape, asked.brightness, asked.centre)
-        if st.session_state.get("smallest") == (model.hash, source.key, asked.shape, asked.brightness, asked.centre):
+            st.session_state["smallest"] = question
+        if st.session_state.get("smallest") == question:
             _smallest(model, source, asked)
     for name in services.audits.cured_models(model):
         cured = services.models.predictor(name)
@@ -94,14 +96,19 @@ def _bench(model: services.models.Predictor, source: services.datasets.Source, s
     _limits(model, source, asked)
 
 
-def _stain(source: services.datasets.Source, seen: services.looks.Look) -> services.audits.Stain:
-    """The sliders, and what they say."""
+def _stain(
+    source: services.datasets.Source, seen: services.looks.Look, chosen: services.audits.StainSettings
+) -> services.audits.Stain:
+    """The sliders, and what they say; a stain that was cut out keeps its own brightness and shape."""
+    stain = services.audits.Stain(source=chosen.source, cut_from=chosen.cut_from)
     with st.grid(4, min_column_width=150):
         area = st.slider(
             "Area of the stain", 0.5, 100 * services.audits.LARGEST_STAIN, 5.0, 0.1, format="%.1f %%", key="stain area"
         )
-        brightness = st.slider("Brightness", 0.3, 1.0, 0.92, 0.01, key="stain brightness", help="1 is white.")
-        shape = st.selectbox("Kind of stain", services.audits.STAIN_SHAPES, format_func=capital, key="stain shape")
+        if chosen.source is None:
+            brightness = st.slider("Brightness", 0.3, 1.0, 0.92, 0.01, key="stain brightness", help="1 is white.")
+            shape = st.selectbox("Kind of stain", services.audits.STAIN_SHAPES, format_func=capital, key="stain shape")
+            stain = replace(stain, brightness=brightness, shape=shape)
         by_hand = st.toggle("Place it myself", key="stain by hand", help="Else it lies beside the defect.")
     centre = None
     if by_hand:
@@ -111,7 +118,7 @@ def _stain(source: services.datasets.Source, seen: services.looks.Look) -> servi
             with st.popover("Or click on the sheet", icon=":material/ads_click:", width="stretch"):
                 _pad(source, seen)
         centre = (row / 100, column / 100)
-    return services.audits.Stain(area / 100, brightness, shape, centre=centre)
+    return replace(stain, area=area / 100, centre=centre)
 
 
 def _pad(source: services.datasets.Source, seen: services.looks.Look) -> None:
@@ -153,13 +160,13 @@ def _headline(rows: Sequence[Any]) -> None:
     elif also:
         st.markdown(
             f"{gained} But {plain(' and '.join(also))} at the same place "
-            f"{'does' if len(also) == 1 else 'do'} the same, so here it is not the white that turns the verdict."
+            f"{'does' if len(also) == 1 else 'do'} the same, so here the verdict does not turn on what the stain shows."
         )
     else:
         danger = " **A stain like this lets a bad sheet out.**" if after.prediction.outcome == CLEAR else ""
         st.markdown(
             f"{gained} None of the {len(controls)} controls of the same outline at the same place turns it: "
-            f"it is the white, and not the covering, that does.{danger}"
+            f"it is what the stain shows, and not the covering, that does.{danger}"
         )
     if not (before.counts and after.counts):
         st.markdown(

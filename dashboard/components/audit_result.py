@@ -174,6 +174,9 @@ def _classes(report: dict[str, Any]) -> None:
 
 
 def _pairs(run: Any, report: dict[str, Any]) -> None:
+    if cut_from := report["settings"].get("cut_from"):
+        st.caption(f":material/info: The stain was cut out of {plain(cut_from)}. No pairs of pictures are made of it.")
+        return
     model, pairs = services.audits.audited(run), services.audits.pairs(run, report)
     if model is None or not pairs:
         st.caption(

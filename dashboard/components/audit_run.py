@@ -6,10 +6,11 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.audit_result import shown_run
+from dashboard.components.audit_stain import which_stain
 from dashboard.components.guard import guarded
+from dashboard.components.progress import duration, watched
 from dashboard.components.text import capital, plain
 
-_POLL = 1.0  # seconds
 QUESTIONS = {
     "white-stain": "White stain: does one turn the verdict?",
     "edges": "Edges: does the border of the picture decide?",
@@ -33,10 +34,19 @@ def whole_data_set(model: services.models.Predictor) -> None:
         return
     st.button("Ask something else", on_click=_forget, icon=":material/arrow_back:")
     job = services.audits.auditing(name)
-    if job and not (job.made.done() and not job.made.cancelled() and job.made.exception() is None):
-        _watched(job)
+    if job and job.at_work:
+        watched(job, "audit")
+        st.caption(
+            f"{capital(', '.join(job.kinds))} · {plain(job.model)} on {plain(job.data)}. "
+            "The address of this page leads back here."
+        )
     elif run := services.audits.run(name):
         shown_run(run)
+    elif job and job.stopped:
+        st.info("The audit was stopped. Nothing was kept.", icon=":material/cancel:")
+    elif job:
+        with guarded():
+            job.made.result()  # raises what the worker met
     else:
         st.info(
             f"There is no audit “{plain(name[:40])}” here. It may have been stopped, or the server was started anew "
@@ -72,15 +82,17 @@ def _form(model: services.models.Predictor) -> None:
                 "Images", list(_PARTS), format_func=lambda name: capital(_PARTS[name]), key="audit part"
             )
             limit = st.slider("At most", 50, 1000, 300, 50, key="audit limit", help="Drawn evenly from the classes.")
+        stain = which_stain(model) if "white-stain" in kinds else services.audits.StainSettings()
         if not kinds:
             st.caption(":material/checklist: Choose at least one question.")
         else:
+            time = capital(duration(services.audits.seconds_to_audit(kinds, data, limit)))
             st.caption(
-                f":material/hourglass_top: About {_duration(services.audits.seconds_to_audit(kinds, data, limit))} for "
-                f"{plain(data)}, beside the page; the page can be left meanwhile."
+                f":material/hourglass_top: {time} for {plain(data)}, beside the page; the page can be left meanwhile."
             )
-        if st.button("Start the audit", type="primary", icon=":material/play_arrow:", disabled=not kinds):
-            st.query_params["run"] = services.audits.start(model, data, tuple(kinds), part, limit)
+        ready = bool(kinds) and stain is not None
+        if st.button("Start the audit", type="primary", icon=":material/play_arrow:", disabled=not ready) and stain:
+            st.query_params["run"] = services.audits.start(model, data, tuple(kinds), part, limit, stain)
             st.rerun()
     for job in services.audits.at_work():
         st.page_link(
@@ -91,31 +103,5 @@ def _form(model: services.models.Predictor) -> None:
         )
 
 
-@st.fragment(run_every=_POLL)
-@guarded()
-def _watched(job: services.audits.Auditing) -> None:
-    """How far the job has come. It runs once a second; when the job is finished, the page is drawn anew, and last."""
-    if job.cancelled:
-        st.info("The audit was stopped. Nothing was kept.", icon=":material/cancel:")
-        return
-    if job.made.done():
-        job.made.result()  # raises what the worker met; the guard shows it
-        st.rerun()
-    stage = job.stage.removeprefix("audit: ")
-    left = "" if job.seconds_left is None else f", about {_duration(job.seconds_left)} left for this step"
-    share = job.done / job.total if job.total else 0.0
-    count = f": {job.done:,} of {job.total:,}" if job.total else ""
-    st.progress(min(share, 1.0), f"{capital(stage.replace('-', ' '))}{count}{left}")
-    st.caption(
-        f"{capital(', '.join(job.kinds))} · {plain(job.model)} on {plain(job.data)}. "
-        "The address of this page leads back here."
-    )
-    st.button("Stop", on_click=job.cancel, icon=":material/stop:")
-
-
 def _forget() -> None:
     st.query_params.pop("run", None)
-
-
-def _duration(seconds: float) -> str:
-    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"

@@ -11,12 +11,10 @@ import streamlit as st
 from dashboard import services
 from dashboard.components.downloads import offer
 from dashboard.components.evaluate.comparing import compared
-from dashboard.components.evaluate.compute import duration
 from dashboard.components.evaluate.pictures import plot
-from dashboard.components.guard import guarded
-from dashboard.components.text import capital, plain
+from dashboard.components.progress import duration, watched
+from dashboard.components.text import plain
 
-_POLL = 1.0  # seconds
 _CURVES = 4  # models whose curves are drawn where none was chosen
 
 
@@ -26,9 +24,9 @@ def obtained(asked: services.leaderboard.Asked) -> services.leaderboard.Leaderbo
     if job is None:
         _offer(asked)
     elif not job.made.done():
-        _progress(asked)
+        watched(job, "comparison")
     elif error := job.made.exception():
-        services.leaderboard.cancel(asked)
+        services.leaderboard.forget(asked)
         raise error
     else:
         if job.outdated:
@@ -50,19 +48,6 @@ def _offer(asked: services.leaderboard.Asked) -> None:
         args=(asked,),
         type="primary",
     )
-
-
-@st.fragment(run_every=_POLL)
-@guarded()
-def _progress(asked: services.leaderboard.Asked) -> None:
-    """How far the worker is. When it is finished, the page is drawn anew."""
-    job = services.leaderboard.comparing(asked)
-    if job is None or job.made.done():
-        st.rerun()
-    count = f": {job.done:,} of {job.total:,}" if job.total else ""
-    left = f", {duration(job.seconds_left)} left for this step" if job.seconds_left else ""
-    st.progress(job.done / job.total if job.total else 0.0, f"{capital(plain(job.stage))}{count}{left}")
-    st.button("Cancel", on_click=services.leaderboard.cancel, args=(asked,))
 
 
 def board(found: services.leaderboard.Leaderboard) -> list[str]:

@@ -108,6 +108,20 @@ def probabilities(model: services.models.Predictor, prediction: Prediction) -> N
 
 
 def warnings(model: services.models.Predictor) -> None:
-    """What a user must know before trusting this model."""
+    """What a user must know before trusting this model, on this data."""
     for warning in model.card.warnings:
         st.markdown(f":material/warning: {plain(warning)}")
+    if shown := _other_data(model):
+        st.markdown(
+            f":material/warning: **This model has not learnt from {plain(shown)}**: expect wrong verdicts on its "
+            "pictures, unless steel, camera and light are those it knows."
+        )
+
+
+def _other_data(model: services.models.Predictor) -> str:
+    """Title of the data set that the page shows, if it is not the one that the model learnt from; else ""."""
+    name = st.session_state.get("data")
+    if not name or st.session_state.get("files") or st.session_state.get("camera"):  # a visitor's own pictures
+        return ""
+    spec = services.datasets.dataset(name).spec
+    return "" if model.card.data.get("name", spec.name) == spec.name else spec.title

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +16,15 @@ from dashboard.services import datasets, files, looks, maps, models, work
 from steel_core import audit_report, plots, render, report
 from steel_core.audit.bench import BenchRow, SmallestFlip, bench, smallest_flip
 from steel_core.audit.sheets import defect_mask
+from steel_core.audit.white_stain import StainSettings
 from steel_core.audit_report import Pair, audit_html
 from steel_core.data.index import DatasetIndex
+from steel_core.errors import SteelError
 from steel_core.inference import Predictor
 from steel_core.models.checkpoint import CARD
 from steel_core.perturb.methods.white_stain import TEXTURES, WhiteStain
 from steel_core.perturb.patch import LARGEST_AREA
-from steel_core.perturb.stencil import SHAPES
+from steel_core.perturb.stencil import SHAPES, Stencil
 from steel_core.recipes.audit import AUDITS, audit
 from steel_core.store.audits import AuditRun, AuditStore, new_name
 from steel_core.types import CLEAR
@@ -40,11 +39,15 @@ STAIN_SHAPES, STAIN_TEXTURES, LARGEST_STAIN = SHAPES, TEXTURES, LARGEST_AREA
 
 in_plain_words, missed, by_severity = audit_report.in_plain_words, audit_report.missed, audit_report.by_severity
 
+in_words = audit_report.in_words
+
 compared, dose_response, effect_by_class = audit_report.compared, audit_report.dose_response, audit_report.classes
 
 POSITIONS, SEVERITIES = audit_report.POSITIONS, (audit_report.SHORTCUT, audit_report.SUSPICIOUS, audit_report.QUIET)
 
 _SHOWN_FIRST = "images/sheet-000014.png"  # a shipped sheet that the stain turns; the page says why it comes first
+
+_GROUND = 0.2  # grey behind a stain that was cut out
 
 _SECONDS_AN_AUDITED_IMAGE = {"white-stain": 0.7, "edges": 0.15, "properties": 0.3, "discover": 0.3}  # until timed here
 
@@ -60,6 +63,8 @@ class Stain:
         texture: one of `STAIN_TEXTURES`.
         centre: row and column of its middle, 0 to 1; beside the defect if None.
         seed: of its outline and of a place that is not given.
+        source: a stain that was cut out of an image; it keeps its own brightness, shape and texture.
+        cut_from: the content of that image and the box in it; two stains cut out alike are equal.
     """
 
     area: float = 0.05
@@ -68,10 +73,36 @@ class Stain:
     texture: str = "film"
     centre: tuple[float, float] | None = None
     seed: int = 0
+    source: Stencil | None = field(default=None, compare=False)
+    cut_from: str = ""
 
     def made(self) -> WhiteStain:
         """For the library."""
-        return WhiteStain(self.shape, 1, self.centre, None, self.brightness, self.texture)
+        return WhiteStain(self.shape, 1, self.centre, self.source, self.brightness, self.texture)
+
+
+def cut_out(source: datasets.Source, box: tuple[int, int, int, int]) -> StainSettings | datasets.Refused:
+    """The stain that a box marks in an image (left, top, width, height; pixels), or why there is none."""
+    return _cut_out(source.key, box, source)
+
+
+@st.cache_data(max_entries=8, scope="session", show_spinner=False)
+def _cut_out(
+    key: str,  # noqa: ARG001
+    box: tuple[int, int, int, int],
+    _source: datasets.Source,
+) -> StainSettings | datasets.Refused:
+    try:
+        return StainSettings().cut_out_of(_source.read(), box)
+    except SteelError as error:
+        return datasets.Refused(str(error))
+
+
+def cut_picture(stain: Stencil) -> render.Picture:
+    """A stain that was cut out, with a rim of dark grey, so that its soft edge is seen."""
+    assert stain.grey is not None
+    shown = stain.cover * stain.grey + (1 - stain.cover) * _GROUND
+    return np.rint(255 * np.pad(shown, 2, constant_values=_GROUND)).astype(np.uint8)
 
 
 def watched_class(model: Predictor, seen: looks.Look) -> str:
@@ -84,6 +115,12 @@ def defective(index: DatasetIndex, most: int = 200) -> list[str]:
     labels = index.table["labels"]
     paths = index.table["path"][(labels != CLEAR) & (labels != "")].head(most).tolist()
     return sorted(paths, key=lambda path: path != _SHOWN_FIRST)
+
+
+def perhaps_stained(index: DatasetIndex, most: int = 200) -> list[str]:
+    """Paths of images to cut a stain out of: the clear ones, where they are known, before all others."""
+    table = index.table
+    return table.sort_values("labels", kind="stable", key=lambda labels: labels != CLEAR)["path"].head(most).tolist()
 
 
 def demonstration(model: Predictor) -> str:
@@ -111,7 +148,11 @@ def _stained(
     _source: datasets.Source,
 ) -> tuple[BenchRow, ...]:
     defect = _defect(_model, _source)
-    return bench(_model, _source.read(), asked.made(), asked.area, defect=defect, watched=watched, seed=asked.seed)
+    rows = bench(_model, _source.read(), asked.made(), asked.area, defect=defect, watched=watched, seed=asked.seed)
+    if asked.source is None:
+        return rows
+    before, after, *controls = rows
+    return before, replace(after, title="Cut-out stain"), *controls  # it may have any colour
 
 
 def smallest_stain(model: Predictor, source: datasets.Source, asked: Stain) -> SmallestFlip | None:
@@ -188,63 +229,38 @@ def _cure_in(folder: Path, stamp: int) -> dict[str, Any] | None:  # noqa: ARG001
         return None  # a damaged card gets its sentence where the model is chosen
 
 
-class Auditing:
-    """An audit that a worker makes. It goes on when the page is left; the link to it holds its name.
+class Auditing(work.Task[AuditRun]):
+    """An audit that a worker makes; the link to it holds its name.
 
     Attributes:
         name: of the run.
         model: name of the model.
         data: name of the data set.
         kinds: what is asked.
-        stage: what is being done.
-        done: how much of it.
-        total: and of how much.
     """
 
-    def __init__(self, model: Predictor, data: str, kinds: tuple[str, ...], part: str, limit: int) -> None:
+    def __init__(
+        self, model: Predictor, data: str, kinds: tuple[str, ...], part: str, limit: int, stain: StainSettings
+    ) -> None:
         self.name, self.model, self.data, self.kinds = new_name(), model.card.name, data, kinds
-        self.stage, self.done, self.total = "waiting for another audit", 0, 0
-        self._stop = threading.Event()
-        self._stage_began = time.monotonic()
         index = datasets.dataset(data)
-        self.made: Future[AuditRun] = _auditors().submit(self._work, model, index, part, limit)
 
-    @property
-    def seconds_left(self) -> float | None:
-        """Of this stage, judged by what is done of it; None before its first step."""
-        spent = time.monotonic() - self._stage_began
-        return spent / self.done * (self.total - self.done) if self.done and self.total else None
+        def make(count: work.Count) -> AuditRun:
+            began = time.monotonic()
+            found = audit(model, index, kinds, part=part, limit=limit, stain=stain, progress=count)
+            said = [one.to_json() for one in found]
+            return AuditStore().add(self.name, data, round(time.monotonic() - began, 1), said)
 
-    def cancel(self) -> None:
-        """Stop at the next step; nothing is kept."""
-        self._stop.set()
-        self.made.cancel()
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether it was told to stop."""
-        return self._stop.is_set()
-
-    def _work(self, model: Predictor, index: DatasetIndex, part: str, limit: int) -> AuditRun:
-        began = time.monotonic()
-        found = audit(model, index, self.kinds, part=part, limit=limit, progress=self._count)
-        said = [one.to_json() for one in found]
-        return AuditStore().add(self.name, self.data, round(time.monotonic() - began, 1), said)
-
-    def _count(self, stage: str, done: int, total: int) -> None:
-        if self._stop.is_set():
-            raise work.Stopped
-        if stage != self.stage:
-            self._stage_began = time.monotonic()
-        self.stage, self.done, self.total = stage, done, total
+        super().__init__("audit", make)
 
 
-def start(model: Predictor, data: str, kinds: tuple[str, ...], part: str, limit: int) -> str:
+def start(model: Predictor, data: str, kinds: tuple[str, ...], part: str, limit: int, stain: StainSettings) -> str:
     """Let a worker audit a model on a data set; the name of the run."""
-    job = Auditing(model, data, kinds, part, limit)
+    job = Auditing(model, data, kinds, part, limit, stain)
     jobs = _auditing()
-    for name in [name for name, old in jobs.items() if old.made.done()]:
-        del jobs[name]  # finished ones lie in the store
+    for name, old in list(jobs.items()):
+        if old.made.done():
+            jobs.pop(name, None)  # finished ones lie in the store
     jobs[job.name] = job
     return job.name
 
@@ -255,18 +271,13 @@ def auditing(name: str) -> Auditing | None:
 
 
 def at_work() -> list[Auditing]:
-    """Jobs that are not finished."""
-    return [job for job in _auditing().values() if not job.made.done() and not job.cancelled]
+    """Jobs that are neither finished nor stopped."""
+    return [job for job in list(_auditing().values()) if job.at_work]
 
 
 @st.cache_resource(show_spinner=False)
 def _auditing() -> dict[str, Auditing]:
     return {}
-
-
-@functools.cache
-def _auditors() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="audit")
 
 
 def run(name: str) -> AuditRun | None:
@@ -324,6 +335,11 @@ def page(run: AuditRun) -> bytes:
 def json_of(run: AuditRun) -> bytes:
     """A run in numbers."""
     return files.as_json(run.to_json())
+
+
+def box_pad(picture: render.Picture, box: tuple[float, float, float, float] | None) -> go.Figure:
+    """A picture as a plot on which a box can be dragged; all in percent of its sides: left, top, right, bottom."""
+    return plots.box_pad(picture, box)
 
 
 def click_pad(picture: render.Picture, places: int) -> go.Figure:

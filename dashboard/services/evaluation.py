@@ -6,11 +6,8 @@ import contextlib
 import functools
 import io
 import math
-import threading
-import time
 import zipfile
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +27,7 @@ from steel_core.metrics.multi_label import MultiLabelReport
 from steel_core.plot_png import pngs
 from steel_core.recipes.compare import Comparison, compare
 from steel_core.recipes.evaluate import PARTS, Evaluation, data_key, find_evaluation, stored_evaluation
-from steel_core.recipes.figures import Figures, kept_figures
+from steel_core.recipes.figures import Figures, kept_figures, kept_paired
 from steel_core.recipes.thresholds import Choice, propose_thresholds, save_thresholds
 from steel_core.store.triage import FINDINGS, Triage, TriageStore
 
@@ -54,73 +51,36 @@ class _NotStored(Exception):  # noqa: N818
     """Nobody has made this evaluation yet. Raised, because what a cached function raises is not kept."""
 
 
-class Evaluating:
-    """An evaluation that a worker makes, figures and all; all sessions that look at the same model and data share it.
-
-    Attributes:
-        done: images looked at.
-        total: their number.
-        made: gives the evaluation.
-    """
-
-    def __init__(self, model: Predictor, index: DatasetIndex) -> None:
-        self.done, self.total = 0, len(index)
-        self._begun = time.monotonic()
-        self._stop = threading.Event()
-        self.made: Future[Evaluation] = _evaluators().submit(self._make, model, index)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Judged by the images so far; None before the first ones."""
-        return (time.monotonic() - self._begun) / self.done * (self.total - self.done) if self.done else None
-
-    def cancel(self) -> None:
-        """Stop after the images that are being looked at."""
-        self._stop.set()
-        self.made.cancel()
-
-    def _make(self, model: Predictor, index: DatasetIndex) -> Evaluation:
-        made = stored_evaluation(model, index, None, self._count)
-        for part in PARTS:  # a page shall not wait for a bootstrap, whichever part it shows
-            self._go_on()
-            if len((chosen := made.select(part)).labelled):
-                kept_figures(chosen)
-        return made
-
-    def _count(self, done: int, total: int) -> None:
-        self._go_on()
-        self.done, self.total = done, total
-
-    def _go_on(self) -> None:
-        if self._stop.is_set():
-            raise work.Stopped
-
-
-@functools.cache
-def _evaluators() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="evaluation")
-
-
 @st.cache_resource(show_spinner=False)
-def _in_work() -> dict[tuple[str, str], Evaluating]:
+def _in_work() -> dict[tuple[str, str], work.Task[Evaluation]]:
     return {}
 
 
-def evaluating(model: Predictor, data: str) -> Evaluating | None:
-    """The evaluation of a model on a data set that is being made, if one is."""
-    return _in_work().get((model.hash, data))
+def evaluating(model: Predictor, data: str) -> work.Task[Evaluation] | None:
+    """The evaluation of a model on a data set that is being made, if one is; all sessions share it."""
+    job = _in_work().get((model.hash, data))
+    return None if job is None or job.stopped else job
 
 
 def start(model: Predictor, data: str) -> None:
     """Let a worker make an evaluation, unless one is at it."""
     if not evaluating(model, data):
-        _in_work()[model.hash, data] = Evaluating(model, datasets.dataset(data))
+        _in_work()[model.hash, data] = work.Task("evaluation", functools.partial(_make, model, datasets.dataset(data)))
 
 
-def cancel(model: Predictor, data: str) -> None:
-    """Stop the worker; what it found so far is lost."""
-    if job := _in_work().pop((model.hash, data), None):
-        job.cancel()
+def _make(model: Predictor, index: DatasetIndex, count: work.Count) -> Evaluation:
+    def looked_at(done: int, total: int) -> None:
+        if done < total:
+            count("looking at images", done, total)
+        else:
+            count("measuring brightness and contrast", 0, 0)
+
+    made = stored_evaluation(model, index, None, looked_at)
+    for part in PARTS:  # a page shall not wait for a bootstrap, whichever part it shows
+        count(f"counting figures, {part}", 0, 0)
+        if len((chosen := made.select(part)).labelled):
+            kept_figures(chosen)
+    return made
 
 
 def seconds_to_evaluate(data: str) -> float:
@@ -309,7 +269,7 @@ def conformal(whole: Evaluation, coverage: float, method: str) -> tuple[int, boo
 @st.cache_resource(max_entries=4, show_spinner="Comparing", hash_funcs=_SAME)
 def comparison(a: Evaluation, b: Evaluation) -> Comparison:
     """How b differs from a on the images that both have not learnt from."""
-    return compare(a, b)
+    return compare(a, b, paired=kept_paired)
 
 
 def overlaid(a: Evaluation, b: Evaluation, label: str) -> dict[str, go.Figure]:

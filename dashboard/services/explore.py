@@ -16,7 +16,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.services import datasets, evaluation, files, maps, work
-from steel_core import data_plots, embedding, render, report, strips
+from steel_core import data_plots, embedding, render, strips
 from steel_core.data import properties
 from steel_core.data.base import cache_folder
 from steel_core.data.filters import NAMED, PLACES, Filter, Point, Range, Rows, facts, numbers
@@ -25,11 +25,11 @@ from steel_core.data.index import DatasetIndex
 from steel_core.data.manifest import write_manifest
 from steel_core.embedding import Embedding
 from steel_core.errors import DataError, ImageError
-from steel_core.inference import Predictor
+from steel_core.inference import Predictor, evidence
 from steel_core.recipes import check
 from steel_core.store.triage import Triage, TriageStore
 from steel_core.strips import Strip
-from steel_core.types import Box, SteelImage
+from steel_core.types import Attribution, Box, SteelImage
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -54,7 +54,9 @@ TITLES = {
 
 _SIDE = 128  # pixels of an average
 _LONGEST = 3000  # pixels of a strip as a plot shows it
+_WIDEST = 1600  # pixels of a part of it
 _NUMBERS = ("loss", "confidence")
+_QUEUE = "explore"
 _SECONDS = {"properties": 0.005, "embedding": 0.02, "check": 0.08}  # an image, roughly
 
 
@@ -399,14 +401,8 @@ def task(kind: str, model: Predictor | None, name: str) -> work.Task[Any] | None
 def start(kind: str, model: Predictor | None, name: str) -> None:
     """Let a worker do it, unless one is at it."""
     job = task(kind, model, name)
-    if job is None or job.made.done():
-        _tasks()[kind, _of(kind, model), name] = work.Task(_work(kind, model, datasets.dataset(name)))
-
-
-def cancel(kind: str, model: Predictor | None, name: str) -> None:
-    """Stop the worker."""
-    if job := _tasks().pop((kind, _of(kind, model), name), None):
-        job.cancel()
+    if job is None or not job.at_work:
+        _tasks()[kind, _of(kind, model), name] = work.Task(_QUEUE, _work(kind, model, datasets.dataset(name)))
 
 
 def seconds(kind: str, name: str) -> float:
@@ -487,10 +483,10 @@ def cleaned_manifest(shown: Collection, found: Sequence[Finding]) -> bytes:
 # Strips
 
 
-def is_strip(shown: Collection, row: int) -> bool:
-    """Whether an image is so long or large that it is judged in tiles; False if it cannot be read."""
+def is_strip(model: Predictor, shown: Collection, row: int) -> bool:
+    """Whether an image is so long or large that the model judges it in tiles; False if it cannot be read."""
     try:
-        return strips.is_strip(*shown.index.size(row))
+        return strips.judged_in_tiles(model, *shown.index.size(row))
     except ImageError:
         return False
 
@@ -508,14 +504,45 @@ def judge_again(model: Predictor, source: datasets.Source) -> None:
 @st.cache_resource(max_entries=32, show_spinner=False, on_release=work.Task.cancel)
 def _judging(checkpoint: str, key: str, _model: Predictor, _source: datasets.Source) -> work.Task[Strip]:  # noqa: ARG001
     return work.Task(
-        lambda count: strips.predict_strip(_model, _source.read(), functools.partial(count, "Judging tiles"))
+        _QUEUE, lambda count: strips.predict_strip(_model, _source.read(), functools.partial(count, "Judging tiles"))
     )
 
 
-def strip_figure(source: datasets.Source, strip: Strip, chosen: int) -> go.Figure:
-    """The whole strip with its tiles marked by their verdicts."""
+def mapping(model: Predictor, source: datasets.Source, target: str) -> work.Task[Attribution]:
+    """The work that stitches the Grad-CAM of a strip for one class; started when it is first asked for."""
+    return _mapping(model.hash, source.key, target, model, source)
+
+
+def map_again(model: Predictor, source: datasets.Source, target: str) -> None:
+    """Begin anew with a map that was stopped."""
+    _mapping.clear(model.hash, source.key, target, model, source)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False, on_release=work.Task.cancel)
+def _mapping(
+    checkpoint: str,  # noqa: ARG001
+    key: str,  # noqa: ARG001
+    target: str,
+    _model: Predictor,
+    _source: datasets.Source,
+) -> work.Task[Attribution]:
+    return work.Task(
+        _QUEUE,
+        lambda count: strips.explain_strip(
+            _model, _source.read(), maps.MAPS[0], target, functools.partial(count, "Looking for evidence in tiles")
+        ),
+    )
+
+
+def strip_figure(
+    model: Predictor, source: datasets.Source, strip: Strip, chosen: int, found: Attribution | None, opacity: float
+) -> go.Figure:
+    """The whole strip with its tiles marked by their verdicts, under its map if there is one."""
     outcomes = [one.outcome for one in strip.predictions]
     drawn = _whole(source.key, source)
+    if found:
+        image = SteelImage(drawn, source.name, found.image_sha256)
+        drawn = render.overlay(image, evidence(found), model.map_scale(found)[0], opacity, _LONGEST)
     return data_plots.strip_tiles(drawn, (strip.height, strip.width), strip.tiles, outcomes, chosen)
 
 
@@ -524,20 +551,30 @@ def _whole(key: str, _source: datasets.Source) -> render.Picture:  # noqa: ARG00
     return render.thumbnail(_source.read(), _LONGEST)
 
 
-def tile(model: Predictor, source: datasets.Source, strip: Strip, number: int) -> tuple[bytes, bytes]:
-    """JPEGs of one tile as it is, and with the Grad-CAM of its predicted class."""
-    return _tile(model.hash, source.key, number, model, source, strip)
+def window(strip: Strip, number: int, breadth: int) -> Box:
+    """The part of a strip around a tile that is as many tiles long, or all of it where that is less."""
+    tile = strip.tiles[number]
+    side = tile.xmax - tile.xmin
+    height, width = (
+        (min(strip.height, side), min(strip.width, breadth * side))
+        if strip.width >= strip.height
+        else (min(strip.height, breadth * side), min(strip.width, side))
+    )
+    left = min(max((tile.xmin + tile.xmax - width) // 2, 0), strip.width - width)
+    top = min(max((tile.ymin + tile.ymax - height) // 2, 0), strip.height - height)
+    return Box("", left, top, left + width, top + height)
 
 
-@st.cache_data(max_entries=64, show_spinner="Cutting out the tile")
-def _tile(
-    checkpoint: str,  # noqa: ARG001
-    key: str,  # noqa: ARG001
-    number: int,
-    _model: Predictor,
-    _source: datasets.Source,
-    _strip: Strip,
-) -> tuple[bytes, bytes]:
-    part = strips.cut(_source.read(), _strip.tiles[number])
-    found = _model.explain(part, maps.MAPS[0], _strip.predictions[number].pred)
-    return files.jpeg(render.thumbnail(part)), files.jpeg(report.panel(_model, part, found).picture)
+def close_up(model: Predictor, source: datasets.Source, shown: Box, found: Attribution | None, opacity: float) -> bytes:
+    """JPEG of a part of a strip, with its map if there is one."""
+    part = strips.cut(_decoded(source.key, source), shown)
+    if not found:
+        return files.jpeg(render.thumbnail(part, _WIDEST))
+    values = found.values[shown.ymin : shown.ymax, shown.xmin : shown.xmax]
+    scale = model.map_scale(found)[0]
+    return files.jpeg(render.overlay(part, evidence(replace(found, values=values)), scale, opacity, _WIDEST))
+
+
+@st.cache_resource(max_entries=2, show_spinner="Reading the strip")
+def _decoded(key: str, _source: datasets.Source) -> SteelImage:  # noqa: ARG001
+    return _source.read()

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import threading
-import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import streamlit as st
@@ -43,59 +39,31 @@ class Asked(NamedTuple):
     binary: bool = False
 
 
-class Comparing:
+class Comparing(work.Task[Leaderboard]):
     """A comparison that a worker makes; all sessions that ask for the same share it, also when it is finished.
 
-    Attributes:
-        stage: what is being done.
-        done: how much of it.
-        total: and of how much.
-        made: gives the leaderboard.
+    Evaluations that are finished when it is stopped are kept.
     """
 
     def __init__(self, asked: Asked) -> None:
         self._made_of = _state(asked.data)
         self._data = asked.data
         index = datasets.dataset(asked.data)
-        self.stage, self.done, self.total = "waiting for another comparison", 0, 0
-        self._stop = threading.Event()
-        self._stage_began = time.monotonic()
-        self.made: Future[Leaderboard] = _workers().submit(
-            leaderboard,
-            index.binary() if asked.binary else index,
-            list(models.available()),
-            asked.part,
-            baselines=asked.baselines,
-            progress=self._count,
+        super().__init__(
+            "leaderboard",
+            lambda count: leaderboard(
+                index.binary() if asked.binary else index,
+                list(models.available()),
+                asked.part,
+                baselines=asked.baselines,
+                progress=count,
+            ),
         )
 
     @property
     def outdated(self) -> bool:
         """Whether the data set or a model has changed, come or gone since it was asked for."""
         return self._made_of != _state(self._data)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Of this stage, judged by what is done of it; None before its first step."""
-        spent = time.monotonic() - self._stage_began
-        return spent / self.done * (self.total - self.done) if self.done else None
-
-    def cancel(self) -> None:
-        """Stop at the next step; evaluations that are finished are kept."""
-        self._stop.set()
-        self.made.cancel()
-
-    def _count(self, stage: str, done: int, total: int) -> None:
-        if self._stop.is_set():
-            raise work.Stopped
-        if stage != self.stage:
-            self._stage_began = time.monotonic()
-        self.stage, self.done, self.total = stage, done, total
-
-
-@functools.cache
-def _workers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="leaderboard")
 
 
 @st.cache_resource(show_spinner=False)
@@ -110,22 +78,22 @@ def _state(data: str) -> tuple[object, ...]:
 
 
 def comparing(asked: Asked) -> Comparing | None:
-    """The comparison that was asked for, at work or finished; None if nobody asked."""
-    return _jobs().get(asked)
+    """The comparison that was asked for, at work or finished; None if nobody asked, or somebody stopped it."""
+    job = _jobs().get(asked)
+    return None if job is None or job.stopped else job
 
 
 def start(asked: Asked) -> None:
     """Let a worker compare all models on a data set."""
     jobs = _jobs()
-    for key in [key for key, old in jobs.items() if old.made.done()][:-_KEPT]:
-        del jobs[key]
+    for key in [key for key, old in list(jobs.items()) if old.made.done()][:-_KEPT]:
+        jobs.pop(key, None)
     jobs[asked] = Comparing(asked)
 
 
-def cancel(asked: Asked) -> None:
-    """Stop the worker, or forget a comparison that failed."""
-    if job := _jobs().pop(asked, None):
-        job.cancel()
+def forget(asked: Asked) -> None:
+    """Forget a comparison, so that it can be asked for again."""
+    _jobs().pop(asked, None)
 
 
 def seconds_to_compare(asked: Asked) -> float:

@@ -12,7 +12,7 @@ import streamlit as st
 from PIL import Image
 
 from dashboard.services import datasets, files
-from steel_core import render
+from steel_core import render, strips
 from steel_core.data.manifest import escape_formula
 from steel_core.errors import SteelError
 from steel_core.inference import Predictor
@@ -30,7 +30,7 @@ class Look:
     """What a page shows of one image at first sight.
 
     Attributes:
-        prediction: what the model says.
+        prediction: what the model says; of a long strip or a very large picture, what it says of the worst tile.
         height: of the image, in pixels.
         width: of the image, in pixels.
         preview: JPEG of at most 800 pixels a side.
@@ -63,11 +63,16 @@ def first_look(model: Predictor, source: datasets.Source) -> Look | datasets.Ref
     """What `look` keeps, made."""
     try:
         image = source.read()
-        prediction = model.predict([image])[0]
+        prediction = strips.judge(model, image)
     except SteelError as error:
         return datasets.Refused(str(error))
     part = model.card.part_of(image.sha256)
     return Look(prediction, image.height, image.width, files.jpeg(render.thumbnail(image, PREVIEW)), part)
+
+
+def in_tiles(model: Predictor, seen: Look) -> bool:
+    """Whether the image is so long or large that its verdict is that of its worst tile."""
+    return strips.judged_in_tiles(model, seen.height, seen.width)
 
 
 def small(seen: Look) -> bytes:

@@ -196,7 +196,9 @@ def expected_seconds(model: Predictor, name: str) -> float:
     if (model.hash, name) in known:
         return known[model.hash, name]
     slow = [
-        spent / _passes(other) for (hash_, other), spent in known.items() if hash_ == model.hash and not quick(other)
+        spent / _passes(other)
+        for (hash_, other), spent in list(known.items())
+        if hash_ == model.hash and not quick(other)
     ]
     return _passes(name) * (slow[-1] if slow else _PASS)
 

@@ -66,6 +66,7 @@ class Task(Generic[T]):
     """Long work that goes on when its page is left, counts what is done, and can be stopped.
 
     Args:
+        queue: works of one queue wait for each other.
         make: the work; it tells what it is given how far it is.
 
     Attributes:
@@ -75,17 +76,22 @@ class Task(Generic[T]):
         made: gives the result.
     """
 
-    def __init__(self, make: Callable[[Count], T]) -> None:
+    def __init__(self, queue: str, make: Callable[[Count], T]) -> None:
         self.stage, self.done, self.total = "waiting for other work", 0, 0
         self._began = time.monotonic()
         self._stop = threading.Event()
-        self.made: Future[T] = _long_workers().submit(make, self._count)
+        self.made: Future[T] = _long_worker(queue).submit(make, self._count)
 
     @property
     def seconds_left(self) -> float | None:
         """Of this stage, judged by what is done of it; None before its first step."""
         spent = time.monotonic() - self._began
         return spent / self.done * (self.total - self.done) if self.done and self.total else None
+
+    @property
+    def at_work(self) -> bool:
+        """Whether it waits or works: it is neither finished nor stopped."""
+        return not (self.stopped or self.made.done())
 
     @property
     def stopped(self) -> bool:
@@ -106,8 +112,8 @@ class Task(Generic[T]):
 
 
 @functools.cache
-def _long_workers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="long work")
+def _long_worker(queue: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=queue)
 
 
 @functools.cache

@@ -3,8 +3,8 @@
 Three legs: in the data, the property alone predicts the label better than the commonest label does; changing it moves
 the model to the label that it goes with; and the model's evidence lies where the property shows. Each leg is shown,
 ruled out, or undecided, by its interval. A finding is red only where all three are shown; a property is cleared where
-one is ruled out; else there is not enough data. Where the defect is on file, properties are measured beside it: a dark
-defect does not make its sheet dark.
+data or model is ruled out; else there is not enough data. Where the defect is on file, properties are measured beside
+it: a dark defect does not make its sheet dark.
 
 Legend of shapes: N images, K classes; H, W of a grid.
 """
@@ -177,8 +177,9 @@ def audit_properties(
     findings = []
     for (name, data, effect, evidence), p_data, p_model in zip(tested, by_data, by_model, strict=True):
         legs = _legs(data, effect, evidence, p_data, p_model, settings)
-        shown = list(legs.values())
-        verdict = FOR if all(shown) else AGAINST if False in shown else TOO_FEW
+        # A map may miss what moves the model, so only data or model can rule a property out.
+        ruled_out = False in (legs["data"], legs["model"])
+        verdict = FOR if all(legs.values()) else AGAINST if ruled_out else TOO_FEW
         findings.append(
             Finding(
                 name,

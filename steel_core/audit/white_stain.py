@@ -25,8 +25,8 @@ from steel_core.inference import Predictor
 from steel_core.perturb.base import PERTURBATIONS, Grey, Mask
 from steel_core.perturb.methods.white_stain import WhiteStain
 from steel_core.perturb.patch import LARGEST_AREA, Patch, Placed
-from steel_core.perturb.stencil import Stencil, bright_spots, inpainted, place
-from steel_core.types import CLEAR
+from steel_core.perturb.stencil import Stencil, bright_spots, cut_box, inpainted, place
+from steel_core.types import CLEAR, SteelImage
 
 QUESTION = "Does a harmless white stain turn the verdict of this model?"
 CONTROLS = ("clean-steel", "mean-grey", "dark-stain", "scrambled-stain")
@@ -85,6 +85,23 @@ class StainSettings:
     def stain(self, brightness: float) -> WhiteStain:
         """The stain of that brightness."""
         return WhiteStain(self.shape, self.number, None, self.source, brightness, self.texture)
+
+    def cut_out_of(self, image: SteelImage, box: tuple[int, int, int, int]) -> StainSettings:
+        """The same test with the stain that a box marks in an image.
+
+        Args:
+            image: any size.
+            box: left column, top row, width and height, in pixels.
+
+        Raises:
+            UsageError: the box is too small or does not lie inside the image.
+        """
+        return replace(
+            self,
+            brightnesses=(self.brightness,),  # a stain that was cut out keeps its own
+            source=cut_box(image.grey(), box),
+            cut_from=f"{image.name} ({image.sha256[:16]}), box {','.join(map(str, box))}",
+        )
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `json` can write."""

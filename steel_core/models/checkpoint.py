@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +143,11 @@ class Card:
 
     def part_of(self, image_sha256: str) -> str:
         """The part of the split ("train", "val", "test") that held an image with this hash, or ""."""
-        short = image_sha256[:16]
-        return next((part for part, hashes in self.split.get("files", {}).items() if short in hashes), "")
+        return self._parts.get(image_sha256[:16], "")
+
+    @cached_property
+    def _parts(self) -> dict[str, str]:
+        return {short: part for part, hashes in self.split.get("files", {}).items() for short in hashes}
 
 
 @dataclass(frozen=True)

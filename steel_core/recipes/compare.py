@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,9 @@ from steel_core.inference import Predictor
 from steel_core.metrics.intervals import effective_observations
 from steel_core.metrics.paired import McNemar, mcnemar, paired_figures
 from steel_core.recipes.evaluate import Evaluation, evaluate
+
+Paired = Callable[..., pd.DataFrame]
+"""Takes and gives what `metrics.paired.paired_figures` does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +79,7 @@ class Comparison:
         }
 
 
-def compare(a: Evaluation, b: Evaluation, seed: int = 0) -> Comparison:
+def compare(a: Evaluation, b: Evaluation, seed: int = 0, paired: Paired = paired_figures) -> Comparison:
     """Compare two evaluations on the labelled images (by the hash of their bytes) that both hold.
 
     Multi-label checkpoints are right, or say the same, where all the classes they name are.
@@ -86,6 +90,7 @@ def compare(a: Evaluation, b: Evaluation, seed: int = 0) -> Comparison:
         a: of the first checkpoint.
         b: of the second, on the same part; its classes may stand in another order.
         seed: of the bootstrap.
+        paired: counts figures and differences; `recipes.figures.kept_paired` where they shall be counted once.
 
     Raises:
         DataError: the classes differ, or no image is in both; or only one checkpoint is multi-label.
@@ -123,7 +128,7 @@ def compare(a: Evaluation, b: Evaluation, seed: int = 0) -> Comparison:
         part=a.part,
         n=len(both),
         effective=effective_observations(np.asarray(groups)),
-        figures=paired_figures(probs_a, probs_b, shared.targets if a.multi_label else shared.labels, groups, seed),
+        figures=paired(probs_a, probs_b, shared.targets if a.multi_label else shared.labels, groups, seed),
         mcnemar=mcnemar(~wrong_a, ~wrong_b, groups),
         disagreements=shown.reset_index(drop=True),
         left_out=tuple(

@@ -48,6 +48,8 @@ PARTS = ("held-out", "train", "val", "test", "all")
 
 _FORMAT = 2
 _CHUNK = 64
+_TEXTS = dict.fromkeys(("file", "image_sha256", "label", "pred", "outcome", "group", "seen", "split", "note"), str)
+_UNTOLD = "this checkpoint does not tell which images it learnt from: some of these may be among them"
 
 
 @dataclass(frozen=True, eq=False)
@@ -404,9 +406,7 @@ def evaluate(
         done += len(chunk)
         if progress:
             progress(done, len(index))
-    remarks = [*left_out, *_learnt(learnt)]
-    if not predictor.card.split.get("files"):
-        remarks.append("this checkpoint does not tell which images it learnt from: some of these may be among them")
+    remarks = [*left_out, *_learnt(learnt), *_untold(predictor.card)]
     found = _evaluation(predictor, index, part, kept, predictions, remarks, len(left_out))
     if not len(found):
         raise DataError(found._nothing_to_count())
@@ -422,7 +422,7 @@ def stored_evaluation(
     """The evaluation of all images, with their properties: loaded where it was made before, else made and stored.
 
     It is found by what decides the logits and by the files, so new thresholds need no new run: stored logits are read
-    with the temperature and thresholds of the predictor's card. Choose images with `Evaluation.select`.
+    with the temperature, the thresholds and the split of the predictor's card. Choose images with `Evaluation.select`.
 
     Args:
         predictor: the checkpoint.
@@ -452,8 +452,16 @@ def find_evaluation(predictor: Predictor, index: DatasetIndex, folder: Path | No
         found = Evaluation.load((folder or _kept()) / stored_name(model_key(predictor.card), data_key(index), "all"))
     except DataError:
         return None
-    return dataclasses.replace(found.under(predictor.card), checkpoint=predictor.card.name,
-                               checkpoint_hash=predictor.hash)  # fmt: skip
+    card = predictor.card
+    seen = np.array([card.part_of(sha256) for sha256 in found.table["image_sha256"]], dtype=object)
+    found = found.under(card)
+    return dataclasses.replace(
+        found,
+        table=found.table.assign(**_parts(seen, index.table.iloc[found.table["row"]])).astype(_TEXTS),
+        checkpoint=card.name,
+        checkpoint_hash=predictor.hash,
+        left_out=(*(said for said in found.left_out if said != _UNTOLD), *_untold(card)),
+    )
 
 
 def model_key(card: Card) -> str:
@@ -552,8 +560,7 @@ def _evaluation(
         "confidence": probs.max(axis=1) if len(probs) else np.zeros(0),
         "loss": np.nan,
         "group": about["group"].to_numpy(),
-        "seen": seen,
-        "split": np.where(seen != "", seen, about["split"].to_numpy(dtype=object)),
+        **_parts(seen, about),
         "judgeable": [p.judgeable for p in predictions],
         "strangeness": np.array([np.nan if p.strangeness is None else p.strangeness for p in predictions], np.float64),
         "note": [p.note for p in predictions],
@@ -561,8 +568,7 @@ def _evaluation(
         **{f"p.{name}": probs[:, k] for k, name in enumerate(card.classes)},
         **{f"z.{name}": logits[:, k] for k, name in enumerate(card.classes)},
     })  # fmt: skip
-    texts = ["file", "image_sha256", "label", "pred", "outcome", "group", "seen", "split", "note"]
-    table[texts] = table[texts].astype(str)
+    table = table.astype(_TEXTS)
     found = Evaluation(
         table=table, classes=card.classes, head=card.head, temperature=card.temperature,
         thresholds=dict(card.thresholds), part=part, checkpoint=card.name, checkpoint_hash=predictor.hash,
@@ -586,6 +592,15 @@ def _foreign(labels: Sequence[str], classes: Sequence[str]) -> str:
 def _check_part(part: str) -> None:
     if part not in PARTS:
         raise UsageError(f"part: expected one of {', '.join(PARTS)}, got {part!r}")
+
+
+def _parts(seen: npt.NDArray[Any], about: pd.DataFrame) -> dict[str, npt.NDArray[Any]]:
+    """The columns "seen" and "split" of images, from the parts of the card and the rows of the data set."""
+    return {"seen": seen, "split": np.where(seen != "", seen, about["split"].to_numpy(dtype=object))}
+
+
+def _untold(card: Card) -> list[str]:
+    return [] if card.split.get("files") else [_UNTOLD]
 
 
 def _learnt(n: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""The figures of an evaluation that cost a bootstrap: counted once, kept beside the evaluation, loaded from then on.
+"""Figures of one evaluation or of two that cost a bootstrap: counted once, kept beside the evaluations, then loaded.
 
 With 10,000 images of six classes the thousand resamples take seconds, which no page view may pay. A file of figures is
 found by what they follow from (truth, probabilities, groups, properties), so it can never be out of date.
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from steel_core import __version__
@@ -22,6 +25,7 @@ from steel_core.errors import UsageError
 from steel_core.files import write_bytes
 from steel_core.metrics import EvaluationReport, Figure
 from steel_core.metrics.multi_label import MultiLabelReport
+from steel_core.metrics.paired import paired_figures
 from steel_core.recipes.evaluate import Evaluation
 
 
@@ -59,13 +63,38 @@ def kept_figures(evaluation: Evaluation, folder: Path | None = None) -> Figures:
     Raises:
         DataError: no image has a label that the checkpoint knows.
     """
-    path = (folder or cache_folder() / "evaluations") / f"{_key(evaluation)}.figures.json"
+    path = _place(folder) / f"{_key(evaluation)}.figures.json"
     with suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged: counted anew
         return _decoded(json.loads(path.read_bytes()), evaluation.multi_label)
     found = count_figures(evaluation)
     with suppress(UsageError):  # a cache that cannot be written only costs time
         write_bytes(path, json.dumps(_encoded(found)).encode())
     return found
+
+
+def kept_paired(
+    probs_a: npt.NDArray[np.float64],
+    probs_b: npt.NDArray[np.float64],
+    truth: npt.NDArray[Any],
+    groups: Sequence[str],
+    seed: int = 0,
+    folder: Path | None = None,
+) -> pd.DataFrame:
+    """`metrics.paired.paired_figures`, loaded where it was counted before, else counted and kept in `folder`."""
+    said = hashlib.sha256(json.dumps([__version__, seed, truth.shape, list(groups)]).encode())
+    for numbers in (probs_a, probs_b, truth):
+        said.update(numbers.tobytes())
+    path = _place(folder) / f"{said.hexdigest()[:48]}.paired.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged: counted anew
+        return pd.DataFrame(json.loads(path.read_bytes()))[["figure", "a", "b", "difference", "low", "high"]]
+    found = paired_figures(probs_a, probs_b, truth, groups, seed)
+    with suppress(UsageError):  # a cache that cannot be written only costs time
+        write_bytes(path, json.dumps(found.to_dict("list")).encode())
+    return found
+
+
+def _place(folder: Path | None) -> Path:
+    return folder or cache_folder() / "evaluations"
 
 
 def _key(evaluation: Evaluation) -> str:

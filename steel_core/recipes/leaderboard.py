@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from steel_core import metrics
+from steel_core.audit.statistics import joint
 from steel_core.baselines.base import BASELINES
 from steel_core.data.base import cache_folder
 from steel_core.data.index import DatasetIndex
@@ -33,6 +34,7 @@ from steel_core.models.checkpoint import WEIGHTS, Card, list_checkpoints
 from steel_core.recipes.baselines import judge_by_baselines
 from steel_core.recipes.compare import compare
 from steel_core.recipes.evaluate import Evaluation, in_words_of, spreadsheet, stored_evaluation
+from steel_core.recipes.figures import kept_paired
 from steel_core.recipes.train import with_groups, with_groups_and_splits
 from steel_core.recipes.training import Progress, Report
 from steel_core.store.audits import AuditStore
@@ -82,12 +84,12 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Shortcut:
-    """What the newest audit of a checkpoint says.
+    """What the newest audit of a checkpoint says, or the ledger of a cure.
 
     Attributes:
         verdict: as in `steel_core.audit.statistics`.
         asked: names of the audits.
-        source: "audit" and its run, or "card".
+        source: "audit" and its run, or "card" for a ledger.
     """
 
     verdict: str
@@ -201,7 +203,11 @@ class Leaderboard:
     @property
     def about(self) -> str:
         """What was counted, in one sentence."""
-        part = "the test split of" if self.part == "test" else "the images held out of all training in"
+        part = (
+            "the test split of"
+            if self.part == "test"
+            else "those files that no compared checkpoint has learnt from (copies of them are not looked for) in"
+        )
         return f"{self.n:,} images of {part} {self.data}, as {self.effective:.0f} independent ones"
 
     def to_json(self) -> dict[str, Any]:
@@ -263,7 +269,7 @@ class Leaderboard:
         lines = ["  ".join(f"{head:{width}}" for head, width in widths.items()).rstrip()]
         lines += ["  ".join(f"{row[head]:{width}}" for head, width in widths.items()).rstrip() for row in rows]
         absent = [f"not compared: {name}: {reason}" for name, reason in self.absent.items()]
-        return "\n".join([*lines, f"{self.about}.", *self.remarks, *absent])
+        return "\n".join([*lines, f"{self.about}; in brackets 95 % intervals.", CAUTION, *self.remarks, *absent])
 
 
 def leaderboard(
@@ -329,7 +335,7 @@ def leaderboard(
         raise DataError(_nothing(absent))
 
     speeds = _speeds({name: ask[name] for name in counted}, checkpoints, _some(told, counted), progress)
-    audited = _audited()
+    audited = _audited({each.predictor.hash: each.predictor.card for each in checkpoints.values()})
     entries = [
         _with_facts(
             Entry(name, "", replace(evaluation, part=part, checkpoint=name), speeds[name]),
@@ -341,7 +347,7 @@ def leaderboard(
     ]
     entries.sort(key=lambda entry: (-entry.report.macro_recall, entry.size or 0))
     best = entries[0].evaluation
-    ranked = [entries[0], *(replace(entry, behind=_behind(best, entry.evaluation)) for entry in entries[1:])]
+    ranked = [entries[0], *(replace(entry, behind=_behind(best, entry.evaluation, folder)) for entry in entries[1:])]
     silent = [name for name in counted if name in checkpoints and not learnt[name]]
     if silent:
         remarks.append(f"{', '.join(silent)} does not tell what it learnt from: some of these images may be among it.")
@@ -489,7 +495,7 @@ def _with_facts(entry: Entry, checkpoint: _Checkpoint | None, data: str, audited
         title=card.title,
         size=(checkpoint.folder / WEIGHTS).stat().st_size,
         explanation=_explanation(card, data),
-        shortcut=audited.get(checkpoint.predictor.hash) or _after_cure(card),
+        shortcut=audited.get(checkpoint.predictor.hash),
     )
 
 
@@ -509,23 +515,36 @@ def _explanation(card: Card, data: str) -> Explanation | None:
     return None
 
 
-def _audited() -> dict[str, Shortcut]:
-    """The newest audit of each checkpoint, by its hash."""
-    newest: dict[str, Shortcut] = {}
+def _audited(cards: Mapping[str, Card]) -> dict[str, Shortcut]:
+    """One verdict of the newest audit of each kind, for each checkpoint by its hash: a later, easier one hides none.
+
+    Where no white stain was tried here, the ledger of a cure tells of it, before or after.
+
+    Args:
+        cards: those that may hold a ledger, by the hash of the checkpoint.
+    """
+    newest: dict[str, dict[str, tuple[str, str]]] = {}
     for run in AuditStore().history()[0]:
-        asked = tuple(report["audit"] for report in run.reports)
-        newest.setdefault(run.reports[0]["model_hash"], Shortcut(run.verdict, asked, f"audit {run.name}"))
-    return newest
+        for report in run.reports:
+            said = (report["verdict"], f"audit {run.name}")
+            newest.setdefault(report["model_hash"], {}).setdefault(report["audit"], said)
+    for cured, card in cards.items():
+        ledger = card.training.get("cure", {})
+        for of, when in ((cured, "after"), (ledger.get("of_hash"), "before")):
+            if of and (verdict := ledger.get("audit", {}).get(when, {}).get("verdict")):
+                newest.setdefault(of, {}).setdefault("white-stain", (verdict, "card"))
+    return {
+        of: Shortcut(
+            joint([verdict for verdict, _ in kinds.values()]),
+            tuple(sorted(kinds)),
+            ", ".join(dict.fromkeys(source for _, source in kinds.values())),
+        )
+        for of, kinds in newest.items()
+    }
 
 
-def _after_cure(card: Card) -> Shortcut | None:
-    """The audit that followed the cure, as the card of a cured checkpoint holds it."""
-    after = card.training.get("cure", {}).get("audit", {}).get("after", {})
-    return Shortcut(after["verdict"], ("white-stain",), "card") if "verdict" in after else None
-
-
-def _behind(best: Evaluation, other: Evaluation) -> Behind:
-    figures = compare(best, other).figures.set_index("figure")
+def _behind(best: Evaluation, other: Evaluation, folder: Path) -> Behind:
+    figures = compare(best, other, paired=partial(kept_paired, folder=folder)).figures.set_index("figure")
     return Behind(*figures.loc["macro_recall", ["difference", "low", "high"]].to_numpy(float).tolist())
 
 

@@ -64,7 +64,7 @@ def propose_thresholds(evaluation: Evaluation, costs: Costs, mix: Mapping[str, f
         )
         for each in (test, test.under(thresholds=chosen))
     )
-    return Choice(chosen, len(val), before, after)
+    return Choice(chosen, int(judged.sum()), before, after)
 
 
 def save_thresholds(folder: Path, thresholds: Mapping[str, float], who: str, reason: str) -> None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
+from steel_core.audit.statistics import joint
 from steel_core.errors import DataError, UsageError
 from steel_core.files import write_bytes
 from steel_core.store.home import steel_home
@@ -44,8 +44,7 @@ class AuditRun:
     @property
     def verdict(self) -> str:
         """One for the run: a shortcut if any question found one; against one only if all that were asked say so."""
-        said = {report["verdict"] for report in self.reports}
-        return next((verdict for verdict in (FOR, TOO_FEW) if verdict in said), AGAINST)
+        return joint([report["verdict"] for report in self.reports])
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `json` can write."""

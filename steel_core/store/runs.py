@@ -140,14 +140,17 @@ class Runs:
 
     def work(self) -> None:
         """Do the run that has waited longest, in this process, and start a process for the next. Unless one works."""
+        first: list[str] = []
         try:
             with FileLock(self.folder / _LOCK, timeout=_PATIENCE):
-                if waiting := self._waiting():
-                    self._do(waiting[0])
+                first = self._waiting()[:1]
+                for name in first:
+                    self._do(name)
         except Timeout:
             return
         finally:
-            self._start()
+            if self._waiting()[:1] != first:  # a turn that could not even begin, as on a full disk, is not tried again
+                self._start()
 
     def _start(self) -> None:
         """Start a process unless one is at work: who is at work looks for waiting runs after it gave the lock back."""

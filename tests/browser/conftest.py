@@ -1,16 +1,11 @@
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
-from helpers.dash import ROOT, furnish
+from helpers.dash import furnish
+from helpers.serving import dashboard
 
-WAIT = 60_000  # milliseconds; machines are busy
+WAIT = 120_000  # milliseconds; machines are busy
 IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"][data-test-connection-state="CONNECTED"]'
 ARGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -31,31 +26,8 @@ def server(tmp_path_factory):
     """The address of a dashboard with test models and data; the shipped ones are there, too."""
     home = tmp_path_factory.mktemp("home")
     furnish(home)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {"STEEL_MODELS": str(home / "models"), "STEEL_DATA": str(home / "data")}
-    command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py"]
-    command += ["--server.port", str(port), "--server.headless", "true"]
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(f"{address}/_stcore/health", timeout=5).read()
-                break
-            except OSError:
-                if process.poll() is not None:
-                    break
-                time.sleep(0.5)
-        else:
-            pytest.fail("the dashboard did not start")
-        assert process.poll() is None, (home / "log").read_text()
+    with dashboard(home, STEEL_DATA=home / "data") as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.fixture(scope="session")

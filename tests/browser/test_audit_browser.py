@@ -51,3 +51,24 @@ def test_a_phone_shows_the_bench_without_scrolling_sideways(visit):
     wide = page.evaluate("() => [document.documentElement, document.querySelector('[data-testid=stMain]')]"
                          ".map(e => e.scrollWidth - e.clientWidth)")  # fmt: skip
     assert max(wide) <= 0
+
+
+@pytest.mark.skipif(not SHIPPED.is_dir(), reason="the shipped model is not here")
+def test_a_box_that_is_dragged_over_a_stain_cuts_it_out(visit):
+    page = visit("/audit?model=strip-mill&data=strip-mill")
+    page.get_by_text("Cut out of an image").click()
+    expect(page.get_by_text("Drag a box over the stain")).to_be_visible()
+    pad = page.locator(".nsewdrag").first
+    pad.scroll_into_view_if_needed()
+    at = pad.bounding_box()
+    for step, (x, y) in enumerate(((0.45, 0.2), (0.6, 0.4), (0.7, 0.5))):
+        page.mouse.move(at["x"] + x * at["width"], at["y"] + y * at["height"], steps=5)
+        if step == 0:
+            page.mouse.down()
+    page.mouse.up()
+    for name, value in (("From the left", 90), ("From the top", 40), ("Width", 50), ("Height", 60)):  # of 200 x 200
+        field = page.get_by_role("spinbutton", name=name)
+        expect(field).not_to_have_value("")
+        assert abs(int(field.input_value()) - value) <= 1
+    expect(page.get_by_role("img", name=re.compile("^The stain that was cut out of"))).to_be_visible()
+    expect(page.get_by_text("None of the 4 controls")).to_be_visible()

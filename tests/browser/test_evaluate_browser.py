@@ -1,18 +1,13 @@
 """Evaluate in a real browser: a click on a cell, a finding that stays, a threshold that Inspect obeys."""
 
 import json
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 
 import pandas as pd
 import pytest
-from helpers.dash import ROOT, furnish
+from helpers.dash import furnish
+from helpers.serving import dashboard
 
 from steel_core.data.index import open_dataset
 from steel_core.inference import Predictor
@@ -36,28 +31,8 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(home):
     """A dashboard of its own, which keeps findings and evaluations in a folder of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folders = {"STEEL_MODELS": "models", "STEEL_DATA": "data", "STEEL_CACHE": "cache", "STEEL_HOME": "kept"}
-    own = {name: str(home / folder) for name, folder in folders.items()}
-    command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(port)]
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--server.headless", "true"], cwd=ROOT, env=os.environ | own, stdout=log, stderr=log
-        )
-    try:
-        for _ in range(240):
-            assert process.poll() is None, (home / "log").read_text()
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5).read()
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
+    with dashboard(home, STEEL_DATA=home / "data") as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +87,18 @@ def test_dragging_over_a_histogram_shows_the_images_behind_it(visit, table):
     assert 0.3 * table["loss"].max() < low < high < 1.2 * table["loss"].max()
     inside = table[table["loss"].between(low, high)].sort_values("loss", ascending=False, kind="stable")
     expect(shown(page)).to_have_text([file.split("/")[-1] for file in inside["file"]][:12])
+
+
+def test_a_confused_pair_leads_to_its_cell_and_the_address_holds_it(visit, table):
+    wrong = table[table["label"] != table["pred"]]
+    actual, predicted = wrong.value_counts(["label", "pred"]).index[0]
+    page = visit("/evaluate?model=y-copy&data=sheets&part=all&tab=Figures")
+    page.get_by_role("button", name=re.compile(f"{actual} called {predicted}")).first.click()
+    page.wait_for_url(f"**actual={actual}*predicted={predicted}**")
+    count = f"Actual {actual}, predicted {predicted}: {len(wrong[wrong['pred'] == predicted])} images"
+    expect(page.get_by_text(count)).to_be_visible()
+    again = visit(page.url.removeprefix(page.evaluate("location.origin")))
+    expect(again.get_by_text(count)).to_be_visible()
 
 
 def test_the_camera_of_a_plot_saves_a_png(visit, table, tmp_path):

@@ -1,15 +1,10 @@
 """Explore in a real browser: filters and links, a box and a lasso that filter, the image's own page."""
 
-import os
 import re
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 
 import pytest
-from helpers.dash import ROOT, furnish
+from helpers.dash import furnish
+from helpers.serving import dashboard
 
 from steel_core.data.index import open_dataset
 
@@ -28,28 +23,8 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(home):
     """A dashboard of its own, which keeps what it measures in a folder of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folders = {"STEEL_MODELS": "models", "STEEL_DATA": "data", "STEEL_CACHE": "cache", "STEEL_HOME": "kept"}
-    own = {name: str(home / folder) for name, folder in folders.items()}
-    command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(port)]
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--server.headless", "true"], cwd=ROOT, env=os.environ | own, stdout=log, stderr=log
-        )
-    try:
-        for _ in range(240):
-            assert process.poll() is None, (home / "log").read_text()
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5).read()
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
+    with dashboard(home, STEEL_DATA=home / "data") as address:
+        yield address
 
 
 def begin(page):

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.dash import ROOT, write_model
+from helpers.dash import ROOT, png, write_model
 from helpers.dash import words as said_by
 
 from dashboard import services
+from dashboard.components.audit_stain import CUT
 from steel_core.audit.bench import bench
 from steel_core.audit.sheets import defect_mask
 from steel_core.data.index import open_dataset
 from steel_core.errors import DataError
 from steel_core.inference import Predictor
 from steel_core.perturb.methods.white_stain import WhiteStain
+from steel_core.perturb.stencil import cut_box
 from steel_core.render import percent
 from steel_core.store.audits import AuditStore, new_name
 
@@ -140,7 +142,7 @@ def test_a_stain_that_is_put_on_the_defect_proves_nothing(shipped):
     test.slider(key="stain column").set_value(60)
     test.slider(key="stain area").set_value(20.0).run()
     assert "touches the defect" in said_by(test)
-    assert "it is the white" not in said_by(test) and "lets a bad sheet out" not in said_by(test)
+    assert "it is what the stain shows" not in said_by(test) and "lets a bad sheet out" not in said_by(test)
     assert "The stain lies where you put it" in said_by(test)
 
 
@@ -148,6 +150,81 @@ def test_the_points_that_can_be_clicked_lie_where_they_say():
     figure = services.audits.click_pad(np.zeros((20, 20), np.uint8), 3)
     assert list(zip(figure.data[0].y, figure.data[0].x, strict=True))[5] == (50, 100)  # rows first, from the top
     assert figure.layout.yaxis.range == (100, 0)
+
+
+def test_a_box_is_dragged_on_a_picture_in_its_proportions_and_stays_there():
+    figure = services.audits.box_pad(np.zeros((20, 40), np.uint8), (10, 20, 30, 60))
+    marked = figure.layout.shapes[0]
+    assert figure.layout.dragmode == "select" and figure.layout.yaxis.range == (100, 0)
+    assert (marked.x0, marked.y0, marked.x1, marked.y1) == (10, 20, 30, 60)
+    assert figure.layout.yaxis.scaleratio == 0.5
+
+
+def cut(test, *box):
+    """Marks a box (left, top, width, height) as the keyboard does."""
+    for field, value in zip(("left", "top", "width", "height"), box, strict=True):
+        test.number_input(key=f"cut {field}").set_value(value)
+    return test.run()
+
+
+def test_a_real_stain_is_cut_out_and_judged_like_a_drawn_one(shipped):
+    test = shipped(model="strip-mill", data="strip-mill")
+    test.segmented_control(key="stain kind").set_value(CUT).run()
+    assert "Drag a box over the stain" in said_by(test) and "**Controls**" not in said_by(test)
+    assert "sheet-000001.png: clear" in test.selectbox(key="cut of strip-mill").options[0]
+    said = said_by(cut(test, 90, 40, 46, 52))
+
+    index = open_dataset(ROOT / "assets" / "demo" / "strip-mill")
+    row, stained = (
+        int((index.table["path"] == f"images/{name}.png").to_numpy().argmax())
+        for name in ("sheet-000014", "sheet-000001")
+    )
+    model, image = Predictor.load(SHIPPED), index.image(row)
+    mask = defect_mask(index, row, (image.height, image.width), model.card.input_size)
+    stain = WhiteStain(source=cut_box(index.image(stained).grey(), (90, 40, 46, 52)))
+    rows = bench(model, image, stain, 0.05, defect=mask, watched="clear")
+    p = [percent(one.prediction.probs["clear"]) for one in rows]
+    assert f"from **{p[0]}** to **{p[1]}**" in said and all(f"clear {one}" in said for one in p)
+    assert "None of the 4 controls" in said and "far brighter than the steel in the box" in said
+    assert not test.exception and not test.error
+    assert not [slider for slider in test.slider if slider.key == "stain brightness"]  # it keeps its own
+
+    said = said_by(cut(test, 110, 120, 50, 40))  # bare steel beside the stain
+    assert "all of the box is cut out" in said and "The likeliest class stays defect" in said
+    assert f"to **{p[1]}**" not in said
+
+    test.selectbox(key="cut of strip-mill").select_index(1).run()
+    assert "Drag a box over the stain" in said_by(test)  # a box belongs to its image
+
+
+@pytest.mark.parametrize("box", [(10, 10, 3, 20), (40, 10, 30, 20)], ids=["too small", "off the picture"])
+def test_a_box_that_cuts_nothing_out_says_why(audit, box):
+    test = audit(model="b-clear", data="sheets")
+    test.segmented_control(key="stain kind").set_value(CUT).run()
+    assert "sheet-000003.png" in test.error[0].value.replace("\\", "")  # a damaged file says so, too
+    test.selectbox(key="cut of sheets").select_index(1).run()
+    cut(test, *box)
+    assert "at least 4 x 4 pixels inside the picture of 64 x 64" in test.error[0].value.replace("\\", "")
+    assert "**Controls**" not in said_by(test) and not test.exception
+
+
+def test_an_uploaded_image_can_show_the_stain(audit):
+    test = audit(model="b-clear", data="sheets")
+    test.segmented_control(key="stain kind").set_value(CUT).run()
+    test.file_uploader(key="cut file").set_value(("no.png", b"no picture", "image/png")).run()
+    assert "no.png" in test.error[0].value.replace("\\", "")
+    test.file_uploader(key="cut file").set_value(("own.png", png(size=(30, 40)), "image/png")).run()
+    cut(test, 30, 20, 10, 10)
+    assert "**Controls**" in said_by(test) and not test.error
+
+
+def test_two_stains_cut_out_alike_are_one_and_others_are_not(home):
+    index = open_dataset(home / "data" / "sheets")
+    grey = services.audits.StainSettings().cut_out_of(index.image(0), (5, 5, 20, 20))
+    same = services.audits.StainSettings().cut_out_of(index.image(0), (5, 5, 20, 20))
+    other = services.audits.StainSettings().cut_out_of(index.image(1), (5, 5, 20, 20))
+    stains = [services.audits.Stain(source=one.source, cut_from=one.cut_from) for one in (grey, same, other)]
+    assert stains[0] == stains[1] != stains[2]
 
 
 def test_a_model_without_clear_is_watched_for_the_class_that_it_names(audit):
@@ -175,6 +252,20 @@ def test_a_run_is_made_beside_the_page_kept_and_linked(audit):
     assert f"{words[0].upper()}{words[1:]}" in said
     assert "A map shows influence, not cause" in said.replace("\\", "")
     assert json.loads(services.audits.json_of(kept))["reports"][0]["model_hash"] == kept.reports[0]["model_hash"]
+
+
+def test_a_stain_that_was_cut_out_is_tried_on_the_whole_data_set(audit):
+    test = audit(view="Data set", model="b-clear", data="sheets")
+    test.segmented_control(key="stain kind").set_value(CUT).run()
+    test.selectbox(key="cut of sheets").select_index(1).run()
+    assert next(b for b in test.button if b.label == "Start the audit").disabled
+    cut(test, 5, 6, 20, 21)
+    next(b for b in test.button if b.label == "Start the audit").click().run()
+    name = "".join(test.query_params["run"])
+    said = wait(test, lambda said: "Settings and hashes" in said).replace("\\", "")
+    settings = AuditStore().get(name).reports[0]["settings"]
+    assert settings["stain"] == "cut out of a picture" and settings["cut_from"].endswith("box 5,6,20,21")
+    assert f"The stain was cut out of {settings['cut_from']}" in said
 
 
 def test_a_run_can_be_stopped_and_nothing_is_kept(audit, monkeypatch):

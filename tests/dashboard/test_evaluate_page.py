@@ -123,7 +123,7 @@ def test_an_evaluation_can_be_cancelled(app, home, places, monkeypatch):
     try:
         test = app("evaluate", model="z-slow", data="sheets")
         next(b for b in test.button if b.label.startswith("Compute")).click().run()
-        next(b for b in test.button if b.label == "Cancel").click().run()
+        next(b for b in test.button if b.label == "Stop").click().run()
         until = time.monotonic() + 20
         while not stopped:
             assert time.monotonic() < until

@@ -328,7 +328,7 @@ def test_work_tells_how_far_it_is_and_once_stopped_is_offered_again(app, monkeyp
 
     monkeypatch.setattr("steel_core.recipes.check.stored_check", slowly)
     test = app("explore", data="sheets", model="b-clear", tab="Findings")
-    next(b for b in test.button if b.label.startswith("Begin, about")).click().run()
+    next(b for b in test.button if str(b.key).startswith("begin check")).click().run()
     assert begun.wait(30)
     test.run()
     assert "3 of 10" in test.get("progress")[0].proto.text

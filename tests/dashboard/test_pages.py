@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from helpers.dash import finished, png, upload, words
+from helpers.small import make_checkpoint
 
 from dashboard import services
 
@@ -190,6 +192,15 @@ def test_a_path_in_the_url_is_looked_up_and_never_opened(app, monkeypatch, path)
     test = app("inspect", model="a-six", data="sheets", image=path)
     assert "holds no image of this name" in test.error[0].value
     assert "etc/" not in words(test) and not test.exception
+
+
+@pytest.mark.parametrize("warned", [False, True])
+def test_a_model_of_other_steel_warns_beside_its_verdict(app, home, warned):
+    learnt = "another mill" if warned else services.datasets.dataset("sheets").spec.name
+    folder = make_checkpoint(home / "models" / f"d-{warned}", data={"name": learnt})
+    said = words(app("inspect", model=folder.name, data="sheets", image="images/sheet-000001.png"))
+    shutil.rmtree(folder)
+    assert ("expect wrong verdicts on its pictures" in said) == warned
 
 
 def test_an_image_of_the_training_data_is_marked_as_such(app, monkeypatch):

@@ -1,5 +1,6 @@
 """A dashboard as a process of its own, for browser tests."""
 
+import http.client
 import os
 import socket
 import subprocess
@@ -9,6 +10,8 @@ import urllib.request
 from contextlib import contextmanager
 
 from helpers.small import ROOT
+
+_PATIENCE = 120  # seconds until it answers, or has ended; machines are busy
 
 
 @contextmanager
@@ -23,19 +26,25 @@ def dashboard(home, **environment):
     own = {"STEEL_MODELS": home / "models", "STEEL_CACHE": home / "cache", "STEEL_HOME": home / "kept", **environment}
     variables = {name: str(value) for name, value in (os.environ | own).items() if value is not None}
     command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(port)]
+    address = f"http://127.0.0.1:{port}"
     with (home / "log").open("ab") as log:
         process = subprocess.Popen(
             [*command, "--server.headless", "true"], cwd=ROOT, env=variables, stdout=log, stderr=log
         )
     try:
-        for _ in range(240):
-            assert process.poll() is None, (home / "log").read_text()
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5).read()
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
+        until = time.monotonic() + _PATIENCE
+        while not _answers(address):
+            assert process.poll() is None and time.monotonic() < until, (home / "log").read_text()
+            time.sleep(0.5)
+        yield address
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(_PATIENCE)
+
+
+def _answers(address):
+    try:
+        urllib.request.urlopen(f"{address}/_stcore/health", timeout=5).read()
+    except (OSError, http.client.HTTPException):
+        return False
+    return True

@@ -15,8 +15,14 @@ from steel_core.data.strip_mill import StripMill, make
 from steel_core.errors import DataError, UsageError
 from steel_core.inference import Predictor
 from steel_core.recipes.audit import AUDITS, audit
+from steel_core.store.audits import AuditStore
 
 ONE_DOSE = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=2)
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("STEEL_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +69,21 @@ def test_the_exit_status_is_that_of_the_verdict(folder, checkpoint):
     assert (status, content["verdict"]) == (4, TOO_FEW)
     with pytest.raises(UsageError, match="max-excess-flip"):
         audit_cli.run_audit(arguments(checkpoint, folder, "edges", "--max-excess-flip", "2"), open_dataset, silent)
+
+
+def test_a_run_is_kept_in_the_history_unless_asked_not_to(folder, checkpoint, tmp_path):
+    few = (checkpoint, folder, "edges", "--limit", "8")
+    audit_cli.run_audit(arguments(*few, "--no-store"), open_dataset, silent)
+    assert AuditStore().history() == ([], [])
+    _, content, text = audit_cli.run_audit(arguments(*few), open_dataset, silent)
+    (run,), problems = AuditStore().history()
+    assert not problems and run.name in text and run.data == "sheets"
+    assert run.reports == (json.loads(json.dumps(content, default=str)),)
+    (tmp_path / "file").write_text("")
+    with pytest.MonkeyPatch.context() as elsewhere:
+        elsewhere.setenv("STEEL_HOME", str(tmp_path / "file"))
+        status, _, text = audit_cli.run_audit(arguments(*few), open_dataset, silent)
+    assert status == 4 and "Not kept in the history" in text
 
 
 def test_a_real_stain_is_cut_out_of_an_image_and_named_in_the_report(folder, checkpoint):

@@ -116,6 +116,22 @@ def test_a_stored_evaluation_needs_no_network(tmp_path, predictor, data, whole, 
         Evaluation.load(path)
 
 
+def test_the_parts_of_a_stored_evaluation_are_those_of_the_card_as_it_is_now(tmp_path, data):
+    hashes = [h[:16] for h in data.file_hashes()]
+    folder = make_checkpoint(tmp_path / "small", CLASSES)
+    told = stored_evaluation(Predictor.load(folder, "cpu"), data, tmp_path)
+    assert len(told.select("held-out")) == 35 and any("does not tell" in said for said in told.left_out)
+    card = json.loads((folder / "card.json").read_text())
+    card["split"] = {"files": {"train": hashes[:5], "test": hashes[5:8]}}
+    (folder / "card.json").write_text(json.dumps(card))
+    now = Predictor.load(folder, "cpu")
+    found, fresh = stored_evaluation(now, data, tmp_path), evaluate(now, data, "all")
+    assert len(list(tmp_path.glob("*.parquet"))) == 1
+    pd.testing.assert_frame_equal(found.table[list(fresh.table)], fresh.table, atol=1e-5)
+    assert [len(found.select(part)) for part in ("train", "test", "held-out")] == [5, 3, 30]
+    assert found.left_out == fresh.left_out
+
+
 def test_a_changed_file_is_another_data_set(tmp_path, predictor):
     index = write_images(tmp_path / "plates", {"crazing": 2, "scratches": 2})
     before = recipe.data_key(index)

@@ -1,6 +1,7 @@
 """Kept figures: equal to those counted anew, found by what they follow from, and never needed to be right."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,9 @@ import pytest
 
 from steel_core import metrics
 from steel_core.recipes import figures as recipe
+from steel_core.recipes.compare import compare
 from steel_core.recipes.evaluate import Evaluation
-from steel_core.recipes.figures import count_figures, kept_figures
+from steel_core.recipes.figures import count_figures, kept_figures, kept_paired
 
 
 def evaluation(seed=0, n=120, multi_label=False) -> Evaluation:
@@ -71,3 +73,18 @@ def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path):
     (tmp_path / "taken").write_text("a file")
     found = evaluation()
     assert kept_figures(found, tmp_path / "taken").report == count_figures(found).report
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_comparison_is_counted_once_and_another_one_anew(tmp_path, monkeypatch, multi_label):
+    a = evaluation(multi_label=multi_label)
+    b = dataclasses.replace(a, temperature=2.0).under(thresholds={})
+    keep = functools.partial(kept_paired, folder=tmp_path)
+    counted, backwards = compare(a, b).figures, compare(b, a).figures
+    pd.testing.assert_frame_equal(compare(a, b, paired=keep).figures, counted)
+    pd.testing.assert_frame_equal(compare(b, a, paired=keep).figures, backwards)
+    assert len(list(tmp_path.glob("*.paired.json"))) == 2
+    monkeypatch.setattr(recipe, "paired_figures", lambda *_: pytest.fail("counted again"))
+    pd.testing.assert_frame_equal(compare(a, b, paired=keep).figures, counted)
+    with pytest.raises(pytest.fail.Exception, match="counted again"):
+        compare(a, b, seed=1, paired=keep)

@@ -188,6 +188,15 @@ def test_maps_and_shortcut_come_from_card_and_audits(sheets, place):
     assert cid.shortcut is None
 
 
+def test_the_ledger_of_a_cure_tells_of_the_model_that_was_cured_too(sheets, place):
+    ann = Predictor.load(place / "ann").hash
+    ledger = {"of_hash": ann, "audit": {"before": {"verdict": FOR}, "after": {"verdict": "evidence against"}}}
+    update_card(place / "bob", lambda _: {"training": {"cure": ledger}})
+    found = {entry.name: entry.shortcut for entry in leaderboard(open_dataset(sheets), ["ann", "bob", "cid"]).entries}
+    assert (found["ann"].verdict, found["ann"].source) == (FOR, "card")
+    assert found["bob"].verdict == "evidence against" and found["cid"] is None
+
+
 def test_the_command_prints_what_documents_and_spreadsheets_need(sheets, place, capsys):
     make_checkpoint(place / "six", classes=("crazing", "inclusion"))
     command = ["leaderboard", "--data", str(sheets), "--models", "ann", "bob", "six"]

@@ -64,6 +64,7 @@ def figures(model: services.models.Predictor, data: str, found: services.evaluat
 
 def _show_cell(actual: str, predicted: str) -> None:
     st.session_state.update(tab="Confusion", actual=actual, predicted=predicted)
+    st.query_params.update(actual=actual, predicted=predicted)  # these choices are not on the page yet to write it
 
 
 def _scores(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:

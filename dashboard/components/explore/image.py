@@ -47,7 +47,11 @@ def image_page(shown: services.explore.Collection, model: services.models.Predic
                 legend(shown, [row])
         _facts(shown, row)
     with right:
-        if model and not isinstance(drawn, services.datasets.Refused) and not services.explore.is_strip(shown, row):
+        if (
+            model
+            and not isinstance(drawn, services.datasets.Refused)
+            and not services.explore.is_strip(model, shown, row)
+        ):
             seen = services.looks.look(model, source)
             if isinstance(seen, services.looks.Look):
                 verdict_card(model, seen)
@@ -59,7 +63,7 @@ def image_page(shown: services.explore.Collection, model: services.models.Predic
         st.code(f"{address}?{urlencode(image_link(path, shown.name))}", language=None, wrap_lines=True)
     if isinstance(drawn, services.datasets.Refused):
         return
-    if model and services.explore.is_strip(shown, row):
+    if model and services.explore.is_strip(model, shown, row):
         strip(model, source)
     _standing(shown, row, model)
     _triaged(source)

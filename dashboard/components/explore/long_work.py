@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.evaluate.compute import duration
 from dashboard.components.guard import guarded
-from dashboard.components.text import plain
+from dashboard.components.progress import duration, watched
 
-_POLL = 1.0  # seconds
 _OFFERS = {
     "properties": "Brightness, sharpness, defect area and the like of these images were not measured yet.",
     "embedding": "This model has not laid these images on a map yet.",
@@ -29,8 +25,8 @@ def offer_work(kind: str, model: services.models.Predictor | None, data: str, wh
         where: tells it from another offer of the same on the page.
     """
     job = services.explore.task(kind, model, data)
-    if job and not job.made.done():
-        st.fragment(run_every=_POLL)(watched)(job, f"{kind} {where}")
+    if job and job.at_work:
+        watched(job, f"{kind} {where}")
         return
     if job and not job.stopped:
         with guarded():
@@ -43,14 +39,3 @@ def offer_work(kind: str, model: services.models.Predictor | None, data: str, wh
         type="primary",
         key=f"begin {kind} {where}",
     )
-
-
-@guarded()
-def watched(job: services.work.Task[Any], key: str) -> None:
-    """How far a worker is. When it is done, the page is drawn anew."""
-    if job.made.done():
-        st.rerun()
-    left = f", {duration(job.seconds_left)} left for this step" if job.seconds_left else ""
-    count = f": {job.done:,} of {job.total:,}" if job.total else ""
-    st.progress(min(job.done / job.total, 1.0) if job.total else 0.0, f"{plain(job.stage)}{count}{left}")
-    st.button("Stop", on_click=job.cancel, key=f"stop {key}", icon=":material/stop:")

@@ -7,7 +7,7 @@ import datetime
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.evaluate.compute import duration
+from dashboard.components.progress import duration
 from dashboard.components.text import plain
 from dashboard.components.train.settings import advanced
 from dashboard.components.train.variations import variations
