@@ -274,7 +274,7 @@ def with_shap(bench: Bench) -> None:
 
 def test_set(bench: Bench) -> None:
     """Goal 6: decoded, predicted and explained."""
-    count = 24 if bench.short else 360
+    count = 64 if bench.short else 360  # batches of 8: enough of them to keep every core busy
     files = [encode_png(bench.sheets[i % len(bench.sheets)]) for i in range(count)]
     few = files[: max(8, count // 12)]  # the loop's time is proportional to the number of images
 
