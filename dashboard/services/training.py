@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,13 +45,10 @@ def destination() -> Path:
     return Path(os.environ.get("STEEL_MODELS") or "runs").absolute()
 
 
-def command(
-    preset: str, config: TrainConfig, name: str, data: Path, title: str = "", binary: bool = False
-) -> list[str]:
+def command(preset: str, config: TrainConfig, name: str, data: Path, binary: bool = False) -> list[str]:
     """The arguments of `python -m steel_core` that train with these settings."""
     usual = PRESETS[preset].config
     words = ["train", "--data", str(data), "--out", str(destination() / name), "--preset", preset]
-    words += ["--title", title] if title else []
     words += ["--binary"] if binary else []
     for setting in _FLAGS:
         value, flag = getattr(config, setting), f"--{setting.replace('_', '-')}"
@@ -70,7 +67,7 @@ def command(
     return words
 
 
-def start(preset: str, config: TrainConfig, name: str, data: str, title: str = "", binary: bool = False) -> str:
+def start(preset: str, config: TrainConfig, name: str, data: str, binary: bool = False) -> str:
     """Put a training at the end of the queue; the name of the run.
 
     Raises:
@@ -90,7 +87,7 @@ def start(preset: str, config: TrainConfig, name: str, data: str, title: str = "
         raise UsageError(f"{place.name}: the folder of models cannot be made ({error.strerror})") from error
     if not os.access(place, os.W_OK):
         raise UsageError(f"{place.name}: the folder of models cannot be written to")
-    words = command(preset, config, name, datasets.available()[data], title, binary)
+    words = command(preset, config, name, datasets.available()[data], binary)
     about = {"model": name, "data": data, "preset": preset, "backbone": config.backbone}
     return runs.Runs().submit(words, about)
 
@@ -102,7 +99,7 @@ def run(name: str) -> Run | None:
 
 def history() -> list[Run]:
     """The latest runs, the newest first."""
-    return runs.Runs().history()[:_SHOWN]
+    return runs.Runs().history(_SHOWN)
 
 
 def wake() -> None:
@@ -123,7 +120,11 @@ def resume(name: str) -> None:
 def expected_seconds(data: str, config: TrainConfig) -> float:
     """How long a training will take at the most, from one step that is timed here."""
     folder = datasets.available()[data]
-    return _expected(folder, files.stamp(folder), config)
+    # What takes no part in the time is left out, so that a slider for it times nothing anew.
+    usual = TrainConfig()
+    told = replace(config, dropout=usual.dropout, weight_decay=usual.weight_decay, seed=usual.seed,
+                   label_smoothing=usual.label_smoothing, augmentation=usual.augmentation)  # fmt: skip
+    return _expected(folder, files.stamp(folder), told)
 
 
 @st.cache_data(max_entries=32, show_spinner="Timing one step of training")

@@ -109,12 +109,12 @@ class Runs:
         """The run of that name, which may come from a link; None if there is none."""
         return self._read(name, self._waiting()) if re.fullmatch(r"[\w-]+", name) else None
 
-    def history(self) -> list[Run]:
-        """All runs, the newest first; folders that hold none are passed over."""
+    def history(self, most: int | None = None) -> list[Run]:
+        """All runs, or the `most` newest, the newest first; folders that hold none are passed over."""
         queue = self._waiting()
         asked = sorted(((path.stat().st_mtime_ns, path.parent.name) for path in self.folder.glob(f"*/{_RUN}")),
                        reverse=True)  # fmt: skip
-        return [run for _, name in asked if (run := self._read(name, queue))]
+        return [run for _, name in asked[:most] if (run := self._read(name, queue))]
 
     def stop(self, name: str) -> None:
         """Let a run end after the epoch it is in, or take it out of the queue; it can be resumed."""
