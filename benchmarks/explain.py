@@ -13,6 +13,7 @@ import argparse
 import copy
 import io
 import multiprocessing
+import os
 import statistics
 import sys
 import time
@@ -119,6 +120,7 @@ class Bench:
         self.inputs = self.normalised(np.stack(self.sheets))
         self.background = self.normalised(drawn_background(self.predictor.card.preprocessing))
         self.repeats = 3 if self.short else 9
+        os.environ["THP_MEM_ALLOC_ENABLE"] = "0"  # nothing tuned on the other side; this one has read its setting
         self._other = ProcessPoolExecutor(
             1,
             multiprocessing.get_context("spawn"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
+from itertools import chain, islice
 from threading import Thread
 from typing import TypeVar
 
@@ -46,19 +48,27 @@ def batch_size(device: torch.device) -> int:
     return 8 if device.type == "cpu" else 128
 
 
-def in_parallel(work: Callable[[Given], Found], items: Sequence[Given], device: torch.device) -> Iterator[Found]:
+def in_parallel(work: Callable[[Given], Found], items: Iterable[Given], device: torch.device) -> Iterator[Found]:
     """What `work` makes of each item, in order; on a CPU one item a core, where torch would share each among the cores.
 
-    The operators of a small network are too short to be shared: two cores do a fifth more so. What `work` raises is
-    raised here, and items that nobody began are dropped.
+    The operators of a small network are too short to be shared: two cores do a fifth more so. Items are drawn as cores
+    get free, so a generator of many takes no memory. What `work` raises is raised here, and items that nobody began are
+    dropped.
     """
-    cores = torch.get_num_threads()
-    if device.type != "cpu" or cores == 1 or len(items) < 2:
-        yield from map(work, items)
+    cores, pending = torch.get_num_threads(), iter(items)
+    first = list(islice(pending, 2))
+    if device.type != "cpu" or cores == 1 or len(first) < 2:
+        yield from map(work, chain(first, pending))
         return
     workers = ThreadPoolExecutor(cores, "one-core", _settle_on_one_core, (cores,))
+    begun: deque[Future[Found]] = deque()
     try:
-        yield from workers.map(work, items)
+        for item in chain(first, pending):
+            begun.append(workers.submit(work, item))
+            if len(begun) == 2 * cores:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
     finally:
         workers.shutdown(cancel_futures=True)
 

@@ -45,6 +45,7 @@ LOW_MARGIN = 0.2
 _SMALLEST = 16  # pixels a side
 _BLANK = 1 / 255  # one grey level of 8 bits
 _CLIPPED = 0.95  # share of the picture
+_MANY = 64  # images from which a network is worth translating
 
 
 class Predictor:
@@ -52,6 +53,14 @@ class Predictor:
 
     It holds no state that a call changes, and explainers work on a private copy of the network's structure, so one
     object serves every browser session at once.
+
+    Attributes:
+        device: where it runs.
+        card: the checkpoint's.
+        hash: of the checkpoint.
+        model: the network, ready to predict.
+        forward: logits and averaged features of many batches of normalised images, see `BulkForward`.
+        gate: what tells unfamiliar images, or None.
 
     Args:
         checkpoint: what `load_checkpoint` returned.
@@ -67,7 +76,7 @@ class Predictor:
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
-        self._bulk = BulkForward(self.model)
+        self.forward = BulkForward(self.model)
         self.gate = checkpoint.gate
         self._background = checkpoint.background
         self._preprocessing = checkpoint.card.preprocessing
@@ -96,22 +105,16 @@ class Predictor:
         self, grids: Sequence[npt.NDArray[np.float32]], progress: Progress | None = None
     ) -> npt.NDArray[np.float32]:
         """Logits (N, K) of grey images (H, W) in 0 to 1 at the size the network sees; sizes may differ."""
-        logits = np.empty((len(grids), len(self.classes)), dtype=np.float32)
-        done = 0
-        for rows in _batches([grid.shape for grid in grids], batch_size(self.device)):
-            logits[rows] = self._bulk(self._inputs([grids[i] for i in rows])).numpy()
-            done += len(rows)
-            if progress:
-                progress(done, len(grids))
-        return logits
+        return self._look(grids, progress, bulk=True)[0]
 
     def _look(
-        self, grids: Sequence[npt.NDArray[np.float32]], progress: Progress | None = None
+        self, grids: Sequence[npt.NDArray[np.float32]], progress: Progress | None = None, *, bulk: bool = False
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Logits (N, K) and averaged features (N, F) of one pass."""
         logits = np.empty((len(grids), len(self.classes)), dtype=np.float32)
         averaged = np.empty((len(grids), 0), dtype=np.float32)
-        for rows, (out, means) in self._by_batch(partial(engine.predict, self.model), grids, progress):
+        work = self.forward if bulk or len(grids) >= _MANY else partial(engine.predict, self.model)
+        for rows, (out, means) in self._by_batch(work, grids, progress):
             if averaged.shape[1] != means.shape[1]:
                 averaged = np.empty((len(grids), means.shape[1]), dtype=np.float32)
             logits[rows], averaged[rows] = out.float().cpu().numpy(), means.float().cpu().numpy()
@@ -166,17 +169,18 @@ class Predictor:
             variants: the patches of each variant, in the order in which they are pasted; drawn one batch at a time, so
                 a generator of thousands takes no memory.
         """
-        size = batch_size(self.device)
-        pictures = np.empty((size, *grid.shape), dtype=np.float32)
-        logits = [np.empty((0, len(self.classes)), dtype=np.float32)]
         pending = iter(variants)
-        while batch := list(islice(pending, size)):
-            pictures[: len(batch)] = grid
-            for picture, patches in zip(pictures, batch, strict=False):
+        batches = iter(lambda: list(islice(pending, batch_size(self.device))), [])
+
+        def work(batch: list[Sequence[Patch]]) -> npt.NDArray[np.float32]:
+            pictures = np.repeat(grid[None], len(batch), axis=0)
+            for picture, patches in zip(pictures, batch, strict=True):
                 for patch in patches:
                     patch.paste_on(picture)
-            inputs = self._normalised(torch.from_numpy(pictures[: len(batch)]))
-            logits.append(self._bulk(inputs).numpy())
+            return self.forward(self._normalised(torch.from_numpy(pictures)))[0].numpy()
+
+        none = np.empty((0, len(self.classes)), dtype=np.float32)
+        logits = [none, *in_parallel(work, batches, self.device)]
         return probabilities(np.concatenate(logits).astype(np.float64), self.card.head, self.card.temperature)
 
     def explain(

@@ -52,3 +52,11 @@ def test_in_parallel_raises_what_the_work_raises_and_drops_the_rest(two_cores):
 def test_an_unknown_device_is_named():
     with pytest.raises(UsageError, match="abacus"):
         choose_device("abacus")
+
+
+def test_in_parallel_draws_no_more_than_the_cores_can_begin(two_cores):
+    drawn = []
+    found = in_parallel(abs, (drawn.append(i) or i for i in range(1000)), CPU)
+    assert next(found) == 0
+    assert len(drawn) <= 4
+    assert sum(1 for _ in found) == 999

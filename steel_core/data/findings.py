@@ -280,6 +280,6 @@ def _copies(index: DatasetIndex, rows: Sequence[int]) -> list[list[int]]:
     same: dict[tuple[int, str], list[int]] = {}
     for row in rows:
         with suppress(OSError):
-            data = index[row].path.read_bytes()
+            data = index.path(row).read_bytes()
             same.setdefault((len(data), hashlib.sha256(data).hexdigest()), []).append(int(row))
     return [copies for copies in same.values() if len(copies) > 1]

@@ -187,13 +187,21 @@ class DatasetIndex:
         first = self.table["labels"].str.partition("|")[0] if len(self) else self.table["labels"]
         return pd.Index(list(self.classes), dtype=str).get_indexer(pd.Index(first)).astype(np.int64)
 
+    def path(self, i: int) -> Path:
+        """Where the picture of sample `i` lies.
+
+        Raises:
+            DataError: outside the folder of the data set.
+        """
+        return self._inside(self.table["path"].array[i])
+
     def image(self, i: int) -> SteelImage:
         """The picture of sample `i`.
 
         Raises:
             ImageError: it is refused.
         """
-        return read_image(self[i].path)
+        return read_image(self.path(i))
 
     def size(self, i: int) -> tuple[int, int]:
         """Height and width of the picture of sample `i` in pixels, from its header.
@@ -201,7 +209,7 @@ class DatasetIndex:
         Raises:
             ImageError: it is refused.
         """
-        return image_size(self[i].path)
+        return image_size(self.path(i))
 
     def boxes(self, i: int) -> list[Box]:
         """The sound boxes of sample `i`; what is wrong with the others is logged, and told by `check_boxes`."""
@@ -301,12 +309,8 @@ class DatasetIndex:
     def _sample(
         self, path: str, labels: str, split: str, group: str, source: str, boxes: str, mask: str, mask_classes: str
     ) -> Sample:
-        if not is_inside(str(self.root), path):
-            raise DataError(
-                f"{path.rpartition('/')[2]}: a path or a link that leads out of the folder of the data set."
-            )
         return Sample(
-            path=self.root / path,
+            path=self._inside(path),
             labels=tuple(labels.split("|")) if labels else (),
             split=split,
             group=group,
@@ -315,6 +319,13 @@ class DatasetIndex:
             mask=self.root / mask if mask else None,
             mask_classes=parse_mask_classes(mask_classes),
         )
+
+    def _inside(self, path: str) -> Path:
+        if not is_inside(str(self.root), path):
+            raise DataError(
+                f"{path.rpartition('/')[2]}: a path or a link that leads out of the folder of the data set."
+            )
+        return self.root / path
 
     def _regions(self, i: int) -> str:
         """The cell with the annotations of sample `i` that stand in the table."""

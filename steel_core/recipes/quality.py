@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ import steel_core
 from steel_core.data.annotations import boxes_to_mask
 from steel_core.data.index import DatasetIndex
 from steel_core.data.near_duplicates import near_duplicate_groups, near_duplicate_pairs
-from steel_core.device import batch_size
+from steel_core.device import batch_size, in_parallel
 from steel_core.errors import CheckpointError, DataError, ImageError, UsageError
 from steel_core.explain.base import EXPLAINERS, Explainer, ExplainerInfo
 from steel_core.explain.quality.agreement import agreement
@@ -68,7 +69,7 @@ class QualityReport:
             value, chance (what a map that knows nothing would reach, or NaN).
         agreement: one row for each image and two methods: file, group, a, b, spearman, top_iou.
         rules: how the maps of each method become regions.
-        seconds: time for one map of each method.
+        seconds: time for one map of each method, on one core of a CPU while the others made other maps.
         left_out: sentences about images that were not counted.
     """
 
@@ -256,25 +257,21 @@ def measure_quality(
         info = EXPLAINERS[method].info
         most = max(_FEWEST, _MAP_BUDGET // _cost(info))
         few = tuning[:most] or counted[:most]
-        maps = [shown for case, _ in _cases(predictor, few, method, seed) for shown in case.evidence]
+        explained = partial(_explained, predictor, method=method, seed=seed)
+        tried = in_parallel(explained, _batches(predictor, few, info), predictor.device)
+        maps = [shown for case in tried for shown in case.evidence]
         truths = [p.truth for some in _same_shape(few) for p in some] if tuning else [None] * len(few)
         rules[method] = choose_rule(maps, truths, chosen_on)
-        limits = {name: _limit(METRICS[name], info) for name in METRICS}
-        done_before, spent, started = 0, 0.0, time.perf_counter()
+        measured = partial(_measured, predictor, method=method, seed=seed, rule=rules[method])
         kept: dict[int, npt.NDArray[np.float32]] = {}
-        for made, picked in _cases(predictor, counted[:most], method, seed):
-            spent += time.perf_counter() - started
-            case = replace(made, rule=rules[method])
-            for name in METRICS:
-                some = case.first(max(0, limits[name] - done_before))
-                if len(some):
-                    rows += _rows(predictor, method, name, some, picked)
-            kept |= dict(zip((p.row for p in picked), case.evidence, strict=True))
-            done_before += len(case)
-            started = time.perf_counter()
-        seconds[method] = spent / done_before
+        spent = 0.0
+        for batch in in_parallel(measured, _batches(predictor, counted[:most], info), predictor.device):
+            rows += batch.rows
+            kept |= batch.evidence
+            spent += batch.seconds
+        seconds[method] = spent / len(kept)
         compared[method] = [kept[p.row] for p in common if p.row in kept]
-        report(f"{method}: {done_before} images, {seconds[method]:.3f} s a map, {rules[method].words}")
+        report(f"{method}: {len(kept)} images, {seconds[method]:.3f} s a map, {rules[method].words}")
     progress("measuring explanations", len(names), len(names))
 
     table = pd.DataFrame(rows, columns=list(_COLUMNS))
@@ -498,15 +495,43 @@ def _same_shape(picked: Sequence[_Picked]) -> Iterator[list[_Picked]]:
     yield from sorted(by_shape.values(), key=len, reverse=True)
 
 
-def _cases(
-    predictor: Predictor, picked: Sequence[_Picked], method: str, seed: int
-) -> Iterator[tuple[Case, list[_Picked]]]:
-    """The images explained, in batches."""
-    size = batch_size(predictor.device)
+class _Batch(NamedTuple):
+    before: int  # images in the batches before it
+    picked: list[_Picked]
+
+
+def _batches(predictor: Predictor, picked: Sequence[_Picked], info: ExplainerInfo) -> Iterator[_Batch]:
+    """Images of one size each, few enough for the device; one each for a method that fills batches with its samples."""
+    size = batch_size(predictor.device) if _cost(info) <= _QUICK else 1
+    before = 0
     for alike in _same_shape(picked):
         for start in range(0, len(alike), size):
             some = alike[start : start + size]
-            yield _case(predictor, some, EXPLAINERS[method](), seed), some
+            yield _Batch(before, some)
+            before += len(some)
+
+
+def _explained(predictor: Predictor, batch: _Batch, method: str, seed: int) -> Case:
+    return _case(predictor, batch.picked, EXPLAINERS[method](), seed)
+
+
+class _Measured(NamedTuple):
+    rows: list[tuple[Any, ...]]  # as in `QualityReport.rows`
+    evidence: dict[int, npt.NDArray[np.float32]]  # by row of the data set
+    seconds: float  # for the maps alone
+
+
+def _measured(predictor: Predictor, batch: _Batch, method: str, seed: int, rule: RegionRule) -> _Measured:
+    """Every metric of a batch's maps, as far as the metric's limit goes."""
+    started = time.perf_counter()
+    case = replace(_explained(predictor, batch, method, seed), rule=rule, forward=predictor.forward)
+    seconds = time.perf_counter() - started
+    rows = []
+    for name in METRICS:
+        some = case.first(max(0, _limit(METRICS[name], case.explainer.info) - batch.before))
+        if len(some):
+            rows += _rows(predictor, method, name, some, batch.picked)
+    return _Measured(rows, dict(zip((p.row for p in batch.picked), case.evidence, strict=True)), seconds)
 
 
 def _case(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from steel_core import render
 from steel_core.device import batch_size
+from steel_core.explain import engine
 from steel_core.explain.base import Explainer
 from steel_core.explain.regions import Mask, RegionRule, region_mask
 from steel_core.metrics import probabilities
@@ -30,7 +31,7 @@ Maps = npt.NDArray[np.float32]
 FAMILIES = ("localisation", "faithfulness", "robustness", "randomisation", "completeness")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """Images of one size, each explained for one class by one method.
 
@@ -48,6 +49,7 @@ class Case:
         weights: of each logit in what is explained (N, K), where that is not the target's logit alone; else None.
         std: standard deviation of the training images' grey of 0 to 1, by which the inputs were divided.
         seed: of all random numbers.
+        forward: a faster way to what `engine.predict` says of the model, or None.
     """
 
     model: Classifier
@@ -63,12 +65,15 @@ class Case:
     weights: Tensor | None = None
     std: float = 1.0
     seed: int = 0
+    forward: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def first(self, count: int) -> Case:
         """The same with the first images only."""
+        if count >= len(self):
+            return self
         return replace(
             self,
             inputs=self.inputs[:count],
@@ -97,7 +102,8 @@ class Case:
 
     def probs(self, inputs: Tensor) -> Floats:
         """Calibrated probabilities (M, K) of any inputs (M, C, H, W)."""
-        return probabilities(logits(self.model, inputs), self.head, self.temperature)
+        found = logits(self.model, inputs) if self.forward is None else self.forward(inputs)[0].double().numpy()
+        return probabilities(found, self.head, self.temperature)
 
     def _evidence(self, values: Maps) -> Maps:
         info = self.explainer.info
@@ -150,9 +156,7 @@ def attribute(
 
 def logits(model: Classifier, inputs: Tensor) -> Floats:
     """Logits (N, K) of inputs (N, C, H, W), in batches that suit the device."""
-    with torch.inference_mode():
-        parts = [model(some).double().cpu() for some in inputs.split(batch_size(inputs.device))]
-    return np.asarray(torch.cat(parts).numpy())
+    return np.asarray(engine.predict(model, inputs)[0].double().cpu().numpy())
 
 
 def spearman(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -43,11 +44,13 @@ def _shuffle(layer: nn.Module, generator: torch.Generator) -> None:
 
 
 def _against_randomised(share: float, likeness: Callable[[Maps, Maps], Floats]) -> Callable[[Case], Floats]:
-    def each(case: Case) -> Floats:
-        forgetful = randomised(case.model, share, case.seed)
-        return likeness(case.evidence, case.explain(case.inputs, model=forgetful))
+    return lambda case: likeness(case.evidence, _forgotten(case, share))
 
-    return each
+
+@lru_cache(maxsize=8)  # several metrics look at the same maps, one after the other
+def _forgotten(case: Case, share: float) -> Maps:
+    """Maps (N, H, W) of the model without that share of what it learnt."""
+    return case.explain(case.inputs, model=randomised(case.model, share, case.seed))
 
 
 def other_class(case: Case) -> Floats:
