@@ -35,7 +35,7 @@ from steel_core.data.properties import PROPERTIES
 from steel_core.data.strip_mill import StripMill, make
 from steel_core.embedding import Embedding
 from steel_core.inference import Predictor
-from steel_core.strips import explain_strip
+from steel_core.strips import explain_whole
 from steel_core.types import SteelImage
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ def _strip() -> bool:
     """The most memory held while a long strip is judged and explained."""
     strip = np.tile(StripMill(size=(256, 256), seed=0).render(0).pixels, (1, STRIP[1] // 256 + 1))[:, : STRIP[1]]
     started = time.perf_counter()
-    found = explain_strip(Predictor.load("strip-mill", "cpu"), SteelImage(np.ascontiguousarray(strip), "strip", ""))
+    found = explain_whole(Predictor.load("strip-mill", "cpu"), SteelImage(np.ascontiguousarray(strip), "strip", ""))
     seconds = time.perf_counter() - started
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # Linux tells kB
     told = "kept" if held < STRIP_MEMORY and found.values.shape == STRIP else "MISSED"

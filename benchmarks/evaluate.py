@@ -103,7 +103,8 @@ def _speed(predictor: Predictor, drawn: DatasetIndex, images: int, repeats: int)
     each = {name: 1000 * statistics.median(seconds) / images for name, seconds in took.items()}
     ratios = [f / e for f, e in zip(took["forward"], took["evaluation"], strict=True)]
     met = _goal(
-        f"evaluation of {images} images, speed as a share of torch's forward pass", statistics.median(ratios), SHARE, "",
+        f"evaluation of {images} images, its speed as a share of torch's forward pass", statistics.median(ratios),
+        SHARE, "",
         f"{min(ratios):.2f} to {max(ratios):.2f} in {repeats}; {each['forward']:.2f} ms an image forward, "
         f"{each['evaluation']:.2f} ms evaluated", at_least=True,
     )  # fmt: skip

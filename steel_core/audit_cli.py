@@ -41,6 +41,9 @@ def add_audit_arguments(parser: argparse.ArgumentParser) -> None:
         "--stain-from", type=Path, metavar="IMAGE", help="white-stain: paste a real stain of this image"
     )
     parser.add_argument("--box", metavar="X,Y,W,H", help="where it is: left, top, width and height in pixels")
+    parser.add_argument("--shape", default="blot", help="white-stain: blot (default), streak, ring or spatter")
+    parser.add_argument("--texture", default="film", help="film (default: steel shows through), grain or flat")
+    parser.add_argument("--number", type=int, default=1, help="of stains on an image, which share the area")
     parser.add_argument("--one-dose", action="store_true", help="white-stain: only the dose that the verdict rests on")
     parser.add_argument("--out", type=Path, help="write the JSON to this file as well")
     parser.add_argument("--no-store", action="store_true", help="leave it out of the history of audits")
@@ -86,7 +89,7 @@ def run_audit(args: argparse.Namespace, open_data: Open, bars: Bars) -> Answer:
         progress=bars,
     )
     verdict = joint([report.verdict for report in reports])
-    told = [_told(report) for report in reports]
+    told = [_told(report, args.checkpoint, args.data) for report in reports]
     if not args.no_store:
         said = [report.to_json() for report in reports]
         try:
@@ -143,7 +146,14 @@ def _stain_settings(args: argparse.Namespace) -> StainSettings:
     from steel_core.audit.white_stain import StainSettings
     from steel_core.data.pixels import read_image
 
-    usual = StainSettings(tolerated=args.max_excess_flip, seed=args.seed, towards=args.towards)
+    usual = StainSettings(
+        shape=args.shape,
+        texture=args.texture,
+        number=args.number,
+        tolerated=args.max_excess_flip,
+        seed=args.seed,
+        towards=args.towards,
+    )
     if (args.stain_from is None) != (args.box is None):
         raise UsageError("a stain of an image: expected both --stain-from IMAGE and --box X,Y,W,H")
     if args.one_dose:
@@ -167,11 +177,20 @@ def _check_share(value: float) -> None:
         raise UsageError(f"--max-excess-flip: expected 0 to 1, got {value:g}")
 
 
-def _told(report: AuditReport) -> str:
+def _told(report: AuditReport, checkpoint: str, data: Path) -> str:
+    from steel_core.audit.discover import retest
+    from steel_core.render import percent
+
     lines = [f"{report.question}", f"  {report.verdict} ({report.images} images of {report.data})"]
-    lines += [f"  {finding.name}: {finding.verdict}. {finding.sentence}" for finding in report.findings[:6]]
+    for finding in report.findings[:6]:
+        lines.append(f"  {finding.name}: {finding.verdict}. {finding.sentence}")
+        if cluster := finding.detail.get("cluster"):
+            first = cluster["exemplars"][0]
+            lines.append(f"    The typical one: {first['path']}, box {','.join(map(str, first['box']))}. By itself:")
+            lines.append(f"    {retest(cluster, checkpoint, data)}")
     if report.effect and report.effect.excess is not None:
-        lines.append(f"  An excess of {report.effect.detectable:.1%} or more would have been found 4 times in 5.")
+        lines.append(f"  An excess of {percent(report.effect.detectable)} or more would have been found 4 times in 5.")
+        lines.append("  Excess: what the change turns beyond the control that turns the most, on the same images.")
     return "\n".join([*lines, *(f"  {limit}" for limit in report.limits)])
 
 

@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from steel_core import html, plots, render
 from steel_core.audit.bench import BenchRow, bench
+from steel_core.audit.discover import retest
 from steel_core.audit.sheets import defect_mask
 from steel_core.audit.statistics import AGAINST, ALPHA, FOR, LEAST
-from steel_core.audit.white_stain import REMOVED, seed_of
+from steel_core.audit.white_stain import REMOVED, cut_stain, seed_of
 from steel_core.data.index import DatasetIndex
 from steel_core.errors import SteelError
 from steel_core.inference import Predictor
 from steel_core.metrics.intervals import wilson
 from steel_core.perturb.methods.white_stain import WhiteStain
+from steel_core.perturb.stencil import Stencil
 from steel_core.report import CAUTION, panel
+from steel_core.types import Box, SteelImage
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -35,6 +41,15 @@ SHORTCUT, SUSPICIOUS, QUIET = "shortcut", "worth a look", "nothing found"
 """How severe a finding is, the worst first."""
 
 POSITIONS = {"off": "beside the defect", "anywhere": "anywhere", "on": "on the defect"}
+
+EXCESS = (
+    "Excess: the verdicts that the change turns beyond those that its strongest control turns, on the same images at "
+    "the same places. Hiding steel turns verdicts too; only what goes beyond that is the doing of what is shown. The "
+    "interval holds the true value in 95 of 100 such audits."
+)
+"""What the figure at the heart of every audit means."""
+
+_GROUND = 0.2  # grey behind a stain that was cut out
 
 _CHANGES = {"white-stain": "white stain", "edges": "border replaced", "discover": "the pasted patch"}
 _FOUND = {
@@ -51,6 +66,20 @@ _ABSENT = {
 }
 
 
+class Suspect(NamedTuple):
+    """Evidence of one kind that a search found: the cluster, and what pasting it showed.
+
+    Attributes:
+        cluster: of the report's `detail["clusters"]`.
+        severity: of the finding.
+        finding: None for a cluster that was not pasted.
+    """
+
+    cluster: dict[str, Any]
+    severity: str
+    finding: dict[str, Any] | None
+
+
 class Pair(NamedTuple):
     """One image of an audit with and without the stain: its file, and what the bench showed of it."""
 
@@ -60,6 +89,8 @@ class Pair(NamedTuple):
 
 def in_plain_words(report: Report) -> str:
     """What the verdict means, in one sentence."""
+    if report["verdict"] == FOR and "cut_stain" in report["detail"]:
+        return f"This model takes a stain like the one that was cut out for a sign of {report['detail']['towards']}."
     if report["verdict"] == FOR:
         return _FOUND[report["audit"]].format(towards=report["detail"].get("towards", "a class"))
     if report["verdict"] == AGAINST:
@@ -113,8 +144,71 @@ def by_severity(report: Report) -> list[tuple[str, dict[str, Any]]]:
     )
 
 
+def other_directions(report: Report) -> list[str]:
+    """What the stain does towards the classes that the verdict does not rest on, a sentence each."""
+    return [
+        f"The other way, {name}: the stain turns {render.percent(effect['flip_rate'])} of {effect['n']} images, its "
+        f"strongest control, {effect['control'].replace('-', ' ')}, {render.percent(effect['control_flip_rate'])}. "
+        "The verdict does not rest on it."
+        for name, effect in report["detail"].get("other_direction", {}).items()
+        if effect["n"]
+    ]
+
+
+def why_not_pasted(report: Report, cluster: dict[str, Any]) -> str:
+    """Why a search left it at looking at this cluster, in one sentence."""
+    if cluster["kind"] == "maps":
+        return "Shown, not pasted: a place cannot be cut out."
+    beside, least = cluster["beside_the_defect"], report["settings"].get("beside", 0.8)
+    if beside is not None and beside < least:
+        met = render.percent(1 - beside)
+        return f"Not pasted: {met} of these patches meet the defect, and to look at a defect is no shortcut."
+    return "Not pasted: others go with a label more closely."
+
+
+def suspects(report: Report, most: int = 6) -> list[Suspect]:
+    """The clusters of a search, those that were pasted first; none of other audits."""
+    pasted = by_severity(report)
+    told = [
+        Suspect(cluster, *next((pair for pair in pasted if pair[1].get("cluster") == cluster), (QUIET, None)))
+        for cluster in report["detail"].get("clusters", [])
+    ]
+    return sorted(told, key=lambda one: one.finding is None)[:most]
+
+
+def cluster_in_words(cluster: dict[str, Any]) -> str:
+    """What images share and which label it goes with, in one sentence."""
+    low, high = (render.percent(end) for end in cluster["interval"])
+    alike = {"maps": "evidence lies in the same place", "patches": "evidence lies on a patch that looks alike"}
+    return (
+        f"{cluster['n']} images whose {alike[cluster['kind']]}: {render.percent(cluster['share'])} of them are "
+        f"{cluster['label']} (95 % interval {low} to {high}), which is the label of "
+        f"{render.percent(cluster['prior'])} of all."
+    )
+
+
+def exemplar_picture(image: SteelImage, box: Sequence[int], longest: int = 320) -> render.Picture:
+    """A square part of an image around a box (left, top, width, height; pixels), which is outlined."""
+    left, top, width, height = box
+    side = min(image.height, image.width)
+    rows, columns = (
+        int(np.clip(start + own / 2 - side / 2, 0, full - side))
+        for start, own, full in ((top, height, image.height), (left, width, image.width))
+    )
+    part = replace(image, pixels=image.pixels[rows : rows + side, columns : columns + side])
+    frame = Box("", left - columns, top - rows, left - columns + width, top - rows + height)
+    return render.outlined(render.thumbnail(part, longest), [frame], (side, side))
+
+
+def stain_picture(stain: Stencil) -> render.Picture:
+    """A stain that was cut out (h, w, 3), with a rim of dark grey, so that its soft edge is seen."""
+    assert stain.grey is not None
+    shown = np.pad(stain.cover * stain.grey + (1 - stain.cover) * _GROUND, 2, constant_values=_GROUND)
+    return np.repeat(np.rint(255 * shown).astype(np.uint8)[..., None], 3, axis=2)
+
+
 def classes(finding: dict[str, Any]) -> pd.DataFrame:
-    """One row a class: flip rate, that of the strongest control, excess with its interval, images."""
+    """One row a class: flip rate, that of the strongest control, excess with its interval, confidence lost, images."""
     return pd.DataFrame(
         {
             "class": name,
@@ -123,6 +217,7 @@ def classes(finding: dict[str, Any]) -> pd.DataFrame:
             "excess": effect["excess"],
             "low": effect["interval"][0],
             "high": effect["interval"][1],
+            "drop": effect["drop"],
             "n": effect["n"],
         }
         for name, effect in finding["per_class"].items()
@@ -136,6 +231,7 @@ def compared(report: Report) -> go.Figure | None:
         return None
     first = report["findings"][0]
     changed = "stain painted over" if first["name"] == REMOVED else _CHANGES[report["audit"]]
+    changed = "cut-out stain" if changed == "white stain" and "cut_stain" in report["detail"] else changed
     shares = {changed: first["flip_rate"]} | {name.replace("-", " "): rate for name, rate in first["controls"].items()}
     # The rates are of n images in fewer independent groups: the interval counts the groups.
     rates = {name: (rate, *wilson(rate, first["groups"])) for name, rate in shares.items()}
@@ -151,7 +247,10 @@ def dose_response(report: Report, position: str) -> go.Figure | None:
         or len(table[["area", "brightness"]].value_counts()) < 2
     ):
         return None
-    return plots.doses(table[table["position"] == position], POSITIONS[position])
+    figure = plots.doses(table[table["position"] == position], POSITIONS[position])
+    if "cut_stain" in report["detail"]:  # it keeps its own brightness
+        figure.update_yaxes(title="", showticklabels=False)
+    return figure
 
 
 def pairs(predictor: Predictor, index: DatasetIndex, report: Report, most: int = 4) -> list[Pair]:
@@ -164,14 +263,17 @@ def pairs(predictor: Predictor, index: DatasetIndex, report: Report, most: int =
         most: how many.
 
     Returns:
-        Fewer, or none, where files have changed since or the stain was cut out of a picture.
+        Fewer, or none, where files have changed since.
     """
-    settings = report["settings"]
-    if report["audit"] != "white-stain" or report["model_hash"] != predictor.hash or settings["stain"] != "drawn":
+    if report["audit"] != "white-stain" or report["model_hash"] != predictor.hash:
+        return []
+    settings, source = report["settings"], cut_stain(report)
+    if source is None and settings["stain"] != "drawn":  # cut out before November 2026, and not kept
         return []
     stain = WhiteStain(
         shape=settings["shape"],
         number=settings["number"],
+        source=source,
         brightness=settings["brightness"],
         texture=settings["texture"],
     )
@@ -221,6 +323,7 @@ def audit_html(
         allowed = index.spec.redistributable if with_images is None else with_images
     told: list[dict[str, Any]] = []
     for report in reports:
+        stain = cut_stain(report) if allowed else None
         figures = {"Against each control": compared(report)} | {
             f"Dose and response, stains {words}": dose_response(report, name) for name, words in POSITIONS.items()
         }
@@ -241,6 +344,8 @@ def audit_html(
                     for pair in (pairs(predictor, index, report, most) if predictor and index and allowed else [])
                     if predictor
                 ],
+                "stain": stain and html.inline(stain_picture(stain)),
+                "suspects": [_drawn_suspect(report, one, index if allowed else None) for one in suspects(report)],
                 "settings": json.dumps(report["settings"], indent=1, ensure_ascii=False, default=str),
             }
         )
@@ -251,7 +356,11 @@ def audit_html(
         first=first,
         told=told,
         caution=CAUTION,
+        excess_means=EXCESS,
         in_words=in_words,
+        cluster_in_words=cluster_in_words,
+        why_not_pasted=why_not_pasted,
+        other_directions=other_directions,
     )
 
 
@@ -266,6 +375,24 @@ def _drawn_pair(predictor: Predictor, pair: Pair) -> dict[str, Any]:
     return {"file": pair.file, "pictures": pictures}
 
 
+def _drawn_suspect(report: Report, one: Suspect, index: DatasetIndex | None) -> dict[str, Any]:
+    """A cluster with its exemplars, each with the box of its patch, and the command that tests the first by itself."""
+    pictures: list[tuple[str, Markup]] = []
+    boxed = [example for example in one.cluster["exemplars"] if "box" in example]  # none before November 2026
+    for example in boxed:
+        if index is None:
+            break
+        try:
+            image = index.image(example["row"])
+        except (SteelError, IndexError):  # the file has gone; the others still show
+            continue
+        if image.sha256 == example["sha256"]:
+            said = f"{example['file']}, box {','.join(map(str, example['box']))}"
+            pictures.append((said, html.inline(exemplar_picture(image, example["box"]))))
+    again = retest(one.cluster, report["model"], Path("FOLDER")) if boxed else ""
+    return {**one._asdict(), "pictures": pictures, "retest": again}
+
+
 _TEMPLATE = """<h1>{{ title }}</h1>
 <p>{{ first.images }} images. Made {{ first.created }} with steel_core {{ first.code_version }},
 seed {{ first.seed }}.</p>
@@ -278,15 +405,20 @@ seed {{ first.seed }}.</p>
 <tr><td>by the strongest control</td><td>{{ report.control_flip_rate|percent }}</td></tr>
 <tr><td>excess, with 95 % interval</td><td>{{ "%+.1f"|format(100 * report.excess) }} %
 ({{ "%+.1f"|format(100 * report.interval[0]) }} to {{ "%+.1f"|format(100 * report.interval[1]) }} %)</td></tr></table>
+<p class="small">{{ excess_means }}</p>
 {% endif %}<p>{{ item.missed }}</p>
 <h3>Findings, the most severe first</h3>
 <ul>{% for severity, finding in item.findings %}<li><strong>{{ severity }}</strong>: {{ in_words(finding) }}</li>
-{% else %}<li>Nothing could be tested.</li>{% endfor %}</ul>
+{% else %}<li>Nothing could be tested.</li>{% endfor %}
+{% for sentence in other_directions(report) %}<li>{{ sentence }}</li>{% endfor %}</ul>
 {% if item.classes %}<h3>By class</h3>
-<table><tr><th>class</th><th>turned</th><th>strongest control</th><th>excess</th><th>from</th><th>to</th><th>n</th></tr>
+<table><tr><th>class</th><th>turned</th><th>strongest control</th><th>excess</th><th>from</th><th>to</th>
+<th>confidence lost</th><th>n</th></tr>
 {% for row in item.classes %}<tr><td>{{ row["class"] }}</td><td>{{ row.flip_rate|percent }}</td>
 <td>{{ row.control_flip_rate|percent }}</td>{% for name in ("excess", "low", "high") %}
-<td>{{ "%+.1f"|format(100 * row[name]) }} %</td>{% endfor %}<td>{{ row.n }}</td></tr>{% endfor %}</table>{% endif %}
+<td>{{ "%+.1f"|format(100 * row[name]) }} %</td>{% endfor %}
+<td>{% if row.drop == row.drop and row.drop is not none %}{{ "%+.1f"|format(100 * row.drop) }} %{% endif %}</td>
+<td>{{ row.n }}</td></tr>{% endfor %}</table>{% endif %}
 {% for figure in item.figures %}<h3>{{ figure.name }}</h3>
 <figure role="img" aria-label="{{ figure.alternative }}">{{ figure.html }}
 <figcaption>{{ figure.alternative }}</figcaption></figure>{% endfor %}
@@ -295,6 +427,16 @@ seed {{ first.seed }}.</p>
 {% for pair in item.pairs %}<section class="worst"><div><strong>{{ pair.file }}</strong></div>
 {% for caption, picture in pair.pictures %}<div><img src="{{ picture }}" alt="{{ pair.file }}. {{ caption }}">
 <p class="small">{{ caption }}</p></div>{% endfor %}</section>{% endfor %}{% endif %}
+{% if item.stain %}<h3>The stain that was cut out and pasted</h3>
+<p><img src="{{ item.stain }}" alt="The stain, on dark grey"> {{ report.settings.cut_from }}</p>{% endif %}
+{% if item.suspects %}<h3>Evidence of one kind</h3>
+{% for one in item.suspects %}<p>{{ cluster_in_words(one.cluster) }}
+{% if one.finding %}<strong>{{ one.severity }}</strong>: {{ in_words(one.finding) }}
+{% else %}{{ why_not_pasted(report, one.cluster) }}{% endif %}</p>
+{% if one.pictures %}<section class="worst">{% for caption, picture in one.pictures %}<div>
+<img src="{{ picture }}" alt="{{ caption }}"><p class="small">{{ caption }}</p></div>{% endfor %}</section>{% endif %}
+{% if one.finding and one.retest %}<p class="small">The first patch tested by itself, FOLDER being that of the images:
+<code>{{ one.retest }}</code></p>{% endif %}{% endfor %}{% endif %}
 <h3>Limits</h3>
 <ul><li>A map shows influence, not cause.</li>
 {% for limit in report.limits %}<li>{{ limit }}</li>{% endfor %}</ul>

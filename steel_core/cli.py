@@ -71,17 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _predict(args: argparse.Namespace) -> Answer:
     from steel_core.inference import Predictor
-    from steel_core.strips import judged_in_tiles, predict_strip
+    from steel_core.strips import judge
 
     predictor = Predictor.load(args.checkpoint, args.device)
     results = []
     for name, image, error in _images(args.images, "predicting"):
-        if image is None:
-            answer: dict[str, Any] = {"error": error}
-        elif judged_in_tiles(predictor, image.height, image.width):
-            answer = predict_strip(predictor, image).to_json()
-        else:
-            answer = predictor.predict([image])[0].to_json()
+        answer = {"error": error} if image is None else judge(predictor, [image])[0].to_json()
         results.append(answer | {"file": name})
     return _with_bad_inputs(results, predictor)
 
@@ -89,6 +84,7 @@ def _predict(args: argparse.Namespace) -> Answer:
 def _explain(args: argparse.Namespace) -> Answer:
     from steel_core.explain.base import EXPLAINERS
     from steel_core.inference import Predictor
+    from steel_core.strips import METHODS, explain_whole, judge
 
     methods = [method.strip() for method in args.methods.split(",") if method.strip()]
     if not methods:
@@ -107,14 +103,28 @@ def _explain(args: argparse.Namespace) -> Answer:
         if image is None:
             results.append({"file": name, "error": error})
             continue
-        prediction = predictor.predict([image])[0]
+        judged = judge(predictor, [image])[0]
+        part, prediction = judged.decisive_part(image), judged.decisive
+        targets = _targets(args.target, prediction, predictor.classes)
         maps = [
-            predictor.explain(image, method, target, seed=args.seed, **against)
+            predictor.explain(part, method, target, seed=args.seed, **against)
             for method in methods
-            for target, against in _targets(args.target, prediction, predictor.classes)
+            for target, against in targets
         ]
         stem = _unused(Path(name).stem, taken)
-        results.append(_write_maps(args.out, stem, predictor, image, prediction, maps, args.quality) | {"file": name})
+        result = _write_maps(args.out, stem, predictor, part, prediction, maps, args.quality) | {"file": name}
+        if len(judged.tiles) > 1:  # the maps above are those of the worst tile, as the note says
+            result["tiles"] = judged.to_json()["tiles"]
+            stitched = [
+                explain_whole(predictor, image, method, target)
+                for method in methods
+                for target, against in targets
+                if method in METHODS and not against
+            ]
+            if stitched:
+                whole = _unused(f"{stem}-whole", taken)
+                result["whole"] = _write_maps(args.out, whole, predictor, image, judged.verdict, stitched)
+        results.append(result)
     return _with_bad_inputs(results, predictor)
 
 
@@ -233,7 +243,7 @@ def _cross_validate(args: argparse.Namespace) -> Answer:
     from steel_core.recipes.cross_validate import cross_validate
 
     index = _open(args.data)
-    figures = cross_validate(
+    found = cross_validate(
         index.binary() if args.binary else index,
         args.work,
         _train_config(args),
@@ -242,8 +252,7 @@ def _cross_validate(args: argparse.Namespace) -> Answer:
         report=_say,
         progress=_Bars(),
     )
-    if args.caveat:
-        figures["caveat"] = args.caveat
+    figures = found.to_json() | ({"caveat": args.caveat} if args.caveat else {})
     if args.store:
         update_card(args.store, lambda card: {"metrics": card["metrics"] | {"cross_validation": figures}})
     return OK, figures, _table({f"{args.folds}-fold": figures})
@@ -303,15 +312,21 @@ def _thresholds(args: argparse.Namespace) -> Answer:
         _by_class("--false-call-cost", args.false_call_cost, whole.verdicts),
         args.refer_cost,
     )
-    found = propose_thresholds(whole, costs, _by_class("--share", args.share, whole.verdicts) or None)
+    mix = _by_class("--share", args.share, whole.verdicts) or None
+    found = propose_thresholds(whole, costs, mix)
     in_force = {name: predictor.card.threshold(name) for name in found.thresholds}
     content: dict[str, Any] = {
         "checkpoint": predictor.card.name,
         "chosen_on": found.chosen_on,
         "thresholds": found.thresholds,
         "in_force": in_force,
+        "costs": costs.to_json(whole.verdicts),
+        "shares": mix,
+        "verdict": found.verdict,
     }
-    lines = [f"chosen on {found.chosen_on} validation images, shown on {found.after['n'].iloc[-1]} test images; 95 %",
+    shares = ", ".join(f"{name} {share:g}" for name, share in mix.items()) if mix else "as in the images"
+    lines = [f"costs of a sheet: {costs.in_words(whole.verdicts)}; shares: {shares}",
+             f"chosen on {found.chosen_on} validation images, shown on {found.after['n'].iloc[-1]} test images; 95 %",
              f"{'threshold of':24}{'in force':>10}{'proposed':>10}"]  # fmt: skip
     lines += [f"{name:24}{in_force[name]:10.4f}{line:10.4f}" for name, line in found.thresholds.items()]
     for words, table in (("in force", found.before), ("proposed", found.after)):
@@ -326,6 +341,7 @@ def _thresholds(args: argparse.Namespace) -> Answer:
         folder = list_checkpoints().get(args.checkpoint, Path(args.checkpoint))
         save_thresholds(folder, found.thresholds, args.who, args.reason)
         lines += ["", f"saved in the card of {predictor.card.name} by {args.who}"]
+    lines += ["", found.verdict]
     return OK, content | {"saved": args.save}, "\n".join(lines)
 
 
@@ -372,17 +388,15 @@ def _compare(args: argparse.Namespace) -> Answer:
 
 def _leaderboard(args: argparse.Namespace) -> Answer:
     from steel_core.recipes.leaderboard import leaderboard
+    from steel_core.recipes.leaderboard_of_folds import leaderboard_of_folds
 
     index = _open(args.data)
-    found = leaderboard(
-        index.binary() if args.binary else index,
-        args.models or None,
-        args.split,
-        baselines=args.baselines,
-        device=args.device,
-        report=_say,
-        progress=_Bars(),
-    )
+    index = index.binary() if args.binary else index
+    common = {"baselines": args.baselines, "device": args.device, "report": _say, "progress": _Bars()}
+    if args.work:
+        found = leaderboard_of_folds(index, args.work, args.folds, **common)
+    else:
+        found = leaderboard(index, args.models or None, args.split, **common)
     written = found.markdown() if args.markdown else found.to_csv().rstrip() if args.csv else found.text()
     return OK, found.to_json(), written
 
@@ -612,8 +626,10 @@ def _with_bad_inputs(results: list[dict[str, Any]], predictor: Predictor) -> Ans
         outcome = in_words.get(result["outcome"], result["outcome"])
         if result["outcome"] == "defect" and result.get("defects"):
             outcome = f"defect: {', '.join(result['defects'])}"
+        needed = f"; {result['pred']} needs {result['threshold']:.1%}".replace("%", " %")
         note = f"; {result['note']}" if result["note"] else ""
-        lines.append(f"{result['file']}: {outcome} ({shares}){note}")
+        lines.append(f"{result['file']}: {outcome} ({shares}{needed}){note}")
+    lines.append(f"judged by {predictor.card.name} ({predictor.card.title})")
     for sentence in predictor.card.warnings:
         _say(f"{predictor.card.name}: {sentence}")
     content = {
@@ -897,9 +913,15 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a plain list of arg
 
     made = with_device(command("leaderboard", _leaderboard, "all checkpoints and baselines on the same images"))
     made.add_argument("--data", type=Path, required=True, help="folder or manifest with labelled images")
-    made.add_argument("--split", default="test", help="test, or held-out: all images that none of them has learnt from "
-                      "(default: %(default)s)")  # fmt: skip
-    made.add_argument("--models", nargs="+", metavar="MODEL", help="names or folders; all that are found unless given")
+    rivals = made.add_mutually_exclusive_group()
+    rivals.add_argument(
+        "--models", nargs="+", metavar="MODEL", help="names or folders; all that are found unless given"
+    )
+    rivals.add_argument("--work", type=Path, metavar="DIR", help="instead of models: all that cross-validate left "
+                        "there, on all images")  # fmt: skip
+    made.add_argument("--split", default="test", help="of models: test, or held-out: all images that none of them has "
+                      "learnt from (default: %(default)s)")  # fmt: skip
+    made.add_argument("--folds", type=int, default=5, help="with --work (default: %(default)s)")
     made.add_argument("--baselines", action="store_true", help="learn the baselines on the train split, and compare")
     made.add_argument("--binary", action="store_true", help="two classes: clear, and defect for all the others")
     kind = made.add_mutually_exclusive_group()

@@ -24,6 +24,7 @@ from steel_core.metrics.multi_label import MultiLabelReport, mean_ece
 from steel_core.recipes.evaluate import Evaluation
 from steel_core.recipes.figures import Figures, count_figures
 from steel_core.report import CAUTION, panel
+from steel_core.strips import explain_whole
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -86,6 +87,9 @@ def evaluation_html(
         per_class=figures.per_class if figures else {},
         confused=most_confused(evaluation.confusion()).to_dict("records") if len(counted) else [],
         plant=_plant(counted, costs) if len(counted) else [],
+        costs=(costs or decisions.Costs()).in_words(counted.verdicts),
+        part="which the model has neither learnt from nor been tuned on" if evaluation.part == "held-out"
+        else f"part {evaluation.part}",
         no_matrix=NO_MATRIX, outcomes=evaluation.table["outcome"].value_counts().to_dict(),
         figures=[
             html.drawn(name, figure, i)
@@ -175,7 +179,7 @@ def _worst(
             image = index.image(int(row["row"]))
             pictures.append(("Picture", html.inline(render.thumbnail(image, 320))))
             for method in methods:
-                shown = panel(predictor, image, predictor.explain(image, method, row["pred"]))
+                shown = panel(predictor, image, explain_whole(predictor, image, method, row["pred"]))
                 pictures.append((f"{shown.title}. {shown.caption}", html.inline(shown.picture)))
         except ImageError as error:
             pictures = [(str(error), Markup())]
@@ -184,15 +188,23 @@ def _worst(
 
 
 def _about(predictor: Predictor) -> dict[str, Any]:
-    """The card without the long lists of hashes."""
+    """The card without its long lists: hashes, the course of the training, figures of the maps and former values."""
     card = asdict(predictor.card)
     card["split"] = {name: value for name, value in card["split"].items() if name != "files"}
+    card["training"] = {name: value for name, value in card["training"].items() if name == "settings"}
+    card["quality"] = {name: f"{of['images']} images, {of.get('date', '')}" for name, of in card["quality"].items()}
+    card["history"] = [{name: of.get(name) for name in ("at", "who", "reason")} for of in card["history"]]
     return card | {"checkpoint_hash": predictor.hash}
 
 
 _TEMPLATE = """<h1>{{ title }}</h1>
-<p>Part: {{ evaluation.part }}. {{ evaluation|length }} images. Made {{ made }} with checkpoint
-{{ evaluation.checkpoint }} ({{ evaluation.checkpoint_hash[:12] }}).</p>
+<p><strong>{{ evaluation|length }} images ({{ part }}){% if main %}:
+{% set name = "exact_match" if tables else "accuracy" %}
+{{ "exactly the true classes are named" if tables else "the likeliest class is right" }} on
+{{ main[name][0]|percent }} of {{ main[name][2] }} (95 %: {{ main[name][1][0]|percent }} to
+{{ main[name][1][1]|percent }}){% endif %}.</strong></p>
+<p class="small">Made {{ made }} with checkpoint {{ evaluation.checkpoint }}
+({{ evaluation.checkpoint_hash[:12] }}).</p>
 {% for sentence in card.warnings %}<p><strong>{{ sentence }}</strong></p>{% endfor %}
 {% if remarks or evaluation.left_out %}<h2>What to know first</h2>
 <ul>{% for sentence in remarks %}<li>{{ sentence }}</li>{% endfor %}
@@ -208,7 +220,8 @@ _TEMPLATE = """<h1>{{ title }}</h1>
 <tr><td>{{ name.replace("_", " ") }}</td>{% if value is none %}<td colspan="4">no such images</td>{% else %}
 <td>{{ "%.3f"|format(value) }}</td><td>{{ "%.3f"|format(ends[0]) }}</td>
 <td>{{ "%.3f"|format(ends[1]) }}</td><td>{{ n }}</td>{% endif %}</tr>{% endfor %}</table>
-<p class="small">n = {{ report.n }} images in {{ report.groups }} groups of near-duplicates.</p>
+<p class="small">n = {{ report.n }} images{% if evaluation.grouped %} in {{ report.groups }} groups of near-duplicates,
+each of which counts as one in the intervals{% endif %}.</p>
 <table><tr><th>class</th><th>n</th><th>recall</th><th>precision</th><th>F1</th><th>AUC</th>
 <th>average precision</th></tr>
 {% for name, row in per_class.items() %}<tr><td>{{ name }}</td><td>{{ row.recall.n }}</td>
@@ -225,6 +238,7 @@ _TEMPLATE = """<h1>{{ title }}</h1>
 <ul>{% for row in confused %}<li>{{ row.actual }} called {{ row.predicted }}: {{ row.n }} of {{ row.of }}
 ({{ row.low|percent }} to {{ row.high|percent }})</li>{% endfor %}</ul>{% endif %}
 <h2>Escapes, false calls and costs</h2>
+<p class="small">Costs of a sheet: {{ costs }}.</p>
 <table><tr><th>class</th><th>n</th><th>escapes</th><th>false calls</th><th>referred</th><th>cost per 1,000</th></tr>
 {% for row in plant %}<tr><td>{{ row.label }}</td><td>{{ row.n }}</td>
 {% for name in ("escape", "false_call", "referred") %}<td>{{ row[name]|percent }}
@@ -245,5 +259,5 @@ probability {{ item.probability|percent }}</div>
 <img src="{{ picture }}" alt="{{ item.file }}: {{ caption }}">
 {% endif %}<p class="small">{{ caption }}</p></div>{% endfor %}</section>{% endfor %}{% endif %}
 <h2>The checkpoint's card</h2>
-<pre>{{ about }}</pre>
+<details><summary>All that is known of it, but for its long lists</summary><pre>{{ about }}</pre></details>
 """

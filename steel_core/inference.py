@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -287,6 +288,13 @@ class Predictor:
             size: rows and columns of the image as the network sees it; those of the trained input if None.
         """
         return engine.layers(self.model, size or self.card.input_size)
+
+    @functools.cached_property
+    def stride(self) -> int:
+        """Pixels of the input from one cell of the network's last grid to the next: a power of two, as in most."""
+        grids = self.layers()
+        rows, _ = grids.get(self.model.config.cam_layer, self.card.input_size)
+        return int(2 ** round(math.log2(self.card.input_size[0] / rows)))
 
     def map_scale(self, found: Attribution) -> tuple[float, bool]:
         """The evidence that gets the full colour, and whether it was fixed on the validation split.

@@ -180,16 +180,20 @@ def threshold_costs(table: pd.DataFrame, label: str, threshold: float | None = N
 
 def segments(table: pd.DataFrame, most: int = 12) -> go.Figure:
     """Error rates of the most suspicious segments with their intervals, of `metrics.segments.weak_segments`."""
+
+    def in_words(row: dict[Any, Any]) -> str:
+        return f"{row['property'].replace('_', ' ')}: {row['segment']}"
+
     shown = table.head(most).iloc[::-1]
     weak = table[table["weak"].astype(bool)]
-    says = "; ".join(f"{row['property']} {row['segment']}: {row['error']:.1%}" for row in weak.to_dict("records"))
+    says = "; ".join(f"{in_words(row)}: {row['error']:.1%}" for row in weak.to_dict("records"))
     figure = empty_figure(
         f"Error rates of {len(shown)} of {len(table)} segments looked at. "
         + (f"Weak after correction for looking so often: {says}." if says else "None is weak after correction."),
         "error rate",
         "",
     )
-    names = _safe([f"{row['property']}: {row['segment']} (n = {row['n']})" for row in shown.to_dict("records")])
+    names = _safe([f"{in_words(row)} (n = {row['n']})" for row in shown.to_dict("records")])
     figure.add_scatter(
         x=shown["error"], y=names, mode="markers", name="error rate",
         marker={"color": [ORANGE if weak else BLUE for weak in shown["weak"]], "size": 10,

@@ -3,6 +3,9 @@
 A model has learnt defects at one size. A strip of 256 x 6400 pixels squeezed into 200 x 400 shows it none of them;
 so each tile is judged on its own, and the strip is as bad as its worst tile. The maps of the tiles are stitched into
 one of the whole strip.
+
+`judge` is the one way from pictures to verdicts: pages, commands and evaluations call it, so that a figure counts what
+an inspector is told.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -20,9 +23,10 @@ import numpy.typing as npt
 
 from steel_core.data.base import Progress
 from steel_core.data.transforms import resize
+from steel_core.device import batch_size
 from steel_core.errors import UsageError
 from steel_core.inference import Predictor
-from steel_core.types import CLEAR, REFER, UNFAMILIAR, Attribution, Box, Prediction, SteelImage
+from steel_core.types import CLEAR, DEFECT, REFER, Attribution, Box, Prediction, SteelImage
 
 LONG = 4.0
 """A picture whose longer side is more than so many times the shorter one is a strip."""
@@ -37,16 +41,17 @@ METHODS = ("grad-cam", "guided-grad-cam")
 """The explainers whose maps are stitched: one pass a tile, and what they say of a place hangs on its surroundings."""
 
 _RAMP = 0.75  # share of an overlap in which one tile's map fades into the next; nearer to its edge a tile is not heard
-_ZOOM = 2  # a tile's side is at most so many times the input's: finer defects would be lost
-_CHUNK = 64
+_ZOOM = 2  # a tile is at most so many times as large as the input: finer defects would be lost
+_CHUNK = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Strip:
-    """The verdict on each tile of a picture, and on the whole.
+class Judged:
+    """What was said of a picture: at one look, or tile by tile.
 
     Attributes:
-        tiles: where each tile lies, in pixels of the picture; row by row.
+        tiles: where the network looked, in pixels of the picture, row by row; one that covers it all where it was
+            judged at one look.
         predictions: of each tile.
         height: of the picture in pixels.
         width: of the picture in pixels.
@@ -59,40 +64,66 @@ class Strip:
 
     @property
     def worst(self) -> int:
-        """Number of the tile that decides: the surest defect, else the first that a person must see, else the first."""
-        return max(range(len(self.tiles)), key=lambda i: (_severity(self.predictions[i].outcome), self._sure(i), -i))
+        """Number of the tile that decides.
+
+        The surest of those whose likeliest class is a defect; else the first that cannot be judged, so that a person
+        must see it; else the one least surely clear. No threshold has a part in it, so new thresholds ask no new look.
+        A strip is therefore called clear only where each of its tiles is. Where classes have unlike thresholds, the
+        surest tile may be referred although a less sure one names its defect: then a person decides.
+        """
+        return max(range(len(self.tiles)), key=lambda i: (*_alarm(self.predictions[i]), -i))
 
     @property
-    def outcome(self) -> str:
-        """A defect where any tile shows one; else "refer" where a person must see any; else "clear"."""
-        said = self.predictions[self.worst].outcome
-        return REFER if said == UNFAMILIAR else said
+    def decisive(self) -> Prediction:
+        """That of the worst tile alone, whose note tells its place."""
+        one, box = self.predictions[self.worst], self.tiles[self.worst]
+        if len(self.tiles) == 1:
+            return one
+        where = f"{box.xmin} pixels from the left, {box.ymin} from the top"
+        note = f"judged in {len(self.tiles)} tiles; this is the worst, number {self.worst + 1}, {where}"
+        return replace(one, note="; ".join(filter(None, (note, one.note))))
+
+    def decisive_part(self, image: SteelImage) -> SteelImage:
+        """What the worst tile covers of the picture: what there is to explain, where only one look can be."""
+        return cut(image, self.tiles[self.worst])
+
+    @property
+    def verdict(self) -> Prediction:
+        """That on the whole picture: what the worst tile says.
+
+        Where a tile that cannot be judged decides, its outcome stands beside the probabilities of the worst that can.
+        Where several classes can be in one picture, a class is as likely as in the tile where it is likeliest.
+        """
+        decisive = self.decisive
+        seen = [one for one in self.predictions if _judged(one)]
+        if len(self.tiles) == 1 or not seen:
+            return decisive
+        told = max(seen, key=_alarm)
+        if told.defects is not None:
+            told = _together(seen, told)
+        if _judged(decisive):
+            return replace(told, note=decisive.note)
+        return replace(
+            told, outcome=decisive.outcome, judgeable=decisive.judgeable, strangeness=decisive.strangeness,
+            note=decisive.note,
+        )  # fmt: skip
 
     @property
     def counts(self) -> dict[str, int]:
         """How many tiles got each outcome, the most frequent first."""
         return dict(Counter(one.outcome for one in self.predictions).most_common())
 
-    @property
-    def verdict(self) -> Prediction:
-        """That on the worst tile, whose note says so: what is told where a picture gets a single verdict."""
-        one, box = self.predictions[self.worst], self.tiles[self.worst]
-        where = f"{box.xmin} pixels from the left, {box.ymin} from the top"
-        note = f"judged in {len(self.tiles)} tiles; this is the worst, number {self.worst + 1}, {where}"
-        return replace(one, note="; ".join(filter(None, (note, one.note))))
-
     def to_json(self) -> dict[str, Any]:
-        """A dictionary that `json` can write: the verdict, and in `tiles` the place and the verdict of each tile."""
+        """A dictionary that `json` can write: the verdict; in `tiles`, if several, the place and verdict of each."""
+        if len(self.tiles) == 1:
+            return self.verdict.to_json()
         return self.verdict.to_json() | {
             "tiles": [
-                {"left": box.xmin, "top": box.ymin, "side": box.xmax - box.xmin, "pred": one.pred,
-                 "outcome": one.outcome, "probs": one.probs, "note": one.note}
+                {"left": box.xmin, "top": box.ymin, "width": box.xmax - box.xmin, "height": box.ymax - box.ymin,
+                 "pred": one.pred, "outcome": one.outcome, "probs": one.probs, "note": one.note}
                 for box, one in zip(self.tiles, self.predictions, strict=True)
             ]
         }  # fmt: skip
-
-    def _sure(self, i: int) -> float:
-        return self.predictions[i].confidence if _severity(self.predictions[i].outcome) == 2 else 0.0
 
 
 def is_strip(height: int, width: int) -> bool:
@@ -106,22 +137,33 @@ def judged_in_tiles(predictor: Predictor, height: int, width: int) -> bool:
     return is_strip(height, width) and (squeezed or height * width > LARGE)
 
 
-def tiles(height: int, width: int, input_size: tuple[int, int]) -> list[Box]:
-    """Squares that cover a picture, row by row, neighbours overlapping by a quarter at least.
+def tiles(height: int, width: int, input_size: tuple[int, int], stride: int = 1) -> list[Box]:
+    """Boxes that cover a picture, row by row, neighbours overlapping by a quarter at least.
 
-    Their side is the picture's shorter one, or twice the shorter side of the network's input where that is less.
+    They have the proportions of the network's input, and are as large as the picture allows, at most twice the input.
+    All but the last ones begin where a cell of the network's grid does, so that neighbours cut the picture into the
+    same cells.
 
     Args:
         height: of the picture in pixels.
         width: of the picture in pixels.
         input_size: height and width of the network's input in pixels.
+        stride: pixels of that input from one cell of the network's grid to the next.
     """
-    side = min(height, width, _ZOOM * min(input_size))
+    zoom = min(height / input_size[0], width / input_size[1], _ZOOM)
+    rows, columns = (max(1, round(zoom * side)) for side in input_size)
     return [
-        Box("", left, top, left + side, top + side)
-        for top in _starts(height, side)
-        for left in _starts(width, side)
+        Box("", left, top, left + columns, top + rows)
+        for top in _starts(height, rows, zoom * stride)
+        for left in _starts(width, columns, zoom * stride)
     ]  # fmt: skip
+
+
+def looks(predictor: Predictor, height: int, width: int) -> list[Box]:
+    """Where a checkpoint looks at a picture of this size: at all of it, or tile by tile."""
+    if not judged_in_tiles(predictor, height, width):
+        return [Box("", 0, 0, width, height)]
+    return tiles(height, width, predictor.card.input_size, predictor.stride)
 
 
 def cut(image: SteelImage, tile: Box) -> SteelImage:
@@ -130,32 +172,37 @@ def cut(image: SteelImage, tile: Box) -> SteelImage:
     return SteelImage(pixels, image.name, image.sha256, image.note)
 
 
-def predict_strip(predictor: Predictor, image: SteelImage, progress: Progress | None = None) -> Strip:
-    """The verdict on each tile of a picture. Memory is bounded by the picture and some tiles.
+def judge(predictor: Predictor, images: Sequence[SteelImage], progress: Progress | None = None) -> list[Judged]:
+    """What a checkpoint says of pictures of any size, in the same order. Memory is bounded by them and some tiles.
 
     Args:
         predictor: the checkpoint.
-        image: any size.
-        progress: told how many tiles are done.
+        images: any sizes.
+        progress: told how many looks are done.
     """
-    places = tiles(image.height, image.width, predictor.card.input_size)
+    places = [looks(predictor, image.height, image.width) for image in images]
+    wanted = [(image, box) for image, boxes in zip(images, places, strict=True) for box in boxes]
     said: list[Prediction] = []
-    for start in range(0, len(places), _CHUNK):
-        part: Sequence[Box] = places[start : start + _CHUNK]
-        said += predictor.predict([cut(image, tile) for tile in part])
+    size = max(_CHUNK, 2 * batch_size(predictor.device))
+    for start in range(0, len(wanted), size):
+        said += predictor.predict([cut(image, box) for image, box in wanted[start : start + size]])
         if progress:
-            progress(len(said), len(places))
-    return Strip(tuple(places), tuple(said), image.height, image.width)
+            progress(len(said), len(wanted))
+    told = iter(said)
+    return [
+        Judged(tuple(boxes), tuple(islice(told, len(boxes))), image.height, image.width)
+        for image, boxes in zip(images, places, strict=True)
+    ]
 
 
-def explain_strip(
+def explain_whole(
     predictor: Predictor,
     image: SteelImage,
     method: str = METHODS[0],
     target: str | None = None,
     progress: Progress | None = None,
 ) -> Attribution:
-    """Evidence for one class along a whole picture, stitched from the maps of its tiles.
+    """Evidence for one class in a whole picture; where it is judged in tiles, stitched from their maps.
 
     In an overlap one tile's map fades into the next, and the edge of a tile, where the network sees the padding, is
     left out. Every value is that of a tile judged on its own, so the scale of ordinary pictures holds. Memory is
@@ -164,43 +211,67 @@ def explain_strip(
     Args:
         predictor: the checkpoint.
         image: any size.
-        method: one of `METHODS`.
+        method: name of an explainer; of a picture that is judged in tiles, one of `METHODS`.
         target: a class of the checkpoint, the same for all tiles; None for the predicted class of the worst tile.
         progress: told how many tiles are done.
 
     Returns:
-        What `Predictor.explain` returns; its values are in the pixels of the picture itself.
+        What `Predictor.explain` returns; where it is stitched, its values are in the pixels of the picture itself.
 
     Raises:
         UsageError: unknown method or class.
     """
+    places = looks(predictor, image.height, image.width)
+    if len(places) == 1:
+        return predictor.explain(image, method, target)
     if method not in METHODS:
         raise UsageError(f"a map of a strip: expected {' or '.join(METHODS)}, got {method!r}")
     started = time.perf_counter()
-    target = target or predict_strip(predictor, image).verdict.pred
-    places = tiles(image.height, image.width, predictor.card.input_size)
-    side = places[0].xmax - places[0].xmin
-    down, right = (_windows(length, side) for length in (image.height, image.width))
+    target = target or judge(predictor, [image])[0].verdict.pred
+    rows, columns = places[0].ymax, places[0].xmax
+    down = _windows([box.ymin for box in places], rows)
+    right = _windows([box.xmin for box in places], columns)
     values = np.zeros((image.height, image.width), dtype=np.float32)
     for done, box in enumerate(places, 1):
         found = predictor.explain(cut(image, box), method, target)
-        weighed = resize(found.values, side, side) * down[box.ymin][:, None] * right[box.xmin]
+        weighed = resize(found.values, rows, columns) * down[box.ymin][:, None] * right[box.xmin]
         values[box.ymin : box.ymax, box.xmin : box.xmax] += weighed
         if progress:
             progress(done, len(places))
     return replace(found, values=values, seconds=time.perf_counter() - started)
 
 
-def judge(predictor: Predictor, image: SteelImage) -> Prediction:
-    """The verdict on a picture of any size: that on its worst tile where it is judged in tiles."""
-    if judged_in_tiles(predictor, image.height, image.width):
-        return predict_strip(predictor, image).verdict
-    return predictor.predict([image])[0]
+def _judged(one: Prediction) -> bool:
+    """Whether a tile gets a verdict at all."""
+    return one.judgeable and not (one.strangeness is not None and one.strangeness > 1)
 
 
-def _windows(length: int, side: int) -> dict[int, npt.NDArray[np.float32]]:
+def _alarm(one: Prediction) -> tuple[int, float]:
+    """How much a tile speaks against its strip."""
+    if not _judged(one):
+        return 1, 0.0
+    if one.defects is not None:  # each class has a probability of its own, and none is "clear"
+        return (2 if one.confidence >= 0.5 else 0), one.confidence
+    return (0, -one.confidence) if one.pred == CLEAR else (2, one.confidence)
+
+
+def _together(seen: Sequence[Prediction], worst: Prediction) -> Prediction:
+    """What tiles say together where several classes can be in one picture."""
+    probs = {name: max(one.probs[name] for one in seen) for name in worst.probs}
+    named = {name for one in seen for name in one.defects or ()}
+    said = {one.outcome for one in seen}
+    return replace(
+        worst,
+        probs=probs,
+        logits=np.max([one.logits for one in seen], axis=0),
+        outcome=next(outcome for outcome in (DEFECT, REFER, CLEAR) if outcome in said),
+        defects=tuple(sorted(named, key=lambda name: -probs[name])),
+    )
+
+
+def _windows(begins: Sequence[int], side: int) -> dict[int, npt.NDArray[np.float32]]:
     """How much each tile counts along one side (side,), by where it begins; at every pixel they sum to one."""
-    starts = _starts(length, side)
+    starts = sorted(set(begins))
     found = {start: np.ones(side, dtype=np.float32) for start in starts}
     places = np.arange(side) + 0.5
     for before, after in pairwise(starts):
@@ -215,11 +286,9 @@ def _fade(before: int, after: int, side: int, at: npt.NDArray[Any]) -> npt.NDArr
     return np.clip((at - (after + overlap / 2)) / max(_RAMP * overlap, 1) + 0.5, 0, 1, dtype=np.float32)
 
 
-def _starts(length: int, side: int) -> list[int]:
-    """Where tiles begin along one side, evenly spread from end to end."""
-    count = 1 + math.ceil((length - side) / (side * (1 - OVERLAP)))
-    return sorted({int(start) for start in np.linspace(0, length - side, count).round()})
-
-
-def _severity(outcome: str) -> int:
-    return {CLEAR: 0, REFER: 1, UNFAMILIAR: 1}.get(outcome, 2)
+def _starts(length: int, side: int, cell: float) -> list[int]:
+    """Where tiles begin along one side: whole cells apart, the last one at the end."""
+    most = side * (1 - OVERLAP)
+    step = cell * (most // cell) or most
+    last = length - side
+    return sorted({*(round(k * step) for k in range(math.ceil(last / step))), last})

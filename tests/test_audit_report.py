@@ -3,6 +3,7 @@
 import json
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from helpers.small import make_checkpoint
 
@@ -13,6 +14,7 @@ from steel_core.data.index import open_dataset
 from steel_core.data.strip_mill import StripMill, make
 from steel_core.inference import Predictor
 from steel_core.recipes.audit import audit
+from steel_core.types import SteelImage
 
 EVIL = "<script>alert(1)</script>"
 
@@ -38,6 +40,56 @@ def test_a_pair_holds_the_very_stain_of_the_audit(audited):
         told = [row.prediction.probs["clear"] for row in pair.rows[:2]]
         assert told == pytest.approx([example["before"], example["after"]], abs=2e-3)  # pictures of 16 bits
     assert audit_report.pairs(predictor, index, edges) == []
+
+
+def test_a_stain_that_was_cut_out_is_kept_and_its_pairs_hold_it(audited):
+    (white, _), predictor, index = audited
+    if not white["detail"]["examples"]:
+        pytest.skip("this untrained model calls every sheet clear")
+    row = int((index.table["labels"] == "clear").to_numpy().argmax())
+    asked = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=4)
+    asked = asked.cut_out_of(index.image(row), (4, 8, 40, 30))
+    (found,) = audit(predictor, index, ("white-stain",), part="all", stain=asked)
+    told = json.loads(json.dumps(found.to_json(), default=str))
+    pairs = audit_report.pairs(predictor, index, told, most=3)
+    assert len(pairs) == min(3, len(told["detail"]["examples"]))
+    for pair, example in zip(pairs, told["detail"]["examples"], strict=False):
+        assert pair.rows[1].title == "Cut-out stain"
+        probs = [shown.prediction.probs["clear"] for shown in pair.rows[:2]]
+        assert probs == pytest.approx([example["before"], example["after"]], abs=2e-3)  # pictures of 16 bits
+    page = audit_report.audit_html([told], predictor, index, with_images=True, most=1)
+    assert "The stain that was cut out and pasted" in page and told["settings"]["cut_from"] in page
+    old = told | {"detail": {name: value for name, value in told["detail"].items() if name != "cut_stain"}}
+    assert audit_report.pairs(predictor, index, old) == []  # of before it was kept
+
+
+def test_a_search_shows_its_exemplars_with_their_boxes_and_the_command_of_the_retest(audited):
+    (white, _), predictor, index = audited
+    image = index.image(3)
+    exemplar = {"row": 3, "file": image.name, "path": f"images/{image.name}", "sha256": image.sha256}
+    cluster = {"kind": "patches", "label": "clear", "share": 0.9, "prior": 0.5, "interval": [0.8, 0.95], "n": 30}
+    cluster["exemplars"] = [exemplar | {"box": [40, 10, 12, 16]}, exemplar | {"sha256": "0" * 64, "box": [0, 0, 4, 4]}]
+    other = cluster | {"kind": "maps", "n": 31}
+    finding = white["findings"][0] | {"cluster": cluster, "name": "patches of clear", "sentence": "It turns 9 of 10."}
+    search = white | {"audit": "discover", "detail": {"clusters": [other, cluster]}, "findings": [finding]}
+    assert [one.cluster["n"] for one in audit_report.suspects(search)] == [30, 31]  # the pasted one first
+    page = audit_report.audit_html([search], predictor, index, with_images=True)
+    tags = Tags()
+    tags.feed(page)
+    assert [tag["alt"] for tag in tags.images] == [f"{image.name}, box 40,10,12,16"] * 2  # the other file has changed
+    assert f"--stain-from FOLDER/images/{image.name} --box 40,10,12,16 --towards clear" in page
+    assert "30 images whose evidence lies on a patch that looks alike: 90.0" in page
+
+
+@pytest.mark.parametrize(("height", "width", "box"), [(64, 64, (40, 10, 12, 16)), (40, 200, (170, 5, 20, 30))])
+def test_an_exemplar_is_outlined_where_its_box_lies(height, width, box):
+    image = SteelImage(np.full((height, width), 90, np.uint8), "1.png", "0" * 64)
+    side, (_, top, wide, high) = min(height, width), box
+    shown = audit_report.exemplar_picture(image, box, side)
+    assert shown.shape == (side, side, 3)
+    yellow = np.argwhere((shown == (255, 214, 10)).all(axis=2))
+    assert (np.ptp(yellow, axis=0) + 1).tolist() == [high, wide]
+    assert yellow[:, 0].min() == top  # the whole height is shown
 
 
 def test_no_pair_is_made_with_another_model_or_of_a_changed_file(audited):

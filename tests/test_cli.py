@@ -73,8 +73,9 @@ def test_a_bad_image_beside_good_ones(capsys, checkpoint_folder, images, tmp_pat
 def test_predict_for_people(capsys, checkpoint_folder, images):
     status, out, _ = run(capsys, "predict", images, "--checkpoint", checkpoint_folder)
     assert status == 0
-    assert out.count("%") == 4
-    assert "one.png:" in out
+    assert out.count("%") == 6
+    assert "one.png:" in out and out.count("needs 50.0 %)") == 2
+    assert out.endswith("judged by tiny (A test)\n")
 
 
 @pytest.mark.parametrize(

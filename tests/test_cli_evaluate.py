@@ -79,8 +79,12 @@ def test_thresholds_are_what_the_library_chooses(capsys, model, sheets):
     assert content["chosen_on"] == chosen.chosen_on
     everyone = content["test proposed"][-1]
     assert everyone["label"] == "all" and everyone["cost_low"] <= everyone["cost_per_1000"] <= everyone["cost_high"]
+    assert content["costs"] == {"escape": {"defect": 50.0}, "false_call": {"defect": 1.0}, "refer": 2.0}
+    assert content["shares"] is None and content["verdict"] == chosen.verdict
     _, out, _ = run(capsys, *call)
     assert f"{everyone['cost_per_1000']:.1f} (" in out and "chosen on" in out
+    assert out.startswith("costs of a sheet: escape 50, false call 1, a person's look 2; shares: as in the images\n")
+    assert out.endswith(f"\n{chosen.verdict}\n")
 
 
 def test_thresholds_are_saved_with_who_and_why(capsys, model, sheets):

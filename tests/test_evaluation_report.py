@@ -1,6 +1,8 @@
 """The report is one whole file: nothing is fetched, nothing of the data acts as markup, figures are the library's."""
 
 import dataclasses
+import html
+import json
 import re
 from html.parser import HTMLParser
 
@@ -9,6 +11,7 @@ import pytest
 from helpers.small import make_checkpoint
 from PIL import Image
 
+from steel_core import render
 from steel_core.data.index import open_dataset
 from steel_core.evaluation_report import evaluation_html
 from steel_core.inference import Predictor
@@ -76,6 +79,11 @@ def test_figures_are_those_of_the_evaluation(page, evaluated):
     report = evaluated[0].report
     assert f"<td>{report.macro_recall:.3f}</td><td>{report.intervals['macro_recall'][0]:.3f}</td>" in page
     assert f"n = {report.n} images" in page
+    share = render.percent(report.accuracy)
+    assert re.search(rf"the likeliest class is right on\s+{re.escape(share)} of {report.n} \(95 %", page)
+    assert "Costs of a sheet: escape 1, false call 1, a person&#39;s look 0.1." in page
+    about = json.loads(html.unescape(re.search(r"<details>.*?<pre>(.*?)</pre>", page, re.S)[1]))
+    assert about["name"] and len(json.dumps(about)) < 10_000, "the card, but no list of thousands of numbers"
 
 
 def test_images_that_may_not_be_passed_on_are_left_out(evaluated):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from helpers.small import steel_image
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steel_core import strips
 from steel_core.cli import main
 from steel_core.data.pixels import encode_png
 from steel_core.data.strip_mill import StripMill
@@ -18,34 +19,48 @@ from steel_core.data.transforms import resize
 from steel_core.errors import UsageError
 from steel_core.explain.base import EXPLAINERS
 from steel_core.inference import Predictor
+from steel_core.metrics.decisions import decide
 from steel_core.strips import (
     METHODS,
     OVERLAP,
-    Strip,
+    Judged,
+    _starts,
     _windows,
     cut,
-    explain_strip,
+    explain_whole,
     is_strip,
     judge,
     judged_in_tiles,
-    predict_strip,
+    looks,
     tiles,
 )
 from steel_core.types import Box, Prediction, SteelImage
 
 
-@given(st.integers(1, 900), st.integers(1, 9000), st.integers(8, 400))
-def test_tiles_cover_every_pixel_and_overlap(height, width, side):
-    found = tiles(height, width, (side, side))
-    seen = np.zeros((height, width), bool)
+@settings(deadline=None)
+@given(
+    st.integers(1, 900), st.integers(1, 9000), st.integers(8, 400), st.integers(8, 400), st.sampled_from([1, 16, 32])
+)
+def test_tiles_cover_every_pixel_and_overlap(height, width, rows, columns, stride):
+    found = tiles(height, width, (rows, columns), stride)
+    zoom = min(height / rows, width / columns, 2)
+    down, right = (max(1, round(zoom * side)) for side in (rows, columns))
     for box in found:
-        seen[box.ymin : box.ymax, box.xmin : box.xmax] = True
-        assert box.ymax - box.ymin == box.xmax - box.xmin == min(height, width, 2 * side)
+        assert (box.ymax - box.ymin, box.xmax - box.xmin) == (down, right)
         assert box.xmin >= 0 and box.xmax <= width and box.ymin >= 0 and box.ymax <= height
-    assert seen.all()
-    for starts in (sorted({box.xmin for box in found}), sorted({box.ymin for box in found})):
-        size = found[0].xmax - found[0].xmin
-        assert all(b - a <= size * (1 - OVERLAP) + 1 for a, b in pairwise(starts))
+    for starts, side, length in (
+        (sorted({box.ymin for box in found}), down, height),
+        (sorted({box.xmin for box in found}), right, width),
+    ):
+        assert (starts[0], starts[-1] + side) == (0, length)
+        assert all(b - a <= side * (1 - OVERLAP) + 1 for a, b in pairwise(starts))  # rounded to a pixel
+    assert len(found) == len({box.ymin for box in found}) * len({box.xmin for box in found})
+
+
+def test_neighbours_cut_the_strip_into_the_same_cells():
+    """A tile of 256 x 256 is seen at 200 x 200, where a cell is 16 wide: 20.48 pixels of the strip."""
+    starts = [box.xmin for box in tiles(256, 1600, (200, 200), stride=16)]
+    assert starts == [0, 184, 369, 553, 737, 922, 1106, 1290, 1344]  # by hand: 9 cells, then what is left
 
 
 @pytest.mark.parametrize(
@@ -59,7 +74,7 @@ def test_what_is_a_strip(size, strip):
 def test_each_tile_gets_the_verdict_that_it_gets_alone(checkpoint):
     predictor, image = Predictor(checkpoint, "cpu"), steel_image(70, 500, seed=3)
     told = []
-    found = predict_strip(predictor, image, lambda done, of: told.append((done, of)))
+    found = judge(predictor, [image], lambda done, of: told.append((done, of)))[0]
     assert told[-1] == (len(found.tiles), len(found.tiles))
     for box, one in zip(found.tiles, found.predictions, strict=True):
         part = image.pixels[box.ymin : box.ymax, box.xmin : box.xmax]
@@ -69,31 +84,96 @@ def test_each_tile_gets_the_verdict_that_it_gets_alone(checkpoint):
     assert sum(found.counts.values()) == len(found.tiles)
 
 
-def said(outcome, confidence):
-    return Prediction("strip", "rust", outcome, {"rust": confidence}, np.zeros(1, np.float32), 0.5, "", "")
+def test_pictures_of_all_sizes_are_judged_together_as_they_are_one_by_one(checkpoint):
+    predictor = Predictor(checkpoint, "cpu")
+    images = [steel_image(64, 64, seed=1), steel_image(70, 500, seed=3), steel_image(64, 80, seed=2)] * 20
+    together = judge(predictor, images)
+    for image, found in zip(images[:3], together[-3:], strict=True):
+        alone = judge(predictor, [image])[0]
+        assert (found.tiles, found.worst, found.height, found.width) == (
+            alone.tiles, alone.worst, image.height, image.width,
+        )  # fmt: skip
+        np.testing.assert_allclose(found.verdict.logits, alone.verdict.logits, atol=1e-4)
+    short = predictor.predict(images[:1])[0]
+    assert together[0].verdict.note == short.note == "" and "tiles" not in together[0].to_json()
+
+
+def told(outcome, confidence, pred="", **more):
+    """What is said of a tile by a model that knows clear, rust and dent."""
+    pred = pred or ("rust" if outcome in ("refer", "unfamiliar") else outcome)
+    probs = dict.fromkeys(("clear", "rust", "dent"), (1 - confidence) / 2) | {pred: confidence}
+    return Prediction("strip", pred, outcome, probs, np.zeros(3, np.float32), 0.5, "", "", **more)
+
+
+def strip_of_tiles(*said):
+    boxes = tuple(Box("", 10 * i, 0, 10 * i + 10, 10) for i in range(len(said)))
+    return Judged(boxes, said, 10, 10 * len(boxes))
+
+
+BLANK, STRANGE = told("refer", 0.99, judgeable=False), told("unfamiliar", 0.9, strangeness=1.5)
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "worst", "outcome"),
+    ("said", "worst", "outcome"),
     [
-        ([("clear", 0.9), ("clear", 0.99)], 0, "clear"),
-        ([("clear", 0.9), ("refer", 0.4), ("unfamiliar", 0.9)], 1, "refer"),
-        ([("clear", 1.0), ("unfamiliar", 0.9)], 1, "refer"),
-        ([("refer", 0.9), ("rust", 0.6), ("rust", 0.8), ("clear", 1.0)], 2, "rust"),
+        ([told("clear", 0.9), told("clear", 0.99)], 0, "clear"),
+        ([told("clear", 0.99), told("clear", 0.9)], 1, "clear"),
+        ([told("clear", 0.99), told("refer", 0.6, "clear")], 1, "refer"),
+        ([told("clear", 0.9), told("refer", 0.4, "rust"), STRANGE], 1, "refer"),
+        ([told("clear", 1.0), STRANGE, BLANK], 1, "unfamiliar"),
+        ([told("clear", 1.0), told("refer", 0.6, "clear"), BLANK], 2, "refer"),
+        ([BLANK, told("rust", 0.6), told("dent", 0.8), told("clear", 1.0)], 2, "dent"),
+        ([BLANK, STRANGE], 0, "refer"),
     ],
 )
-def test_the_strip_is_as_bad_as_its_worst_tile(outcomes, worst, outcome):
-    boxes = tuple(Box("", 10 * i, 0, 10 * i + 10, 10) for i in range(len(outcomes)))
-    found = Strip(boxes, tuple(said(*one) for one in outcomes), 10, 10 * len(boxes))
-    assert (found.worst, found.outcome) == (worst, outcome)
+def test_the_strip_is_as_bad_as_its_worst_tile(said, worst, outcome):
+    found = strip_of_tiles(*said)
+    assert (found.worst, found.verdict.outcome) == (worst, outcome)
+    note = f"judged in {len(said)} tiles; this is the worst, number {worst + 1}, {10 * worst} pixels from the left, 0"
+    assert found.verdict.note.startswith(note)
+    assert found.decisive.probs == said[worst].probs
 
 
-def test_a_single_verdict_on_a_strip_is_that_on_its_worst_tile(checkpoint):
-    predictor, long, short = Predictor(checkpoint, "cpu"), steel_image(70, 500, seed=3), steel_image(70, 200, seed=3)
-    found, one = predict_strip(predictor, long), judge(predictor, long)
-    assert one.probs == found.predictions[found.worst].probs
-    assert one.note.startswith(f"judged in {len(found.tiles)} tiles; this is the worst, number {found.worst + 1}, ")
-    assert judge(predictor, short).probs == predictor.predict([short])[0].probs
+@settings(deadline=None)
+@given(st.lists(st.tuples(*[st.floats(-6, 6)] * 3), min_size=1, max_size=9), st.tuples(*[st.floats(0, 1)] * 3))
+def test_a_strip_is_clear_only_where_every_tile_is_whatever_the_thresholds(logits, lines):
+    """And what decides does not hang on them: the same tile, read with other thresholds, tells the same."""
+    thresholds = dict(zip(("clear", "rust", "dent"), lines, strict=True))
+    probs = [np.exp(z) / np.exp(z).sum() for z in np.array(logits)]
+    outcomes = decide(np.array(probs), tuple(thresholds), thresholds)
+    said = [
+        Prediction("", list(thresholds)[p.argmax()], str(o), dict(zip(thresholds, p, strict=True)), z, 0, "", "")
+        for p, z, o in zip(probs, np.array(logits), outcomes, strict=True)
+    ]
+    found = strip_of_tiles(*said)
+    assert (found.verdict.outcome == "clear") == all(outcome == "clear" for outcome in outcomes)
+    assert (
+        found.worst == strip_of_tiles(*(dataclasses.replace(one, outcome="refer", threshold=1) for one in said)).worst
+    )
+
+
+def test_a_tile_that_cannot_be_judged_leaves_the_probabilities_to_the_others():
+    found = strip_of_tiles(told("clear", 0.98), BLANK, told("clear", 0.95)).verdict
+    assert (found.pred, found.confidence, found.outcome, found.judgeable) == ("clear", 0.95, "refer", False)
+    found = strip_of_tiles(told("clear", 0.98), STRANGE).verdict
+    assert (found.pred, found.outcome, found.strangeness) == ("clear", "unfamiliar", 1.5)
+
+
+def test_a_class_is_in_the_strip_if_a_tile_has_it():
+    def tile(outcome, hole, scratch, defects, **more):
+        logits, probs = np.log([hole, scratch]).astype(np.float32), {"hole": hole, "scratch": scratch}
+        return Prediction("", "hole", outcome, probs, logits, 0.5, "", "", defects=defects, **more)
+
+    first, second = tile("defect", 0.7, 0.1, ("hole",)), tile("defect", 0.2, 0.9, ("scratch",))
+    blank = tile("refer", 0.99, 0.99, ("hole", "scratch"), judgeable=False)
+    clear = tile("clear", 0.01, 0.02, ())
+    found = strip_of_tiles(clear, first, second, blank).verdict
+    assert (found.outcome, found.defects, found.probs) == ("defect", ("scratch", "hole"), {"hole": 0.7, "scratch": 0.9})
+    np.testing.assert_allclose(found.logits, np.log([0.7, 0.9]), rtol=1e-6)
+    assert strip_of_tiles(clear, clear).verdict.outcome == "clear"
+    assert strip_of_tiles(clear, tile("refer", 0.3, 0.1, ())).verdict.outcome == "refer"
+    found = strip_of_tiles(clear, blank).verdict
+    assert (found.outcome, found.defects, found.probs["hole"]) == ("refer", (), 0.01)
 
 
 @pytest.mark.parametrize(
@@ -116,38 +196,55 @@ def test_the_command_line_judges_a_strip_in_tiles(checkpoint_folder, checkpoint,
     (tmp_path / "long.png").write_bytes(encode_png(image.pixels))
     assert main(["predict", str(tmp_path / "long.png"), "--checkpoint", str(checkpoint_folder), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)["results"][0]
-    found = predict_strip(Predictor(checkpoint), image)
+    found = judge(Predictor(checkpoint), [image])[0]
     assert told["outcome"] == found.verdict.outcome and "tiles" in told["note"]
     assert [(tile["left"], tile["top"]) for tile in told["tiles"]] == [(box.xmin, box.ymin) for box in found.tiles]
     assert [tile["outcome"] for tile in told["tiles"]] == [one.outcome for one in found.predictions]
 
 
+def test_the_command_line_explains_the_worst_tile_and_the_whole_strip(checkpoint_folder, checkpoint, tmp_path, capsys):
+    image = steel_image(70, 500, seed=3)
+    (tmp_path / "long.png").write_bytes(encode_png(image.pixels))
+    call = ["explain", str(tmp_path / "long.png"), "--methods", "grad-cam,occlusion", "--json", "--device", "cpu"]
+    assert main([*call, "--checkpoint", str(checkpoint_folder), "--out", str(tmp_path / "maps")]) == 0
+    told = json.loads(capsys.readouterr().out)["results"][0]
+    predictor = Predictor(checkpoint, "cpu")
+    found = judge(predictor, [image])[0]
+    assert told["note"] == found.decisive.note and "this is the worst, number" in told["note"]
+    assert set(told["maps"]) == {"grad-cam", "occlusion"} and set(told["whole"]["maps"]) == {"grad-cam"}
+    part = predictor.explain(found.decisive_part(image), "grad-cam", found.decisive.pred)
+    whole = explain_whole(predictor, image, "grad-cam", found.decisive.pred)
+    for expected, names in ((part, told["maps"]["grad-cam"]), (whole, told["whole"]["maps"]["grad-cam"])):
+        np.testing.assert_allclose(np.load(tmp_path / "maps" / names["npy"]), expected.values, atol=1e-7)
+
+
 # The stitched map
 
 
-@given(st.integers(1, 400), st.integers(0, 3000))
-def test_what_tiles_count_sums_to_one_everywhere(side, more):
+@settings(deadline=None)
+@given(st.integers(4, 400), st.integers(0, 3000), st.sampled_from([1, 16, 20.48]))
+def test_what_tiles_count_sums_to_one_everywhere(side, more, cell):
     total = np.zeros(side + more)
-    for start, weights in _windows(side + more, side).items():
+    for start, weights in _windows(_starts(side + more, side, cell), side).items():
         assert weights.shape == (side,) and (weights > -1e-6).all()
         total[start : start + side] += weights
     np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_map_of_one_tile_is_the_map_of_that_picture(checkpoint, method):
+def test_the_map_of_a_picture_that_is_no_strip_is_its_map(checkpoint, method):
     predictor, image = Predictor(checkpoint, "cpu"), steel_image(64, 64, seed=5)
-    alone = predictor.explain(image, method, "defect")
-    found = explain_strip(predictor, image, method, "defect")
-    np.testing.assert_allclose(found.values, alone.values, rtol=1e-5, atol=1e-9)
+    alone, found = predictor.explain(image, method, "defect"), explain_whole(predictor, image, method, "defect")
+    np.testing.assert_array_equal(found.values, alone.values)
     assert found.provenance() | {"seconds": 0} == alone.provenance() | {"seconds": 0}
 
 
-def test_the_map_of_a_large_picture_is_stitched_both_ways(checkpoint):
+def test_the_map_of_a_large_picture_is_stitched_both_ways(checkpoint, monkeypatch):
+    monkeypatch.setattr(strips, "LARGE", 50_000)
     predictor, image = Predictor(checkpoint, "cpu"), steel_image(200, 300, seed=6)
     told = []
-    found = explain_strip(predictor, image, target="defect", progress=lambda done, of: told.append((done, of)))
-    count = len(tiles(200, 300, (64, 64)))
+    found = explain_whole(predictor, image, target="defect", progress=lambda done, of: told.append((done, of)))
+    count = len(looks(predictor, 200, 300))
     assert found.values.shape == (200, 300) and told == [(i + 1, count) for i in range(count)] and count > 4
     corner = predictor.explain(cut(image, Box("", 0, 0, 128, 128)), "grad-cam", "defect").values
     np.testing.assert_allclose(found.values[:60, :60], resize(corner, 128, 128)[:60, :60], rtol=1e-5, atol=1e-9)
@@ -155,32 +252,38 @@ def test_the_map_of_a_large_picture_is_stitched_both_ways(checkpoint):
 
 def test_a_strip_is_explained_for_the_class_of_its_worst_tile(checkpoint):
     predictor, image = Predictor(checkpoint, "cpu"), steel_image(70, 500, seed=3)
-    assert explain_strip(predictor, image).target == predict_strip(predictor, image).verdict.pred
+    assert explain_whole(predictor, image).target == judge(predictor, [image])[0].verdict.pred
     with pytest.raises(UsageError, match="expected grad-cam or guided-grad-cam, got 'shap'"):
-        explain_strip(predictor, image, "shap")
+        explain_whole(predictor, image, "shap")
     with pytest.raises(UsageError, match="unknown class 'dent'"):
-        explain_strip(predictor, image, target="dent")
+        explain_whole(predictor, image, target="dent")
 
 
 @pytest.fixture(scope="module")
 def mill():
-    """A checkpoint that has learnt something, and nine sheets side by side: 200 x 1800, a defect on every second."""
+    """A checkpoint that has learnt something, and nine sheets side by side, a defect on every second.
+
+    A tile of 200 pixels leaves 8 of them beside its last cell of 16; so does the strip, cut to 1784 and moved by half a
+    cell. So the cells of all maps are enlarged by nearly the same factor.
+    """
     sheets = [StripMill(size=(200, 200), seed=1).render(i, ("clear", "patches")[i % 2]).pixels for i in range(9)]
-    return Predictor.load("strip-mill", "cpu"), np.concatenate(sheets, axis=1)
+    pixels = np.concatenate(sheets, axis=1)
+    return Predictor.load("strip-mill", "cpu"), pixels[:, :1784], pixels[:, 8:1792]
 
 
 def strip_of(pixels: np.ndarray) -> SteelImage:
     return SteelImage(np.ascontiguousarray(pixels), "strip.png", "")
 
 
-def untiled(predictor: Predictor, pixels: np.ndarray) -> np.ndarray:
-    """Grad-CAM of a whole strip, seen by the network in one piece.
+def untiled(predictor: Predictor, pixels: np.ndarray, method: str) -> np.ndarray:
+    """The map of a whole strip, seen by the network in one piece.
 
-    The head averages over the whole grid, so each place counts as much less as the strip is longer than a tile.
+    The head averages over the whole grid, so each place counts as much less as the strip is longer than a tile; in
+    Guided Grad-CAM twice, as it is the product of two such maps.
     """
     inputs = predictor.card.preprocessing.normalise(torch.from_numpy(strip_of(pixels).grey())[None, None])
-    found = EXPLAINERS["grad-cam"]().attribute(predictor.model, inputs, torch.tensor([1]))[0, 0].numpy()
-    return found * (pixels.shape[1] / pixels.shape[0])
+    found = EXPLAINERS[method]().attribute(predictor.model, inputs, torch.tensor([1]))[0, 0].numpy()
+    return found * (pixels.shape[1] / pixels.shape[0]) ** (2 if method == "guided-grad-cam" else 1)
 
 
 def apart(a: np.ndarray, b: np.ndarray) -> float:
@@ -188,42 +291,42 @@ def apart(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm((a - b)[:, 50:-50]) / np.linalg.norm(b[:, 50:-50]))
 
 
-def steps(values: np.ndarray) -> np.ndarray:
-    """Mean absolute difference of each column and the next."""
-    return np.abs(np.diff(values, axis=1)).mean(axis=0)
+@pytest.mark.parametrize("method", METHODS)
+def test_the_stitched_map_is_that_of_the_whole_strip(mill, method):
+    """The limit follows from the network, not from the outcome.
 
-
-def test_the_stitched_map_is_that_of_the_whole_strip(mill):
-    """The network's own grid is 16 pixels wide, so its map of the very same strip changes when the strip is moved by 8.
-
-    Tiles begin anywhere on that grid, and at their edges the network sees its padding: the stitched map may differ from
-    that of the whole by half as much again as that one differs from itself, moved. Measured: 0.36 and 0.29.
+    Its grid has a cell each 16 pixels, so it cannot tell a place to better than half a cell: the map of the very same
+    strip moved by 8 pixels is another. Stitching may cost less than that, in both measures.
     """
-    predictor, pixels = mill
-    still, moved = pixels[:, :-8], pixels[:, 8:]
-    whole, stitched = untiled(predictor, still), explain_strip(predictor, strip_of(still), target="defect").values
-    assert apart(stitched, whole) < 1.5 * apart(untiled(predictor, moved)[:, :-8], whole[:, 8:])
-    assert np.corrcoef(stitched[:, 50:-50].ravel(), whole[:, 50:-50].ravel())[0, 1] > 0.9
+    predictor, still, moved = mill
+    whole, again = untiled(predictor, still, method), untiled(predictor, moved, method)[:, :-8]
+    stitched = explain_whole(predictor, strip_of(still), method, "defect").values
+    assert apart(stitched, whole) < apart(again, whole[:, 8:])
+    middle = np.s_[:, 50:-50]
+    alike = np.corrcoef(stitched[middle].ravel(), whole[middle].ravel())[0, 1]
+    assert alike > np.corrcoef(again[middle].ravel(), whole[:, 8:][middle].ravel())[0, 1]
 
 
-def test_the_stitched_map_has_no_seams(mill):
-    """Against the map of the whole, tiles laid side by side jump 22 times as far at a joint as it ever goes; stitched
+@pytest.mark.parametrize("method", METHODS)
+def test_the_stitched_map_has_no_seams(mill, method):
+    """The limit is a sum: where a fades into b over some pixels, w a + (1 - w) b is nowhere steeper than a, b and their
 
-    ones 1.5 times. In the overlaps, where one fades into the next, it is 1.4 times as steep as elsewhere, not 1.6.
+    distance spread over the ramp. Tiles laid side by side jump by the whole distance, and break it.
     """
-    predictor, pixels = mill
-    whole, stitched = untiled(predictor, pixels), explain_strip(predictor, strip_of(pixels), target="defect").values
-    places = tiles(*pixels.shape, predictor.card.input_size)
-    cut_off, overlaps = np.zeros_like(stitched), np.zeros(pixels.shape[1] - 1, bool)
-    for box in places:
-        found = predictor.explain(cut(strip_of(pixels), box), "grad-cam", "defect")
-        cut_off[:, box.xmin : box.xmax] = found.values
-    for one, following in pairwise(places):
-        overlaps[following.xmin - 1 : one.xmax] = True
-
-    def seams(values: np.ndarray) -> float:
-        there, elsewhere = (steps(values)[part].sum() / steps(whole)[part].sum() for part in (overlaps, ~overlaps))
-        return float(there / elsewhere)
-
-    assert seams(stitched) < 1.5 < seams(cut_off)
-    assert steps(stitched).max() < 2 * steps(whole).max() < steps(cut_off).max()
+    predictor, pixels, _ = mill
+    places, stitched = (
+        looks(predictor, *pixels.shape),
+        explain_whole(predictor, strip_of(pixels), method, "defect").values,
+    )
+    maps = np.full((len(places), *pixels.shape), np.nan, np.float32)
+    for values, box in zip(maps, places, strict=True):
+        values[:, box.xmin : box.xmax] = predictor.explain(cut(strip_of(pixels), box), method, "defect").values
+    ramp = 0.75 * min(one.xmax - following.xmin for one, following in pairwise(places))
+    own = np.nanmax(np.abs(np.diff(maps, axis=2)), axis=0)
+    between = np.nanmax(maps, axis=0) - np.nanmin(maps, axis=0)
+    limit = own + np.maximum(between[:, :-1], between[:, 1:]) / ramp + 1e-6 * np.abs(stitched).max()
+    assert (np.abs(np.diff(stitched, axis=1)) <= limit).all()
+    side_by_side = stitched.copy()
+    for values, box in zip(maps, places, strict=True):
+        side_by_side[:, box.xmin : box.xmax] = values[:, box.xmin : box.xmax]
+    assert (np.abs(np.diff(side_by_side, axis=1)) > limit).any()

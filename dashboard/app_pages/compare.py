@@ -3,6 +3,7 @@
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.chain import chain
 from dashboard.components.leaderboard import board, disagreements, obtained, plots
 
 st.title("Compare")
@@ -26,14 +27,16 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
         key="baselines",
         bind="query-params",
         help="The majority class, pixels without a network, and the classical chain, learnt on the train split: what a "
-        "network must beat.",
+        "network must beat. Below, the steps of the chain can be looked at for any image.",
     )
     binary = services.leaderboard.tells_types(data) and st.toggle(
         "Only clear or defect", key="two-classes", bind="query-params", help="All defect types are one class."
     )
-found = obtained(services.leaderboard.Asked(data, part, baselines, binary))
+asked = services.leaderboard.Asked(data, part, baselines, binary)
+found = obtained(asked)
 if found is None:
     st.stop()
 chosen = board(found)
 plots(found, chosen)
 disagreements(data, found)
+chain(asked, found)

@@ -30,7 +30,9 @@ part = st.segmented_control(
     required=True,
     key="part",
     bind="query-params",
-    help="“held-out” are the images that served neither to train this model nor to choose anything about it.",
+    help="held-out: all images that served neither to train this model nor to choose anything about it, known by "
+    "their content, whatever folder they lie in. train, val, test: the model's own division; of images that it has "
+    "never met, the data set's. all: every image.",
 )
 found = evaluated(model, data, part)
 whole = services.evaluation.stored(model, data)

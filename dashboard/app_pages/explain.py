@@ -16,7 +16,7 @@ if model is None:
     st.info("No model is here yet, so nothing can be explained. The Overview says how to get one.")
     st.stop()
 if not given:
-    try_a_sample("explain")
+    try_a_sample("explain", model)
     st.stop()
 source = pick(given)
 seen = services.looks.look(model, source)

@@ -19,7 +19,7 @@ if model is None:
     st.info("No model is here yet, so nothing can be inspected. The Overview says how to get one.")
     st.stop()
 if not given:
-    try_a_sample("inspect")
+    try_a_sample("inspect", model)
     st.stop()
 
 looks = look_at_all(model, given)
@@ -33,8 +33,8 @@ if any(isinstance(seen, services.looks.Look) for _, seen in looks):
             verdict_card(model, seen)
             if source.labels:
                 st.caption(f"Labelled in its data set: {plain(', '.join(source.labels))}")
-    if services.looks.in_tiles(model, seen):
-        strip(model, source)
+    if seen.in_tiles:
+        strip(model, source, seen.judged)
     else:
         heat_row(model, source, seen)
     st.page_link("app_pages/explain.py", label="More methods, classes and regions: Explain", icon=":material/layers:")

@@ -25,10 +25,10 @@ if not measured:
 data = st.segmented_control("Measured on", list(measured), default=next(iter(measured)), required=True, key="measured")
 told = measured[data or next(iter(measured))]
 rows = services.quality.rows(name, told["data"])
-headline(told)
+headline(name, told)
 chosen = table(told)
 if chosen:
-    behind(told, rows, *chosen)
+    behind(name, told, rows, *chosen)
 st.subheader("Metric by metric")
 plots(told, rows)
 agreement(told)

@@ -6,7 +6,7 @@ from dashboard import services
 from dashboard.components.figures import figures
 from dashboard.components.gallery import image_link
 from dashboard.components.text import plain
-from dashboard.components.verdict import marked
+from dashboard.components.verdict import marked, other_data
 from steel_core.render import percent
 
 st.title("A second pair of eyes on every sheet")
@@ -34,22 +34,25 @@ for note in card.warnings:
     st.warning(plain(note), icon=":material/warning:")
 figures(card)
 
-shown = services.datasets.samples(4, model)
-if shown:
+data = st.session_state.get("data")
+if data and (shown := services.datasets.samples(data, model, 4)):
     st.subheader("What it sees")
-    st.caption("Samples with their verdict and Grad-CAM map: red speaks for the verdict, blue against it.")
-    origin = services.datasets.dataset(shown[0][0]).spec
-    if card.data.get("name") != origin.name:
+    st.caption(
+        f"Images of {plain(data)} that it has not learnt from, with its verdict. Red marks what speaks for the "
+        "verdict, blue what speaks against it."
+    )
+    if other := other_data(model):
         st.caption(
-            f":material/info: The samples are from other steel than this model learnt from ({plain(origin.title)}): "
-            "expect wrong verdicts, as on any surface that a model does not know."
+            f":material/info: This is other steel than the model learnt from ({plain(other)}): expect wrong verdicts, "
+            "as on any surface that a model does not know."
         )
     with st.grid(4, min_column_width=200):
-        for data, path, source in shown:
+        for path, source in shown:
             with st.container(border=True):
                 slot = st.empty()
                 with slot.container():
                     st.skeleton(height=240)
+                    st.caption(":material/hourglass_top: Verdict and map are being made")
                 seen = services.maps.example(model, source)
                 with slot.container():
                     if isinstance(seen, services.datasets.Refused):

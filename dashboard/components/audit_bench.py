@@ -13,7 +13,7 @@ from dashboard import services
 from dashboard.components.audit_stain import titled, which_stain
 from dashboard.components.guard import guarded
 from dashboard.components.intake import intake, pick
-from dashboard.components.text import capital, plain
+from dashboard.components.text import plain
 from dashboard.components.verdict import marked, words
 from steel_core.render import percent
 from steel_core.types import CLEAR
@@ -100,15 +100,21 @@ def _stain(
     source: services.datasets.Source, seen: services.looks.Look, chosen: services.audits.StainSettings
 ) -> services.audits.Stain:
     """The sliders, and what they say; a stain that was cut out keeps its own brightness and shape."""
-    stain = services.audits.Stain(source=chosen.source, cut_from=chosen.cut_from)
-    with st.grid(4, min_column_width=150):
+    stain = services.audits.Stain(
+        shape=chosen.shape,
+        texture=chosen.texture,
+        number=chosen.number,
+        seed=chosen.seed,
+        source=chosen.source,
+        cut_from=chosen.cut_from,
+    )
+    with st.grid(3, min_column_width=150):
         area = st.slider(
             "Area of the stain", 0.5, 100 * services.audits.LARGEST_STAIN, 5.0, 0.1, format="%.1f %%", key="stain area"
         )
         if chosen.source is None:
             brightness = st.slider("Brightness", 0.3, 1.0, 0.92, 0.01, key="stain brightness", help="1 is white.")
-            shape = st.selectbox("Kind of stain", services.audits.STAIN_SHAPES, format_func=capital, key="stain shape")
-            stain = replace(stain, brightness=brightness, shape=shape)
+            stain = replace(stain, brightness=brightness)
         by_hand = st.toggle("Place it myself", key="stain by hand", help="Else it lies beside the defect.")
     centre = None
     if by_hand:

@@ -22,7 +22,11 @@ def cure(model: services.models.Predictor) -> None:
         "neither training."
     )
     name = st.session_state["model"]
-    st.code(f"python -m steel_core cure --checkpoint {name} --data FOLDER --out {name}-cured", language="bash")
+    st.code(
+        f"python -m steel_core cure --checkpoint {name} --data FOLDER --out {name}-cured",
+        language="bash",
+        wrap_lines=True,
+    )
     ledgers = {name: own} if (own := services.audits.cure_of(model)) else {}
     for other in services.audits.cured_models(model):
         told = services.audits.cure_of(services.models.predictor(other))
@@ -52,13 +56,17 @@ def _ledger(name: str, told: dict[str, Any]) -> None:
             low, high = figures["excess_interval"]
             st.metric("Excess", _share(figures["excess"]))
             st.caption(f"95 %: {100 * low:+.1f} % to {100 * high:+.1f} %, n = {figures['excess_n']}")
+    st.caption(services.audits.EXCESS)
     st.dataframe(
         pd.DataFrame(_rows(before, after)),
         hide_index=True,
         alt="Figures of the model before and after the cure, with their intervals",
     )
     st.caption(
-        "Escapes: defective sheets called clear. Measured on images that served neither training. "
+        "Escapes: defective sheets called clear. Calibration error: how far stated probabilities lie from how often "
+        "they come true. Evidence inside the stain: share of what the map shows for “clear” that lies on a stain of "
+        f"{_share((before.get('evidence_inside_stain') or {}).get('area'))} of the picture. "
+        "Measured on images that served neither training. "
         "“One image” shows both models side by side."
     )
 

@@ -58,15 +58,16 @@ def _question(run: Any, report: dict[str, Any]) -> None:
             _figures(report)
         st.markdown(f":material/troubleshoot: {plain(services.audits.missed(report))}")
     _plots(report)
-    _findings(report)
+    if report["audit"] == "discover":
+        _suspects(run, report)
+    else:
+        _findings(report)
     _classes(report)
     if report["audit"] == "white-stain":
         _pairs(run, report)
         _evidence(report)
     if report["audit"] == "edges":
         _edges(report)
-    if report["audit"] == "discover":
-        _clusters(run, report)
     st.markdown("**Limits**")
     limits = ["A map shows influence, not cause.", *report["limits"]]
     st.markdown("\n".join(f"- {plain(limit)}" for limit in limits))
@@ -90,6 +91,7 @@ def _figures(report: dict[str, Any]) -> None:
             with st.container(border=True, height="stretch"):
                 st.metric(title, value)
                 st.caption(plain(said))
+    st.caption(services.audits.EXCESS)
 
 
 def _plots(report: dict[str, Any]) -> None:
@@ -138,6 +140,8 @@ def _findings(report: dict[str, Any]) -> None:
         with st.expander(f"{len(rest)} more were tested: {services.audits.SEVERITIES[-1]}"):
             for severity, finding in rest:
                 _finding(severity, finding)
+    for sentence in services.audits.other_directions(report):
+        st.caption(plain(sentence))
     if report["audit"] == "properties" and found:
         st.caption(
             "A property is a shortcut only where data, model and evidence all show it. One that rules it out clears it."
@@ -164,10 +168,16 @@ def _classes(report: dict[str, Any]) -> None:
         return
     st.markdown("**By class**")
     names = {"class": "Class", "flip_rate": "Turned", "control_flip_rate": "Strongest control", "excess": "Excess"}
-    shares = st.column_config.NumberColumn(format="percent")
+    names |= {"low": "95 % from", "high": "to", "drop": "Confidence lost"}
+    help_of = {
+        "Confidence lost": "Probability of the class that was named before, beyond what the strongest control costs."
+    }
     st.dataframe(
-        table.rename(columns=names | {"low": "95 % from", "high": "to", "n": "Images"}),
-        column_config=dict.fromkeys((*list(names.values())[1:], "95 % from", "to"), shares),
+        table.rename(columns=names | {"n": "Images"}).dropna(axis="columns", how="all"),
+        column_config={
+            name: st.column_config.NumberColumn(format="percent", help=help_of.get(name))
+            for name in list(names.values())[1:]
+        },
         hide_index=True,
         alt="Share of verdicts turned for each class, with controls and intervals",
     )
@@ -175,8 +185,17 @@ def _classes(report: dict[str, Any]) -> None:
 
 def _pairs(run: Any, report: dict[str, Any]) -> None:
     if cut_from := report["settings"].get("cut_from"):
-        st.caption(f":material/info: The stain was cut out of {plain(cut_from)}. No pairs of pictures are made of it.")
-        return
+        st.caption(f":material/info: The stain was cut out of {plain(cut_from)}.")
+        stain = services.audits.cut_stain(report)
+        if stain is None:
+            st.caption("This run kept no picture of it, so pairs of pictures cannot be made again.")
+            return
+        st.image(
+            services.audits.cut_picture(stain),
+            width=160,
+            output_format="PNG",
+            alt="The stain that was cut out and pasted, on dark grey",
+        )
     model, pairs = services.audits.audited(run), services.audits.pairs(run, report)
     if model is None or not pairs:
         st.caption(
@@ -234,22 +253,86 @@ def _edges(report: dict[str, Any]) -> None:
         )
     moves = pd.DataFrame(report["detail"].get("moves", []))
     if len(moves):
+        st.caption("The whole picture moved, or cut, by a share of its side: a steady model turns hardly any verdict.")
+        names = {"change": "Change", "severity": "By", "n": "Images", "flip_rate": "Turned"}
         share = st.column_config.NumberColumn(format="percent")
         st.dataframe(
-            moves.rename(columns=lambda name: capital(name.replace("_", " "))),
-            column_config=dict.fromkeys(("Severity", "Flip rate", "Confidence drop"), share),
+            moves.rename(columns=names | {"confidence_drop": "Confidence lost"}),
+            column_config=dict.fromkeys(("By", "Turned", "Confidence lost"), share),
             hide_index=True,
             alt="Share of verdicts turned by shifts and crops",
         )
 
 
-def _clusters(run: Any, report: dict[str, Any]) -> None:
-    for number, cluster in enumerate(report["detail"].get("clusters", [])[:6]):
-        low, high = cluster["interval"]
-        st.markdown(
-            f"**{capital(cluster['kind'])}, {cluster['n']} images** · {percent(cluster['share'])} of them "
-            f"{plain(cluster['label'])} (95 %: {percent(low)} to {percent(high)}), which is the label of "
-            f"{percent(cluster['prior'])} of all"
-        )
-        tiles = services.datasets.named(run.data, [one["file"] for one in cluster["exemplars"]])
-        gallery([(path, source, "") for path, source in tiles], run.data, name=f"{report['audit']}{number}-")
+def _suspects(run: Any, report: dict[str, Any]) -> None:
+    """Each kind of evidence in one place: what it looks like, what pasting it did, and the test of it by itself."""
+    st.markdown("**Evidence of one kind, the most severe first**")
+    found = services.audits.suspects(report)
+    pasted = [(one, one.finding) for one in found if one.finding]
+    if not pasted:
+        st.markdown("Nothing could be tested.")
+    for number, (one, finding) in enumerate(pasted):
+        with st.container(border=True):
+            _finding(one.severity, finding)
+            st.markdown(plain(services.audits.cluster_in_words(one.cluster)))
+            _exemplars(run, one.cluster, f"pasted{number}-")
+            if services.audits.can_retest(run, one.cluster):
+                _retest(run, one.cluster, number)
+    if rest := found[len(pasted) :]:
+        with st.expander(f"{len(rest)} more: seen, and not pasted"):
+            for number, one in enumerate(rest):
+                st.markdown(plain(services.audits.cluster_in_words(one.cluster)))
+                st.caption(plain(services.audits.why_not_pasted(report, one.cluster)))
+                _exemplars(run, one.cluster, f"seen{number}-")
+
+
+def _exemplars(run: Any, cluster: dict[str, Any], name: str) -> None:
+    """The most typical images of a cluster, the patch outlined."""
+    told = {one["file"]: one for one in cluster["exemplars"]}
+    tiles = services.datasets.named(run.data, list(told))
+    captions = [_place(told[source.name]) for _, source in tiles]
+    gallery(
+        [(path, source, caption) for (path, source), caption in zip(tiles, captions, strict=True)],
+        run.data,
+        name=name,
+        picture=lambda i: services.audits.exemplar(tiles[i][1], told[tiles[i][1].name]),
+    )
+
+
+def _place(exemplar: dict[str, Any]) -> str:
+    if "box" not in exemplar:
+        return ""
+    left, top, width, height = exemplar["box"]
+    return f"{width} × {height} pixels at {left}, {top}"
+
+
+def _retest(run: Any, cluster: dict[str, Any], number: int) -> None:
+    """Cut the first patch out, and ask the whole white-stain test of it."""
+
+    def begin() -> None:
+        with guarded():
+            st.query_params["run"] = services.audits.start_retest(run, cluster)
+
+    for again in services.audits.retested(run, cluster)[:3]:
+        excess = again.reports[0]["excess"]
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(
+                f"The first patch tested by itself: {marked_verdict(again.verdict)}"
+                + ("" if excess is None else f", excess {percent(excess)}")
+            )
+            st.page_link(
+                "app_pages/audit.py",
+                label=f"{again.at[:16].replace('T', ' ')} UTC",
+                icon=":material/open_in_new:",
+                query_params={"view": "Data set", "run": again.name},
+            )
+    st.button(
+        "Test the first patch by itself",
+        key=f"retest {number}",
+        icon=":material/experiment:",
+        on_click=begin,
+        help="Cuts it out and pastes it like a stain beside the defects of other classes, in several sizes, each with "
+        "controls of the same outline at the same place.",
+    )
+    with st.expander("The same as a command"):
+        st.code(services.audits.retest_command(run, cluster), language="bash", wrap_lines=True)

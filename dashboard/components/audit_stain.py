@@ -12,13 +12,14 @@ DRAWN, CUT = KINDS = ("Drawn by the program", "Cut out of an image")
 Box = tuple[int, int, int, int]
 """Left, top, width and height, in pixels."""
 
+_TEXTURES = {"film": "Steel shows through", "grain": "A crust", "flat": "Plain white"}
 _FIELDS = {"cut left": "From the left", "cut top": "From the top", "cut width": "Width", "cut height": "Height"}
 
 
 def which_stain(model: services.models.Predictor) -> services.audits.StainSettings | None:
     """The stain that was chosen, without a `source` if it is drawn; None, and a sentence why, if none is marked yet."""
     if st.segmented_control("Stain", KINDS, default=DRAWN, required=True, key="stain kind") == DRAWN:
-        return services.audits.StainSettings()
+        return _drawn()
     source = _picture()
     if source is None:
         st.info("Here is no image to cut a stain out of. “Another image” takes one of your own.")
@@ -40,6 +41,20 @@ def which_stain(model: services.models.Predictor) -> services.audits.StainSettin
 def titled(source: services.datasets.Source) -> str:
     """An image by its name and what it shows."""
     return f"{source.name}: {', '.join(source.labels)}" if source.labels else source.name
+
+
+def _drawn() -> services.audits.StainSettings:
+    with st.grid(4, min_column_width=130):
+        shape = st.selectbox("Kind of stain", services.audits.STAIN_SHAPES, format_func=capital, key="stain shape")
+        texture = st.selectbox(
+            "Texture",
+            services.audits.STAIN_TEXTURES,
+            format_func=_TEXTURES.__getitem__,
+            key="stain texture",
+        )
+        number = st.number_input("Number", 1, 9, key="stain number", help="Stains that share the area.")
+        seed = st.number_input("Drawing", 0, 999, key="stain seed", help="Another number draws other outlines.")
+    return services.audits.StainSettings(shape=shape, texture=texture, number=number, seed=seed)
 
 
 def _picture() -> services.datasets.Source | None:

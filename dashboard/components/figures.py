@@ -47,7 +47,12 @@ def figures(card: Any) -> None:
     n = found.get("n")
     of = f"{n:,} {_PARTS[part]}" if n else _PARTS[part]
     groups = found.get("groups")
-    apart = f", {groups:,} of them independent (the others are near-duplicates)" if groups and n and groups < n else ""
+    apart = (
+        f", which show {groups:,} different places (pictures of one place are near-duplicates and tell little new: the "
+        "ranges count them as one)"
+        if groups and n and groups < n
+        else ""
+    )
     dated = f"; model of {plain(card.created[:10])}" if card.created else ""
     st.caption(f"Measured on {of}{apart}{dated}. Ranges: 95 % confidence intervals.")
     if n and n < _SMALL:

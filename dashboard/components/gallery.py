@@ -69,14 +69,16 @@ def _tile(
     st.caption(caption)
 
 
-def try_a_sample(page: str) -> None:
-    """Shipped images to begin with, for a page that was given none."""
+def try_a_sample(page: str, model: services.models.Predictor) -> None:
+    """Images of the data set to begin with, for a page that was given none."""
+    name = st.session_state.get("data")
     st.subheader("Or try a sample")
-    tried = services.datasets.samples(8)
-    if tried:
-        gallery([(path, source, plain(", ".join(source.labels))) for _, path, source in tried], tried[0][0], page=page)
+    tried = services.datasets.samples(name, model, 8)
+    if name and tried:
+        st.caption(f"From {plain(name)}, out of the images that this model has not learnt from.")
+        gallery([(path, source, plain(", ".join(source.labels))) for path, source in tried], name, page=page)
     else:
-        st.caption("No samples are shipped here.")
+        st.caption("There are none here: no data set, or no image of it that this model has not learnt from.")
 
 
 def image_link(path: str, data: str) -> dict[str, str]:

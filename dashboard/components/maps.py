@@ -117,18 +117,20 @@ def _draw(cell: Cell, made: Attribution, style: services.maps.Style, scale: floa
         st.caption(f":material/hourglass_top: Rough so far, being refined{_noise(made)}")
     st.markdown(plain(drawn.caption))
     facts = (
-        f"layer {made.layer}" if made.layer else "",
-        f"against {made.baseline}" if made.baseline else "",
-        "" if refining else _noise(made).removeprefix(": "),
-        f"full colour at {scale:.2g}",
-        cell.model.card.title,
-        f"{max(made.seconds, 0.1):.1f} s",
+        f"Model: {cell.model.card.title}",
+        f"Layer that it reads: {made.layer}" if made.layer else "",
+        f"Compared with: {made.baseline}" if made.baseline else "",
+        f"Full colour at evidence of {scale:.2g}",
+        f"Made in {max(made.seconds, 0.1):.1f} s",
     )
-    st.caption(plain(" · ".join(fact for fact in facts if fact)))
+    st.caption(
+        f"How this map was made{'' if refining else _noise(made)}",
+        help="  \n".join(plain(fact) for fact in facts if fact),
+    )
 
 
 def _noise(made: Attribution) -> str:
-    return "" if made.noise is None else f": noise {made.noise:.0%}".replace("%", " %")
+    return "" if made.noise is None else f"; its noise: {made.noise:.0%}".replace("%", " %")
 
 
 def legends(methods: Iterable[str]) -> None:

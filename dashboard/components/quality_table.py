@@ -12,7 +12,7 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.gallery import gallery
-from dashboard.components.text import plain
+from dashboard.components.text import capital, plain
 
 _FIRST = ("dice", "pointing-game", "energy-pointing-game", "road", "noise-change", "randomised-model")
 _METHOD, _CONTROL, _INTERVAL = "#4d84a8", "#c98a1b", "#8493a1"
@@ -25,7 +25,7 @@ _MARKS = {
 }
 
 
-def headline(told: dict[str, Any]) -> None:
+def headline(model: str, told: dict[str, Any]) -> None:
     """The finding in one sentence, and on what it rests."""
     dice = {name: of["dice"] for name, of in told["methods"].items() if "dice" in of}
     if dice:
@@ -52,6 +52,12 @@ def headline(told: dict[str, Any]) -> None:
         f"Measured on {on}, {plain(told['date'][:10])}. In brackets: 95 % confidence interval. "
         "n: images counted, where they are fewer, as for costly methods."
     )
+    if sizes := services.quality.stand_in(model, told["data"]):
+        st.caption(
+            f":material/info: These are {told['images']:,} of the {sizes[1]:,} images that the model was made with. "
+            f"{capital(plain(told['data']))} as it lies here is another set, of {sizes[0]:,} images, on which the "
+            "figures do not rest."
+        )
     if told["images"] < _SMALL:
         st.caption(f":material/info: {told['images']} images are a small sample: read the intervals, not the figures.")
 
@@ -188,7 +194,7 @@ def plots(told: dict[str, Any], rows: pd.DataFrame) -> None:
             _classes(services.quality.by_class(of_metric), methods, metric)
 
 
-def behind(told: dict[str, Any], rows: pd.DataFrame, method: str, metric: str) -> None:
+def behind(model: str, told: dict[str, Any], rows: pd.DataFrame, method: str, metric: str) -> None:
     """The images with the best and the worst values of one figure, each leading to its map."""
     some = rows[(rows["method"] == method) & (rows["metric"] == metric)]
     higher = services.quality.metric(metric).higher
@@ -199,13 +205,13 @@ def behind(told: dict[str, Any], rows: pd.DataFrame, method: str, metric: str) -
     some = some.sort_values("value", ascending=not higher, kind="stable")
     ends = (("Best", some.head(_SHOWN)), ("Worst", some.iloc[_SHOWN:].tail(_SHOWN).iloc[::-1]))
     for number, (title, part) in enumerate(ends):
-        found = services.datasets.named(told["data"], list(part["file"]))
+        found = services.quality.images_behind(model, told["data"], list(part["file"]))
         values = dict(zip(part["file"], part["value"], strict=True))
         if not part.empty:
             st.markdown(f"**{title}**")
         if not found and not part.empty:
             st.caption(", ".join(f"{plain(name)} {value:.2f}" for name, value in values.items()))
-            st.caption(f"The data set {plain(told['data'])} is not here, so its images cannot be shown.")
+            st.caption(f"The measured images of {plain(told['data'])} are not here, so they cannot be shown.")
         gallery(
             [(path, source, f"{values[source.name]:.2f}") for path, source in found],
             told["data"],

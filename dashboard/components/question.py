@@ -55,12 +55,12 @@ def question(
     given: Sequence[services.datasets.Source],
 ) -> Question:
     """Draw the choices, and give what was chosen."""
-    first = Subject(model, source, seen)
+    first = Subject(model, *services.looks.decisive(model, source, seen))
     st.markdown(_said(first))
     with st.container(border=True):
         methods = _methods(model)
         with st.grid(4, min_column_width=220):
-            classes, against = _classes(model, seen)
+            classes, against = _classes(model, first.seen)
             layer = _layer(model, methods)
             background = _background(model, methods)
         second = _beside(first, given)
@@ -70,10 +70,16 @@ def question(
 def _said(subject: Subject) -> str:
     prediction = subject.seen.prediction
     best = "" if prediction.outcome == prediction.pred else f"most likely {plain(prediction.pred)}, "
-    return (
+    said = (
         f"**{marked(prediction)}** · {best}{percent(prediction.confidence)} · {plain(subject.source.name)} "
         f"· {plain(subject.model.card.title)}"
     )
+    if isinstance(subject.source, services.looks.Tile):
+        said += (
+            "  \n:material/view_column: **Only one tile is explained here**, as the picture is too large for one look: "
+            f"{plain(prediction.note)}. Inspect has a map of the whole."
+        )
+    return said
 
 
 def _methods(model: services.models.Predictor) -> tuple[str, ...]:
@@ -193,6 +199,6 @@ def _beside(first: Subject, given: Sequence[services.datasets.Source]) -> list[S
     if isinstance(seen, services.datasets.Refused):
         st.error(plain(seen.sentence), icon=":material/broken_image:")
         return []
-    second = Subject(model, source, seen)
+    second = Subject(model, *services.looks.decisive(model, source, seen))
     st.markdown(_said(second))
     return [second]

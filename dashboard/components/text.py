@@ -13,3 +13,8 @@ def plain(text: str) -> str:
 def capital(words: str) -> str:
     """The first letter in upper case, the others as they are."""
     return words[:1].upper() + words[1:]
+
+
+def counted(n: int, what: str) -> str:
+    """A number of things, in the plural unless it is one."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"

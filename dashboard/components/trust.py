@@ -17,7 +17,7 @@ _WORDS = {
     "Lift over area": "How many times denser the evidence lies in the map's region than over the whole picture. "
     "A value of 1 would be evidence spread evenly, which points nowhere.",
     "Randomisation": "The method is asked again about a model that has forgotten all it learnt. A map that stays as it "
-    "was shows the picture and not the model: it fails. Measured for the method, not for this picture; "
+    "was shows the picture and not the model. Measured for the method, not for this picture; "
     "open where that was not measured, or is not clear.",
 }
 
@@ -62,8 +62,12 @@ def _badges(told: services.maps.Trust) -> None:
         if told.change is not None:
             _badge(f"noise changes it by {told.change:.0%}", "Stability")
         if told.lift is not None:
-            _badge(f"{told.lift:.1f} times denser in its region", "Lift over area", told.lift > 1)
-        said = {True: "passes randomisation", False: "fails randomisation", None: "randomisation open"}
+            _badge(f"evidence {told.lift:.1f} times denser where marked", "Lift over area", told.lift > 1)
+        said = {
+            True: "shows what the model learnt",
+            False: "shows the picture, not the model",
+            None: "not clear whether it shows the model",
+        }
         _badge(said[told.explains_model], "Randomisation", told.explains_model)
 
 

@@ -33,7 +33,7 @@ def verdict_card(model: services.models.Predictor, seen: services.looks.Look) ->
     prediction = seen.prediction
     st.caption("Verdict")
     st.markdown(f"## {marked(prediction)}")
-    best, needed = plain(prediction.pred), f"{prediction.threshold:.0%}".replace("%", " %")
+    best, needed = plain(prediction.pred), f"{prediction.threshold:.1%}".replace("%", " %")
     if prediction.outcome == UNFAMILIAR:
         st.markdown(
             "The picture is unlike all that this model has learnt from, so it gets no verdict. A person decides. "
@@ -56,7 +56,8 @@ def verdict_card(model: services.models.Predictor, seen: services.looks.Look) ->
             "so the verdict says little about a new sheet."
         )
     elif seen.part:
-        st.markdown(f":material/info: This very image was in this model's {plain(seen.part)} images.")
+        use = "served to tune this model" if seen.part == "val" else "served to test this model, not to train it"
+        st.markdown(f":material/info: This very image {use}.")
     warnings(model)
     probabilities(model, prediction)
     note = f"{seen.width} × {seen.height} pixels" + (f"; {prediction.note}" if prediction.note else "")
@@ -95,7 +96,7 @@ def probabilities(model: services.models.Predictor, prediction: Prediction) -> N
         rows.append(
             f'<div class="sl-row{best}" role="listitem"><span class="{best}">{html.escape(name)}</span>'
             f'<span class="sl-track{best}"><span class="sl-fill" style="display:block;width:{p:.2%}"></span>'
-            f'<span class="sl-mark" style="left:{threshold:.2%}" title="refer below {threshold:.0%}"></span></span>'
+            f'<span class="sl-mark" style="left:{threshold:.2%}" title="needed: {threshold:.1%}"></span></span>'
             f'<span class="sl-p{best}">{percent(p)}</span></div>'
         )
     bars = f'<div class="sl-bars" role="list" aria-label="Calibrated probabilities">{"".join(rows)}</div>'
@@ -111,14 +112,14 @@ def warnings(model: services.models.Predictor) -> None:
     """What a user must know before trusting this model, on this data."""
     for warning in model.card.warnings:
         st.markdown(f":material/warning: {plain(warning)}")
-    if shown := _other_data(model):
+    if shown := other_data(model):
         st.markdown(
             f":material/warning: **This model has not learnt from {plain(shown)}**: expect wrong verdicts on its "
             "pictures, unless steel, camera and light are those it knows."
         )
 
 
-def _other_data(model: services.models.Predictor) -> str:
+def other_data(model: services.models.Predictor) -> str:
     """Title of the data set that the page shows, if it is not the one that the model learnt from; else ""."""
     name = st.session_state.get("data")
     if not name or st.session_state.get("files") or st.session_state.get("camera"):  # a visitor's own pictures

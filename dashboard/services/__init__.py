@@ -5,6 +5,7 @@ Caches are bounded. What comes from a visitor's own images is cached for that vi
 
 from dashboard.services import (
     audits,
+    chain,
     datasets,
     evaluation,
     explore,
@@ -19,6 +20,7 @@ from dashboard.services import (
 
 __all__ = [
     "audits",
+    "chain",
     "datasets",
     "evaluation",
     "explore",

@@ -14,12 +14,14 @@ import streamlit as st
 
 from dashboard.services import datasets, files, looks, maps, models, work
 from steel_core import audit_report, plots, render, report
+from steel_core.audit import white_stain
 from steel_core.audit.bench import BenchRow, SmallestFlip, bench, smallest_flip
+from steel_core.audit.discover import retest
 from steel_core.audit.sheets import defect_mask
 from steel_core.audit.white_stain import StainSettings
 from steel_core.audit_report import Pair, audit_html
 from steel_core.data.index import DatasetIndex
-from steel_core.errors import SteelError
+from steel_core.errors import DataError, SteelError
 from steel_core.inference import Predictor
 from steel_core.models.checkpoint import CARD
 from steel_core.perturb.methods.white_stain import TEXTURES, WhiteStain
@@ -41,13 +43,21 @@ in_plain_words, missed, by_severity = audit_report.in_plain_words, audit_report.
 
 in_words = audit_report.in_words
 
+suspects, cluster_in_words, why_not_pasted = (
+    audit_report.suspects,
+    audit_report.cluster_in_words,
+    audit_report.why_not_pasted,
+)
+
+other_directions, EXCESS = audit_report.other_directions, audit_report.EXCESS
+
+cut_stain, cut_picture = white_stain.cut_stain, audit_report.stain_picture
+
 compared, dose_response, effect_by_class = audit_report.compared, audit_report.dose_response, audit_report.classes
 
 POSITIONS, SEVERITIES = audit_report.POSITIONS, (audit_report.SHORTCUT, audit_report.SUSPICIOUS, audit_report.QUIET)
 
 _SHOWN_FIRST = "images/sheet-000014.png"  # a shipped sheet that the stain turns; the page says why it comes first
-
-_GROUND = 0.2  # grey behind a stain that was cut out
 
 _SECONDS_AN_AUDITED_IMAGE = {"white-stain": 0.7, "edges": 0.15, "properties": 0.3, "discover": 0.3}  # until timed here
 
@@ -61,6 +71,7 @@ class Stain:
         brightness: grey of the film, 0 to 1.
         shape: one of `STAIN_SHAPES`.
         texture: one of `STAIN_TEXTURES`.
+        number: of stains that share the area.
         centre: row and column of its middle, 0 to 1; beside the defect if None.
         seed: of its outline and of a place that is not given.
         source: a stain that was cut out of an image; it keeps its own brightness, shape and texture.
@@ -71,6 +82,7 @@ class Stain:
     brightness: float = 0.92
     shape: str = "blot"
     texture: str = "film"
+    number: int = 1
     centre: tuple[float, float] | None = None
     seed: int = 0
     source: Stencil | None = field(default=None, compare=False)
@@ -78,7 +90,7 @@ class Stain:
 
     def made(self) -> WhiteStain:
         """For the library."""
-        return WhiteStain(self.shape, 1, self.centre, self.source, self.brightness, self.texture)
+        return WhiteStain(self.shape, self.number, self.centre, self.source, self.brightness, self.texture)
 
 
 def cut_out(source: datasets.Source, box: tuple[int, int, int, int]) -> StainSettings | datasets.Refused:
@@ -96,13 +108,6 @@ def _cut_out(
         return StainSettings().cut_out_of(_source.read(), box)
     except SteelError as error:
         return datasets.Refused(str(error))
-
-
-def cut_picture(stain: Stencil) -> render.Picture:
-    """A stain that was cut out, with a rim of dark grey, so that its soft edge is seen."""
-    assert stain.grey is not None
-    shown = stain.cover * stain.grey + (1 - stain.cover) * _GROUND
-    return np.rint(255 * np.pad(shown, 2, constant_values=_GROUND)).astype(np.uint8)
 
 
 def watched_class(model: Predictor, seen: looks.Look) -> str:
@@ -148,11 +153,7 @@ def _stained(
     _source: datasets.Source,
 ) -> tuple[BenchRow, ...]:
     defect = _defect(_model, _source)
-    rows = bench(_model, _source.read(), asked.made(), asked.area, defect=defect, watched=watched, seed=asked.seed)
-    if asked.source is None:
-        return rows
-    before, after, *controls = rows
-    return before, replace(after, title="Cut-out stain"), *controls  # it may have any colour
+    return bench(_model, _source.read(), asked.made(), asked.area, defect=defect, watched=watched, seed=asked.seed)
 
 
 def smallest_stain(model: Predictor, source: datasets.Source, asked: Stain) -> SmallestFlip | None:
@@ -323,6 +324,71 @@ def _pairs(name: str, kind: str, most: int, _run: AuditRun, _report: dict[str, A
     if model is None or _run.data not in datasets.available():
         return []
     return audit_report.pairs(model, datasets.dataset(_run.data), _report, most)
+
+
+def exemplar(source: datasets.Source, told: dict[str, Any]) -> bytes | datasets.Refused:
+    """The patch that a search found in an image, outlined on the steel around it; the image as it is where it changed.
+
+    Args:
+        source: the image.
+        told: one of the `exemplars` of a cluster.
+    """
+    if "box" not in told:  # searched before November 2026
+        return datasets.thumbnail(source)
+    return _exemplar(source.key, tuple(told["box"]), told["sha256"], source)
+
+
+@st.cache_data(max_entries=500, show_spinner=False)
+def _exemplar(
+    key: str,  # noqa: ARG001
+    box: tuple[int, int, int, int],
+    sha256: str,
+    _source: datasets.Source,
+) -> bytes | datasets.Refused:
+    try:
+        image = _source.read()
+    except SteelError as error:
+        return datasets.Refused(str(error))
+    if image.sha256 != sha256:
+        return datasets.Refused(f"{_source.name} has changed since")
+    return files.jpeg(audit_report.exemplar_picture(image, box, datasets.THUMBNAIL))
+
+
+def can_retest(run: AuditRun, cluster: dict[str, Any]) -> bool:
+    """Whether the very model, the data set, and the place of the patch are here."""
+    return "box" in cluster["exemplars"][0] and run.data in datasets.available() and audited(run) is not None
+
+
+def retest_command(run: AuditRun, cluster: dict[str, Any]) -> str:
+    """What `start_retest` does, for the command line."""
+    return retest(cluster, run.reports[0]["model"], Path("FOLDER"))
+
+
+def retested(run: AuditRun, cluster: dict[str, Any]) -> list[AuditRun]:
+    """The finished tests of the first exemplar of a cluster, with the same model, the newest first."""
+    first = cluster["exemplars"][0]
+    cut_from = white_stain.cut_name(first["file"], first["sha256"], first["box"])
+    told = [(other, other.reports[0]) for other in history()[0]]
+    model = run.reports[0]["model_hash"]
+    return [other for other, one in told if one["model_hash"] == model and one["settings"].get("cut_from") == cut_from]
+
+
+def start_retest(run: AuditRun, cluster: dict[str, Any]) -> str:
+    """Let a worker ask the white-stain test of the first exemplar of a cluster; the name of the run.
+
+    Raises:
+        SteelError: model or image have gone or changed.
+    """
+    model = audited(run)
+    if model is None:
+        raise DataError("the model of this run is not here any more, or is another by now")
+    report = next(one for one in run.reports if cluster in one["detail"].get("clusters", []))
+    first = cluster["exemplars"][0]
+    image = datasets.find(datasets.dataset(run.data), first["path"]).read()
+    left, top, width, height = first["box"]
+    asked = StainSettings(tolerated=report["settings"]["tolerated"], towards=cluster["label"])
+    stain = asked.cut_out_of(image, (left, top, width, height))
+    return start(model, run.data, ("white-stain",), "held-out", report["images"], stain)
 
 
 def page(run: AuditRun) -> bytes:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ LIMITS = f"{', '.join(FORMATS)}; up to {MAX_PIXELS // 10**6} megapixels and {MAX
 
 SHIPPED = ASSETS / "demo"
 """Where the data set lies that comes with the program."""
+
+_TRIES = 25  # images of a label that are read to find one that the model has not learnt from
 
 THUMBNAIL = 240
 """Pixels a side of a gallery's picture, at most."""
@@ -79,6 +82,12 @@ def available() -> dict[str, Path]:
     return found
 
 
+def nothing_of_yours() -> str:
+    """Name of the place that $STEEL_DATA points to, if no data set was found there; else ""."""
+    mine = Path(os.environ["STEEL_DATA"]).absolute() if os.environ.get("STEEL_DATA") else None
+    return mine.name if mine and not found_in(mine, files.stamp(mine)) else ""
+
+
 @st.cache_data(max_entries=8, ttl=60, show_spinner=False)
 def found_in(place: Path, stamp: int) -> list[Path]:  # noqa: ARG001
     """The data sets in a folder."""
@@ -115,15 +124,27 @@ def sources(index: DatasetIndex, first: int = 0, count: int | None = None) -> li
 
 
 def find(index: DatasetIndex, path: str) -> Source:
-    """The sample with this path within the data set. The path is looked up in the index, never opened.
+    """The sample with this path within the data set; see `row_of`."""
+    return source(index, row_of(index, path))
+
+
+def row_of(index: DatasetIndex, path: str) -> int:
+    """Number of the sample with this path within the data set, or with this base name, where only one has it.
+
+    The path is looked up in the index, never opened.
 
     Raises:
-        DataError: there is no such sample.
+        DataError: there is no such sample, or several have this base name.
     """
-    rows = np.flatnonzero(index.table["path"] == path)
+    paths = index.table["path"]
+    rows = np.flatnonzero(paths == path)
+    if not len(rows) and "/" not in path:
+        rows = np.flatnonzero(paths.str.endswith(f"/{path}"))
     if not len(rows):
         raise DataError(f"{index.spec.title} holds no image of this name: {Path(path).name[:80]}")
-    return source(index, int(rows[0]))
+    if len(rows) > 1:
+        raise DataError(f"{index.spec.title} holds {len(rows)} images named {path[:80]}: name its folder, too")
+    return int(rows[0])
 
 
 def source(index: DatasetIndex, i: int) -> Source:
@@ -133,26 +154,49 @@ def source(index: DatasetIndex, i: int) -> Source:
     return Source(sample.path.name, f"{sample.path}:{files.stamp(sample.path)}", sample.path, sample.labels, licence)
 
 
-def samples(count: int, model: Predictor | None = None) -> list[tuple[str, str, Source]]:
-    """Shipped images to try, one a label: name of the data set, path within it, source.
+def begin_with(model: str | None, data: str | None) -> tuple[str, str] | None:
+    """A model and the data set that it learnt from, for a visitor who named one of them at most; None without such.
+
+    The last ones in both lists, a plant's own, go before the shipped ones.
+    """
+    for one in [data] if data else reversed(available()):
+        for name in [model] if model else reversed(models.available()):
+            card = models.card(name)
+            if card and card.data.get("name") == one:
+                return name, one
+    return None
+
+
+def samples(name: str | None, model: Predictor, count: int) -> list[tuple[str, Source]]:
+    """Images of a data set to try, of each label in turn, none that the model has learnt from: path, and source.
 
     A sound sheet comes first; with a model that has no class for it, there is none.
     """
-    shipped = found_in(SHIPPED.absolute(), files.stamp(SHIPPED))
-    offered = shipped or list(available().values())[:1]
-    found = []
-    for folder in offered[:1]:
-        index = opened(folder, files.stamp(folder))
-        table = index.table
-        unseen = table[table["split"].isin(["test", ""])] if (table["split"] == "test").any() else table
-        if model and models.cannot_clear(model):
-            unseen = unseen[unseen["labels"] != CLEAR]
-        by_label = unseen.drop_duplicates("labels").sort_values(
-            "labels", kind="stable", key=lambda labels: labels != CLEAR
-        )
-        firsts = by_label.head(count)["path"]
-        found = [(folder.name, path, find(index, path)) for path in firsts]
-    return found
+    return _samples(name, model.hash, count, model) if name else []
+
+
+@st.cache_resource(max_entries=16, ttl=600, show_spinner="Looking for samples")
+def _samples(name: str, checkpoint: str, count: int, _model: Predictor) -> list[tuple[str, Source]]:  # noqa: ARG001
+    index = dataset(name)
+    labels, split = (index.table[column].to_numpy(dtype=str) for column in ("labels", "split"))
+    offered = np.isin(split, ["test", ""]) if (split == "test").any() else np.full(len(split), True)
+    if models.cannot_clear(_model):
+        offered &= labels != CLEAR
+    each = sorted(set(labels[offered]), key=lambda label: (label != CLEAR, label))[:count]
+    picked: list[int] = []
+    for label in each:
+        rows = np.flatnonzero(offered & (labels == label))
+        spread = rows[np.linspace(0, len(rows) - 1, min(len(rows), _TRIES)).astype(int)].tolist()
+        unknown = (row for row in spread if _unknown_to(_model, source(index, row)))
+        picked += itertools.islice(unknown, max(1, count // len(each)))
+    return [(str(index.table["path"].iat[row]), source(index, row)) for row in picked]
+
+
+def _unknown_to(model: Predictor, one: Source) -> bool:
+    try:
+        return model.card.part_of(one.read().sha256) not in ("train", "val")
+    except ImageError:
+        return False
 
 
 def some_images(name: str | None, count: int) -> dict[str, Source]:
@@ -166,11 +210,12 @@ def uploaded(file: UploadedFile) -> Source:
 
 
 def named(data: str, names: Sequence[str]) -> list[tuple[str, Source]]:
-    """Path within a data set, and source, of images by their base names; those that are not there are left out."""
+    """Path within a data set, and source, of images by their base names; left out where none or several have it."""
     if data not in available():
         return []
     index = dataset(data)
-    paths = {PurePath(path).name: path for path in index.table["path"]}
+    by_name = index.table["path"].set_axis(index.table["path"].str.rpartition("/")[2])
+    paths = by_name[~by_name.index.duplicated(keep=False)].to_dict()
     return [(paths[name], find(index, paths[name])) for name in names if name in paths]
 
 

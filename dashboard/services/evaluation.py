@@ -8,7 +8,7 @@ import io
 import math
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,6 +165,13 @@ def in_cell(found: Evaluation, actual: str, predicted: str, outcomes: bool = Fal
     return table[((truth == actual) | (actual == ANY)) & ((said == predicted) | (predicted == ANY))]
 
 
+def uncounted(found: Evaluation, predicted: str = ANY) -> pd.DataFrame:
+    """The images whose label is missing or unknown to the model, the least sure first."""
+    table = found.table[~found.known].sort_values("confidence", kind="stable")
+    said = table["outcome" if found.multi_label else "pred"]
+    return table[(said == predicted) | (predicted == ANY)]
+
+
 def in_segment(found: Evaluation, segment: pd.Series[Any]) -> pd.DataFrame:
     """The labelled images of a segment by falling loss; `segment` is a row of `Figures.segments`."""
     table = found.top_losses()
@@ -258,12 +265,34 @@ def keep_thresholds(name: str, thresholds: Mapping[str, float], who: str, reason
     save_thresholds(models.available()[name], thresholds, who, reason)
 
 
-def conformal(whole: Evaluation, coverage: float, method: str) -> tuple[int, bool, dict[str, Figure | float]]:
-    """Prediction sets chosen on the validation images: their number, whether they suffice, and what the test finds."""
-    val, test = whole.select("val").labelled, whole.select("test").labelled
-    quantile = decisions.conformal_quantile(val.verdict_probs, val.verdict_labels, coverage, method)
-    sets = decisions.conformal_sets(test.verdict_probs, quantile, method)
-    return len(val), math.isfinite(quantile), decisions.coverage_found(sets, test.verdict_labels, list(test.groups))
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """Prediction sets, chosen on the validation images and counted on the test images that get a verdict.
+
+    Attributes:
+        chosen_on: validation images; a blank or an unfamiliar one gets no verdict, and so no set.
+        enough: whether these suffice for the coverage asked for; else every set holds every class.
+        unjudged: test images without a set.
+        found: see `decisions.coverage_found`.
+    """
+
+    chosen_on: int
+    enough: bool
+    unjudged: int
+    found: dict[str, Figure | float]
+
+
+def conformal(whole: Evaluation, coverage: float, method: str) -> Sets:
+    """Prediction sets that hold the true class as often as is asked for."""
+    (val_probs, val_labels, _), (probs, labels, groups) = (
+        (part.verdict_probs[part.judged], part.verdict_labels[part.judged], part.groups[part.judged])
+        for part in (whole.select("val").labelled, whole.select("test").labelled)
+    )
+    quantile = decisions.conformal_quantile(val_probs, val_labels, coverage, method)
+    sets = decisions.conformal_sets(probs, quantile, method)
+    found = decisions.coverage_found(sets, labels, list(groups))
+    unjudged = len(whole.select("test").labelled) - len(labels)
+    return Sets(len(val_labels), math.isfinite(quantile), unjudged, found)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Comparing", hash_funcs=_SAME)

@@ -28,13 +28,13 @@ from steel_core.errors import DataError, ImageError
 from steel_core.inference import Predictor, evidence
 from steel_core.recipes import check
 from steel_core.store.triage import Triage, TriageStore
-from steel_core.strips import Strip
+from steel_core.strips import Judged
 from steel_core.types import Attribution, Box, SteelImage
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["KINDS", "NAMED", "PLACES", "Filter", "Finding", "Point", "Range", "Strip"]
+__all__ = ["KINDS", "NAMED", "PLACES", "Filter", "Finding", "Point", "Range"]
 
 AVERAGED = 200
 """Images of a class that its average is made of, at most."""
@@ -491,7 +491,7 @@ def is_strip(model: Predictor, shown: Collection, row: int) -> bool:
         return False
 
 
-def judging(model: Predictor, source: datasets.Source) -> work.Task[Strip]:
+def judging(model: Predictor, source: datasets.Source) -> work.Task[Judged]:
     """The work that judges a strip tile by tile; started when it is first asked for."""
     return _judging(model.hash, source.key, model, source)
 
@@ -502,10 +502,11 @@ def judge_again(model: Predictor, source: datasets.Source) -> None:
 
 
 @st.cache_resource(max_entries=32, show_spinner=False, on_release=work.Task.cancel)
-def _judging(checkpoint: str, key: str, _model: Predictor, _source: datasets.Source) -> work.Task[Strip]:  # noqa: ARG001
-    return work.Task(
-        _QUEUE, lambda count: strips.predict_strip(_model, _source.read(), functools.partial(count, "Judging tiles"))
-    )
+def _judging(checkpoint: str, key: str, _model: Predictor, _source: datasets.Source) -> work.Task[Judged]:  # noqa: ARG001
+    def judge(count: work.Count) -> Judged:
+        return strips.judge(_model, [_source.read()], functools.partial(count, "Judging tiles"))[0]
+
+    return work.Task(_QUEUE, judge)
 
 
 def mapping(model: Predictor, source: datasets.Source, target: str) -> work.Task[Attribution]:
@@ -528,14 +529,14 @@ def _mapping(
 ) -> work.Task[Attribution]:
     return work.Task(
         _QUEUE,
-        lambda count: strips.explain_strip(
+        lambda count: strips.explain_whole(
             _model, _source.read(), maps.MAPS[0], target, functools.partial(count, "Looking for evidence in tiles")
         ),
     )
 
 
 def strip_figure(
-    model: Predictor, source: datasets.Source, strip: Strip, chosen: int, found: Attribution | None, opacity: float
+    model: Predictor, source: datasets.Source, strip: Judged, chosen: int, found: Attribution | None, opacity: float
 ) -> go.Figure:
     """The whole strip with its tiles marked by their verdicts, under its map if there is one."""
     outcomes = [one.outcome for one in strip.predictions]
@@ -551,15 +552,12 @@ def _whole(key: str, _source: datasets.Source) -> render.Picture:  # noqa: ARG00
     return render.thumbnail(_source.read(), _LONGEST)
 
 
-def window(strip: Strip, number: int, breadth: int) -> Box:
+def window(strip: Judged, number: int, breadth: int) -> Box:
     """The part of a strip around a tile that is as many tiles long, or all of it where that is less."""
     tile = strip.tiles[number]
-    side = tile.xmax - tile.xmin
-    height, width = (
-        (min(strip.height, side), min(strip.width, breadth * side))
-        if strip.width >= strip.height
-        else (min(strip.height, breadth * side), min(strip.width, side))
-    )
+    along, across = (breadth, 1) if strip.width >= strip.height else (1, breadth)
+    width = min(strip.width, along * (tile.xmax - tile.xmin))
+    height = min(strip.height, across * (tile.ymax - tile.ymin))
     left = min(max((tile.xmin + tile.xmax - width) // 2, 0), strip.width - width)
     top = min(max((tile.ymin + tile.ymax - height) // 2, 0), strip.height - height)
     return Box("", left, top, left + width, top + height)

@@ -12,7 +12,8 @@ from steel_core import plots
 from steel_core.baselines.base import BASELINES
 from steel_core.metrics import curves
 from steel_core.models.checkpoint import CARD
-from steel_core.recipes.leaderboard import CAUTION, FIGURES, PARTS, Entry, Leaderboard, leaderboard
+from steel_core.recipes.board import CAUTION, FIGURES, Entry, Leaderboard
+from steel_core.recipes.leaderboard import PARTS, leaderboard
 from steel_core.types import CLEAR
 
 if TYPE_CHECKING:

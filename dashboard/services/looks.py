@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,12 @@ import streamlit as st
 from PIL import Image
 
 from dashboard.services import datasets, files
-from steel_core import render, strips
+from steel_core import render
 from steel_core.data.manifest import escape_formula
 from steel_core.errors import SteelError
 from steel_core.inference import Predictor
-from steel_core.types import Prediction, SteelImage
+from steel_core.strips import Judged, cut, judge
+from steel_core.types import Box, Prediction, SteelImage
 
 MOST_FILES = 100
 """How many images one visitor may have looked at together."""
@@ -30,18 +31,28 @@ class Look:
     """What a page shows of one image at first sight.
 
     Attributes:
-        prediction: what the model says; of a long strip or a very large picture, what it says of the worst tile.
+        judged: what the model says, at one look or, of a long strip or a very large picture, tile by tile.
         height: of the image, in pixels.
         width: of the image, in pixels.
         preview: JPEG of at most 800 pixels a side.
         part: the part of the model's data that held this very image ("train", "val", "test"), or "".
     """
 
-    prediction: Prediction
+    judged: Judged
     height: int
     width: int
     preview: bytes
     part: str
+
+    @property
+    def prediction(self) -> Prediction:
+        """The verdict."""
+        return self.judged.verdict
+
+    @property
+    def in_tiles(self) -> bool:
+        """Whether the image is so long or large that its verdict is that of its worst tile."""
+        return len(self.judged.tiles) > 1
 
     def picture(self) -> SteelImage:
         """The preview, decoded, to draw maps on."""
@@ -63,16 +74,46 @@ def first_look(model: Predictor, source: datasets.Source) -> Look | datasets.Ref
     """What `look` keeps, made."""
     try:
         image = source.read()
-        prediction = strips.judge(model, image)
+        judged = judge(model, [image])[0]
     except SteelError as error:
         return datasets.Refused(str(error))
     part = model.card.part_of(image.sha256)
-    return Look(prediction, image.height, image.width, files.jpeg(render.thumbnail(image, PREVIEW)), part)
+    return Look(judged, image.height, image.width, files.jpeg(render.thumbnail(image, PREVIEW)), part)
 
 
-def in_tiles(model: Predictor, seen: Look) -> bool:
-    """Whether the image is so long or large that its verdict is that of its worst tile."""
-    return strips.judged_in_tiles(model, seen.height, seen.width)
+@dataclass(frozen=True)
+class Tile(datasets.Source):
+    """The worst tile of a strip, as a picture of its own.
+
+    Attributes:
+        place: what it covers of the strip.
+    """
+
+    place: Box = field(kw_only=True)
+
+    def read(self) -> SteelImage:
+        """The decoded tile.
+
+        Raises:
+            ImageError: the strip is refused.
+        """
+        return cut(super().read(), self.place)
+
+
+def decisive(model: Predictor, source: datasets.Source, seen: Look) -> tuple[datasets.Source, Look]:
+    """What one look can explain: the image, or the worst tile of a strip, whose note tells its place."""
+    if not seen.in_tiles:
+        return source, seen
+    told = seen.judged
+    tile = Tile(source.name, source.key, source.origin, source.labels, source.licence, place=told.tiles[told.worst])
+    return tile, _decisive(model.hash, source.key, tile, seen)
+
+
+@st.cache_data(max_entries=100, scope="session", show_spinner=False)
+def _decisive(checkpoint: str, key: str, _tile: Tile, _seen: Look) -> Look:  # noqa: ARG001
+    image = _tile.read()
+    alone = Judged((_tile.place,), (_seen.judged.decisive,), _seen.height, _seen.width)
+    return Look(alone, image.height, image.width, files.jpeg(render.thumbnail(image, PREVIEW)), _seen.part)
 
 
 def small(seen: Look) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import streamlit as st
@@ -18,6 +18,7 @@ from steel_core.explain.quality.agreement import agreement
 from steel_core.explain.regions import Region, RegionRule, region
 from steel_core.inference import Predictor, evidence
 from steel_core.recipes import quality
+from steel_core.strips import explain_whole
 from steel_core.types import Attribution, SteelImage
 
 Read = Callable[[], SteelImage]
@@ -208,6 +209,7 @@ def _seconds() -> dict[tuple[str, str], float]:
     return {}
 
 
+@st.cache_data(max_entries=96, scope="session", show_spinner=False, hash_funcs={Attribution: Attribution.provenance})
 def alike(a: Attribution, b: Attribution) -> tuple[float, float]:
     """How far two maps of one picture agree: rank correlation, and the share of their strongest tenths in common."""
     ranks, iou = agreement({"a": evidence(a)[None], "b": evidence(b)[None]})["a", "b"]
@@ -286,14 +288,23 @@ def mask_png(found: Region) -> bytes:
 
 
 def region_json(model: Predictor, seen: looks.Look, made: Attribution, found: Marked) -> bytes:
-    """A region's boxes, its rule and the map it was made of. Boxes are half open, counted from 0."""
-    names = ("label", "xmin", "ymin", "xmax", "ymax")
+    """A region's boxes, its rule and the map it was made of. Boxes are half open, counted from 0 in the file's picture.
+
+    Of a strip its worst tile was explained: "left", "top", "width" and "height" say which part that is.
+    """
+    at = seen.judged.tiles[0]
+    boxes = [
+        replace(box, xmin=box.xmin + at.xmin, xmax=box.xmax + at.xmin, ymin=box.ymin + at.ymin, ymax=box.ymax + at.ymin)
+        for box in found.region.boxes
+    ]
     return files.as_json(
         {
             "file": seen.prediction.name,
             "width": seen.width,
             "height": seen.height,
-            "boxes": [{name: getattr(box, name) for name in names} for box in found.region.boxes],
+            "left": at.xmin,
+            "top": at.ymin,
+            "boxes": [asdict(box) for box in boxes],
             "area": found.region.area,
             "sentence": found.sentence,
             "rule": found.rule.to_json(),
@@ -322,7 +333,7 @@ def _example(checkpoint: str, key: str, _model: Predictor, _source: datasets.Sou
     seen = looks.first_look(_model, _source)
     if isinstance(seen, datasets.Refused):
         return seen
-    found = _model.explain(_source.read(), MAPS[0], seen.prediction.pred)
+    found = explain_whole(_model, _source.read(), MAPS[0], seen.prediction.pred)
     return Example(seen, files.jpeg(panel(_model, seen, found, Style()).picture))
 
 
@@ -347,7 +358,7 @@ def small_map(model: Predictor, source: datasets.Source) -> bytes | datasets.Ref
 def _small_map(checkpoint: str, key: str, _model: Predictor, _source: datasets.Source) -> bytes | datasets.Refused:  # noqa: ARG001
     try:
         image = _source.read()
-        found = _model.explain(image, MAPS[0], _model.predict([image])[0].pred)
+        found = explain_whole(_model, image, MAPS[0])
         small_image = SteelImage(render.thumbnail(image, datasets.THUMBNAIL), image.name, image.sha256)
         return files.jpeg(report.panel(_model, small_image, found).picture)
     except SteelError as error:

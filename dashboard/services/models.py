@@ -9,9 +9,9 @@ import numpy as np
 import streamlit as st
 
 from dashboard.services import files
-from steel_core.errors import SteelError
+from steel_core.errors import CheckpointError, SteelError
 from steel_core.inference import Predictor
-from steel_core.models.checkpoint import CARD, list_checkpoints
+from steel_core.models.checkpoint import CARD, Card, list_checkpoints, read_card
 from steel_core.types import SteelImage
 
 TARGETS = {"accuracy": 0.98, "macro_recall": 0.99, "auc": 0.99, "ece": 0.03}
@@ -36,6 +36,20 @@ def predictor(name: str) -> Predictor:
 @st.cache_resource(max_entries=4, show_spinner="Loading the model")
 def _predictor(name: str, stamp: int) -> Predictor:  # noqa: ARG001 - part of the key
     return Predictor.load(name)
+
+
+def card(name: str) -> Card | None:
+    """What is known of the model of that name, without loading it; None where its card is damaged."""
+    folder = available()[name]
+    return _card(folder, files.stamp(folder / CARD))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _card(folder: Path, stamp: int) -> Card | None:  # noqa: ARG001 - part of the key
+    try:
+        return read_card(folder)
+    except CheckpointError:
+        return None  # the page says so as soon as somebody chooses this model
 
 
 @st.cache_resource(show_spinner=False)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from dashboard.services import files, models
+from dashboard.services import datasets, files, models
 from steel_core.explain.quality.base import FAMILIES, METRICS, Metric
 from steel_core.recipes import quality
 
@@ -41,6 +42,23 @@ def rows(model: str, data: str) -> pd.DataFrame:
     """
     folder = models.available()[model]
     return _rows(folder, data, files.stamp(folder))
+
+
+def images_behind(model: str, data: str, names: Sequence[str]) -> list[tuple[str, datasets.Source]]:
+    """Path and source of measured images, by their base names; none where the data set here is not the measured one."""
+    return [] if stand_in(model, data) else datasets.named(data, names)
+
+
+def stand_in(model: str, data: str) -> tuple[int, int] | None:
+    """Images of the data set here and of the measured one, where they share a name only: other files, same names.
+
+    A card tells the size of the data set that its model learnt from; any other is taken for the measured one.
+    """
+    card = models.card(model)
+    if card is None or card.data.get("name") != data or data not in datasets.available():
+        return None
+    here, measured = len(datasets.dataset(data)), int(card.data.get("images") or 0)
+    return (here, measured) if measured and here != measured else None
 
 
 @st.cache_data(max_entries=4, ttl=600, show_spinner=False)

@@ -118,7 +118,7 @@ def resume(name: str) -> None:
 
 
 def expected_seconds(data: str, config: TrainConfig) -> float:
-    """How long a training will take at the most, from one step that is timed here."""
+    """How long all epochs of a training will take, from one step that is timed here."""
     folder = datasets.available()[data]
     # What takes no part in the time is left out, so that a slider for it times nothing anew.
     usual = TrainConfig()

@@ -108,7 +108,9 @@ def bench(
     shown = [("as it is", "As it is", False, grid)]
     for patch in (stain, *(control_patch(name, stain) for name in CONTROLS)):
         name = next(known for known in PERTURBATIONS if PERTURBATIONS[known] is type(patch))
-        shown.append((name, patch.info.title, patch.info.control, patch.paste(grid, placed, seed, avoid=region)))
+        # A stain that was cut out may have any colour.
+        title = "Cut-out stain" if patch is stain and stain.source is not None else patch.info.title
+        shown.append((name, title, patch.info.control, patch.paste(grid, placed, seed, avoid=region)))
     rows = []
     for name, title, control, picture in shown:
         seen = _as_image(picture, image)

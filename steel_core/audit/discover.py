@@ -11,9 +11,11 @@ Legend of shapes: N images, F features, K classes; H, W of a grid.
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -134,6 +136,7 @@ def audit_discover(
         and cluster.share > cluster.prior
         and (cluster.beside is None or cluster.beside >= settings.beside)
     ][: settings.confirmed]
+    told_of = {cluster: _described(cluster, looked, maps, settings.window) for cluster in found}
     effects = []
     for done, cluster in enumerate(suspects):
         effects.append(_confirm(predictor, sheets, looked, maps, clean, cluster, settings))
@@ -149,7 +152,7 @@ def audit_discover(
             p,
             {},
             {"beside the defect": None if cluster.beside is None else True},
-            {"cluster": described(cluster, looked)},
+            {"cluster": told_of[cluster]},
         )
         for cluster, effect, verdict, p in zip(suspects, effects, said, corrected, strict=True)
     ]
@@ -166,7 +169,7 @@ def audit_discover(
         limits=(f"Where nothing tells the defect ({unknown} clusters), a patch may be the defect itself: look at it.",)
         if unknown
         else (),
-        detail={"clusters": [described(cluster, looked) for cluster in found]},
+        detail={"clusters": list(told_of.values())},
     )
 
 
@@ -191,19 +194,33 @@ def clusters(
     return sorted(found, key=lambda cluster: cluster.prior - cluster.interval[0])
 
 
-def exemplar(sheets: Sheets, maps: list[Maps], position: int, window: float) -> tuple[Stencil, Mask]:
-    """The patch under the peak of one map, to be pasted, and where it was (H, W)."""
-    grid, values = sheets.grids[position], maps[position]
-    mask = np.zeros(grid.shape, bool)
-    box = _box(values, window)
-    mask[box] = values[box] >= 0.4 * values.max()
-    # A cut fades out at its edge: the rim shall be steel, not the artefact.
-    grown = cv2.dilate(mask.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
-    return cut(grid, grown), grown
+def retest(cluster: dict[str, Any], checkpoint: str, data: Path) -> str:
+    """The command that cuts the first exemplar of a cluster out again and asks the whole white-stain test of it.
+
+    Args:
+        cluster: of a report's `detail["clusters"]`.
+        checkpoint: name or folder of the model.
+        data: folder of the data set.
+    """
+    first = cluster["exemplars"][0]
+    box = ",".join(map(str, first["box"]))
+    told = ["audit", "white-stain", "--checkpoint", checkpoint, "--data", str(data)]
+    told += ["--stain-from", str(data / first["path"]), "--box", box, "--towards", cluster["label"]]
+    return f"python -m steel_core {shlex.join(told)}"
 
 
-def described(cluster: Cluster, sheets: Sheets) -> dict[str, Any]:
-    """A cluster as `json` can write it; its exemplars by row and file."""
+def _described(cluster: Cluster, sheets: Sheets, maps: list[Maps], window: float) -> dict[str, Any]:
+    """A cluster as `json` can write it; its exemplars by row, file and the box of the patch in it."""
+    exemplars = [
+        {
+            "row": int(sheets.rows[i]),
+            "file": sheets.names[i],
+            "path": sheets.paths[i],
+            "sha256": sheets.hashes[i],
+            "box": _pixels(_under_peak(maps[i], window), sheets.sizes[i]),
+        }
+        for i in cluster.exemplars
+    ]
     return {
         "kind": cluster.kind,
         "label": cluster.label,
@@ -213,8 +230,32 @@ def described(cluster: Cluster, sheets: Sheets) -> dict[str, Any]:
         "p": cluster.p,
         "n": len(cluster.members),
         "beside_the_defect": cluster.beside,
-        "exemplars": [{"row": int(sheets.rows[i]), "file": sheets.names[i]} for i in cluster.exemplars],
+        "exemplars": exemplars,
     }
+
+
+def _under_peak(values: Maps, window: float) -> Mask:
+    """The patch under the peak of a map (H, W), with a rim: a cut fades out at its edge, which shall be steel."""
+    mask = np.zeros(values.shape, bool)
+    box = _box(values, window)
+    mask[box] = values[box] >= 0.4 * values.max()
+    return cv2.dilate(mask.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+
+
+def _pixels(mask: Mask, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, width and height of the smallest box around a mask (H, W), in pixels of the image of this size.
+
+    At least 4 x 4 pixels, which is the least that can be cut out.
+    """
+    ends = []
+    for axis, full in ((0, size[1]), (1, size[0])):
+        inside = np.flatnonzero(mask.any(axis=axis))
+        zoom = full / mask.shape[1 - axis]
+        low, high = int(np.floor(inside[0] * zoom)), int(np.ceil((inside[-1] + 1) * zoom))
+        low = max(0, min(low, full - 4))
+        ends.append((low, min(max(high, low + 4), full) - low))
+    (left, width), (top, height) = ends
+    return left, top, width, height
 
 
 def _confirm(
@@ -228,7 +269,8 @@ def _confirm(
 ) -> Effect:
     """Paste the exemplars on images of other classes, beside their defects."""
     k = predictor.classes.index(cluster.label)
-    source = [exemplar(looked, maps, int(i), settings.window) for i in cluster.exemplars]
+    under = [_under_peak(maps[i], settings.window) for i in cluster.exemplars]
+    source = [(cut(looked.grids[i], mask), mask) for i, mask in zip(cluster.exemplars, under, strict=True)]
     rng = np.random.default_rng(settings.seed)
     preds = clean.argmax(axis=1)
     other = sheets.lacks(cluster.label) | (sheets.first_labels == "")

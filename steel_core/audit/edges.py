@@ -1,7 +1,7 @@
 """The edge test: does the border of the picture decide, where no steel should count for more than elsewhere?
 
 The border is replaced by the steel inside it, mirrored; the control replaces a band inside the picture of the same
-area. An image whose defect either of them covers is no evidence.
+area. Both leave the defect as it is; an image whose defect fills half of either is no evidence.
 
 Legend of shapes: N images, V variants, K classes; H, W of a grid.
 """
@@ -28,6 +28,9 @@ from steel_core.perturb.methods.crop import Crop
 from steel_core.perturb.methods.shift import Shift
 
 QUESTION = "Does the border of the picture decide, rather than the steel?"
+
+
+_FULL = 0.5  # share of the border under the defect from which an image is no evidence
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,19 @@ def audit_edges(
     preds = clean.argmax(axis=1)
     regions = pictures.regions(predictor, sheets, preds)
     guessed = np.array([defect is None for defect in sheets.defects])
-    covered = np.zeros(len(sheets), bool)
+    full = np.zeros(len(sheets), bool)
     moves = [(kind.__name__.lower(), kind(), move) for kind in (Shift, Crop) for move in settings.moves]
 
     def changed() -> Iterator[Grey]:
         for i, grid in enumerate(sheets.grids):
             border = Border().perturb(grid, settings.width, settings.seed + i)
             band = Band().perturb(grid, settings.width, settings.seed + i, avoid=regions[i])
-            # Where the model looks is what is asked here: only a defect on file is kept clear.
-            covered[i] = not guessed[i] and bool(((border.mask | band.mask) & regions[i]).any())
-            yield border.image
-            yield band.image
+            # Defects on file stay as they are, so that no evidence is hidden. Where the model looks is what is asked
+            # here, so a region that was guessed is replaced like the rest.
+            kept = np.zeros_like(regions[i]) if guessed[i] else regions[i]
+            full[i] = max(kept[border.mask].mean(), kept[band.mask].mean()) > _FULL
+            yield np.where(kept, grid, border.image)
+            yield np.where(kept, grid, band.image)
             yield from (kind.perturb(grid, move, settings.seed + i).image for _, kind, move in moves)
             if progress:
                 progress(i + 1, len(sheets))
@@ -97,7 +102,7 @@ def audit_edges(
             seed=settings.seed,
         )
 
-    counted = np.flatnonzero(~covered)
+    counted = np.flatnonzero(~full)
     effect = effect_on(counted)
     (verdict,), (p,) = judged([effect], settings.tolerated)
     labels = np.array([own[0] if own else predictor.classes[p] for own, p in zip(sheets.labels, preds, strict=True)])
@@ -110,8 +115,13 @@ def audit_edges(
         {name: effect_on(counted[labels[counted] == name]) for name in dict.fromkeys(labels[counted])},
     )
     limits = []
-    if covered.any():
-        limits.append(f"{int(covered.sum())} of {len(sheets)} images are no evidence: their defect reaches the border.")
+    if full.any():
+        limits.append(
+            f"{int(full.sum())} of {len(sheets)} images are no evidence: their defect fills half of the border or of "
+            "the band inside, which leaves too little to replace."
+        )
+    if untested := sorted(set(labels) - set(labels[counted])):
+        limits.append(f"No image of {', '.join(untested)} counts: nothing is known of what the border does to them.")
     if guessed.any():
         limits.append(f"Nothing tells where the defect of {int(guessed.sum())} images is: it may lie at the border.")
     return finished(

@@ -23,7 +23,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.tree import DecisionTreeClassifier
 
 from steel_core.audit import sheets as pictures
-from steel_core.audit.report import AuditReport, Finding, finished, strongest_first
+from steel_core.audit.report import AuditReport, Finding, finished, in_percent, signed, strongest_first
 from steel_core.audit.sheets import Sheets
 from steel_core.audit.statistics import AGAINST, ALPHA, FOR, LEAST, TOO_FEW, Effect, joint, measure, paired_interval
 from steel_core.data.base import Progress
@@ -399,14 +399,14 @@ def _lies_on(
 
 def _sentence(name: str, data: dict[str, Any], effect: Effect, legs: dict[str, bool | None]) -> str:
     parts = [
-        f"{name[0].upper()}{name[1:]} alone names the label of {data['accuracy']:.1%} of {data['n']} images "
-        f"(the commonest label is that of {data['majority']:.1%})."
+        f"{name[0].upper()}{name[1:]} alone names the label of {in_percent(data['accuracy'])} of {data['n']} images "
+        f"(the commonest label is that of {in_percent(data['majority'])})."
     ]
     if effect.excess is not None:
         low, high = effect.interval
         parts.append(
-            f"Changing it moves {effect.flip_rate:.1%} of {effect.n} images to the label it goes with, the control "
-            f"{effect.control_flip_rate:.1%} (excess {low:+.1%} to {high:+.1%})."
+            f"Changing it moves {in_percent(effect.flip_rate)} of {effect.n} images to the label it goes with, the "
+            f"control {in_percent(effect.control_flip_rate)} (excess {signed(low)} to {signed(high)})."
         )
     words = {True: "shown", False: "ruled out", None: "undecided"}
     parts.append(f"{', '.join(f'{leg}: {words[holds]}' for leg, holds in legs.items())}.".capitalize())

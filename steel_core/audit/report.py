@@ -10,6 +10,7 @@ import steel_core
 from steel_core.audit.sheets import Sheets
 from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW, Effect
 from steel_core.inference import Predictor
+from steel_core.render import percent
 
 STATUS = {AGAINST: 0, FOR: 3, TOO_FEW: 4}
 """Exit status of the command line for each verdict."""
@@ -174,12 +175,22 @@ def strongest_first(findings: list[Finding]) -> list[Finding]:
 
 
 def told(effect: Effect, what: str, outcome: str) -> str:
-    """An effect in a sentence: "A white stain turns 31.0 % of 145 sheets to clear, ..."."""
+    """An effect in a sentence: "A white stain turns to clear 31.0 % of 145 images; ..."."""
     if effect.excess is None:
         return f"{what}: no image could be tested."
     low, high = effect.interval
     return (
-        f"{what} {outcome} {effect.flip_rate:.1%} of {effect.n} images; its strongest control, "
-        f"{effect.control.replace('-', ' ')}, {effect.control_flip_rate:.1%}. "
-        f"Excess {effect.excess:+.1%} (95 % interval {low:+.1%} to {high:+.1%})."
+        f"{what} {outcome} {in_percent(effect.flip_rate)} of {effect.n} images; its strongest control, "
+        f"{effect.control.replace('-', ' ')}, {in_percent(effect.control_flip_rate)}. "
+        f"Excess {signed(effect.excess)} (95 % interval {signed(low)} to {signed(high)})."
     )
+
+
+def in_percent(share: float | None) -> str:
+    """A share that may be unknown: "1.5 %"."""
+    return "unknown" if share is None else percent(share)
+
+
+def signed(share: float) -> str:
+    """A difference of shares, in percent: "+1.5 %"."""
+    return f"{100 * share:+.1f} %"

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import PurePath
 
 import cv2
 import numpy as np
@@ -43,7 +44,8 @@ class Sheets:
         defects: (H, W) bool, where the defect is; None where nothing tells.
         groups: (N,) the group of near-duplicates of each.
         rows: (N,) row of the data set's table.
-        names: base name of each file.
+        paths: of each file, as the data set's table has it.
+        sizes: height and width of each image as it came, in pixels.
         hashes: sha256 of each file.
         left_out: sentences about images that were not taken.
         data: name of the data set.
@@ -55,7 +57,8 @@ class Sheets:
     defects: tuple[Mask | None, ...]
     groups: npt.NDArray[np.str_]
     rows: npt.NDArray[np.int64]
-    names: tuple[str, ...]
+    paths: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
     hashes: tuple[str, ...]
     left_out: tuple[str, ...]
     data: str
@@ -63,6 +66,11 @@ class Sheets:
 
     def __len__(self) -> int:
         return len(self.grids)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Base name of each file."""
+        return tuple(PurePath(path).name for path in self.paths)
 
     @property
     def first_labels(self) -> npt.NDArray[np.str_]:
@@ -83,7 +91,8 @@ class Sheets:
             defects=tuple(self.defects[i] for i in picked),
             groups=self.groups[picked],
             rows=self.rows[picked],
-            names=tuple(self.names[i] for i in picked),
+            paths=tuple(self.paths[i] for i in picked),
+            sizes=tuple(self.sizes[i] for i in picked),
             hashes=tuple(self.hashes[i] for i in picked),
         )
 
@@ -109,7 +118,7 @@ def read_sheets(
     Raises:
         DataError: no image is left.
     """
-    grids, labels, defects, groups, names, hashes = [], [], [], [], [], []
+    grids, labels, defects, groups, sizes, hashes = [], [], [], [], [], []
     rows: list[int] = []
     left_out: list[str] = []
     learnt = 0
@@ -135,7 +144,7 @@ def read_sheets(
         defects.append(defect)
         groups.append(sample.group or f"row {i}")
         rows.append(i)
-        names.append(sample.path.name)
+        sizes.append((image.height, image.width))
         hashes.append(image.sha256)
         if progress:
             progress(len(rows), min(limit, len(index)))
@@ -154,7 +163,8 @@ def read_sheets(
         tuple(defects),
         np.array(groups, dtype=str),
         np.array(rows),
-        tuple(names),
+        tuple(index.table["path"].iloc[rows]),
+        tuple(sizes),
         tuple(hashes),
         tuple(left_out),
         index.spec.name,

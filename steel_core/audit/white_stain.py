@@ -8,6 +8,7 @@ Legend of shapes: N images, A areas, B brightnesses, V variants (B stains, then 
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -36,6 +37,9 @@ REMOVED = "a stain removed"
 """Name of the second test: natural stains of clear sheets painted over."""
 POSITIONS = ("off", "anywhere", "on")
 """Where a stain lies: beside the defect, wherever it falls, or on the defect. Only "off" counts as evidence."""
+
+
+_PNG = "data:image/png;base64,"
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class StainSettings:
             self,
             brightnesses=(self.brightness,),  # a stain that was cut out keeps its own
             source=cut_box(image.grey(), box),
-            cut_from=f"{image.name} ({image.sha256[:16]}), box {','.join(map(str, box))}",
+            cut_from=cut_name(image.name, image.sha256, box),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -149,7 +153,7 @@ def audit_white_stain(
         tested[REMOVED] = removal, {CLEAR: removal}
     said, corrected = judged([effect for effect, _ in tested.values()], settings.tolerated)
     findings = [
-        Finding(name, own, _sentence(name, effect), effect, p, each)
+        Finding(name, own, _sentence(name, effect, cut_out=settings.source is not None), effect, p, each)
         for (name, (effect, each)), own, p in zip(tested.items(), said, corrected, strict=True)
     ]
     pasted = strongest_first([finding for finding in findings if finding.name != REMOVED])
@@ -173,7 +177,8 @@ def audit_white_stain(
             "evidence_inside": _evidence_inside(predictor, sheets, regions, trial, first, dose, settings),
             "examples": trial.examples(first, dose),
             "other_direction": _other_direction(trial, directions, dose, settings),
-        },
+        }
+        | _kept(settings.source),
     )
 
 
@@ -440,6 +445,26 @@ def _other_direction(
     return {f"towards {k}": trial.effect(k, dose, settings)[0].to_json() for k in others}
 
 
+def cut_name(name: str, sha256: str, box: Sequence[int]) -> str:
+    """What a report says of where a stain was cut out: the image, its hash, and the box in pixels."""
+    return f"{name} ({sha256[:16]}), box {','.join(map(str, box))}"
+
+
+def _kept(source: Stencil | None) -> dict[str, str]:
+    """A stain that was cut out, as a picture in the report: it may come from an image that is nowhere on file."""
+    return {} if source is None else {"cut_stain": _PNG + base64.b64encode(source.png()).decode()}
+
+
+def cut_stain(report: dict[str, Any]) -> Stencil | None:
+    """The stain that was cut out and pasted; None for drawn ones, and in reports of before November 2026.
+
+    Args:
+        report: what `AuditReport.to_json` gave, perhaps read back from a file.
+    """
+    kept = report["detail"].get("cut_stain")
+    return Stencil.from_png(base64.b64decode(kept.removeprefix(_PNG))) if kept else None
+
+
 def _limits(sheets: Sheets, regions: Sequence[Mask], exposure: Exposure, area: int) -> tuple[str, ...]:
     said = []
     if covered := int(exposure.covered[:, area].sum()):
@@ -451,9 +476,10 @@ def _limits(sheets: Sheets, regions: Sequence[Mask], exposure: Exposure, area: i
     return tuple(said)
 
 
-def _sentence(name: str, effect: Effect) -> str:
+def _sentence(name: str, effect: Effect, *, cut_out: bool) -> str:
     if name.startswith("towards "):
-        return told(effect, "A white stain beside the defect", f"turns to {name.removeprefix('towards ')}")
+        stain = "The stain that was cut out, beside the defect," if cut_out else "A white stain beside the defect"
+        return told(effect, stain, f"turns to {name.removeprefix('towards ')}")
     return told(effect, "Painting over a bright spot of a clear sheet", "turns to a defect")
 
 

@@ -5,6 +5,7 @@ The index keeps those of one picture as JSON in one cell of the column "regions"
     {"label": "patches", "box": [10, 4, 30, 9]}              pixels xmin, ymin, xmax, ymax, half open, counted from 0
     {"label": "patches", "polygons": [[10, 4, 30, 4, 20, 9]]}  x, y, x, y ... of each corner
     {"label": "patches", "runs": "29102 12 29346 24"}        start and length of each run, from 1, down the columns
+    {"label": "patches", "brush": "AAAB…", "on": [200, 300]}   stroke of a brush, and height and width it was painted on
 
 With `"share": true` the numbers of a box or polygon are shares of the picture's width and height. "at" says where the
 region was written down, for messages. Nothing is decoded before a picture's boxes or masks are asked for.
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from steel_core.data.brush import decode_brush
 from steel_core.errors import DataError
 from steel_core.types import Box
 
@@ -171,9 +173,13 @@ def _parse(cell: str) -> list[dict[str, Any]]:
 def _mask(region: Mapping[str, Any], size: tuple[int, int]) -> Mask:
     if isinstance(runs := region.get("runs"), str):
         return decode_runs(parse_runs(runs, size[0] * size[1]), size)
+    if isinstance(brush := region.get("brush"), str):
+        if region.get("on") != list(size):
+            raise DataError(f"a brush stroke on a picture of another size than its {size[1]} x {size[0]} pixels")
+        return decode_brush(brush, size)
     polygons = region.get("polygons")
     if not isinstance(polygons, list) or not polygons:
-        raise DataError("expected a box, polygons or runs")
+        raise DataError("expected a box, polygons, runs or a brush")
     mask = np.zeros(size, dtype=bool)
     for corners in polygons:
         points = _numbers(corners, "the corners of a polygon")

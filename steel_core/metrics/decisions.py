@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,24 @@ class Costs:
         given = [*self.escape.values(), *self.false_call.values(), self.refer]
         if not all(np.isfinite(cost) and cost >= 0 for cost in given):
             raise UsageError("costs: expected numbers of at least 0")
+
+    def to_json(self, classes: Sequence[str]) -> dict[str, Any]:
+        """The cost of each error in each class, also where nobody named it, and of a person's look."""
+        defects = [name for name in classes if name != CLEAR]
+        return {
+            "escape": {name: self.escape.get(name, 1.0) for name in defects},
+            "false_call": {name: self.false_call.get(name, 1.0) for name in defects},
+            "refer": self.refer,
+        }
+
+    def in_words(self, classes: Sequence[str]) -> str:
+        """The same for people: one number where all classes cost alike."""
+        told = self.to_json(classes)
+        words = []
+        for error, of in (("escape", told["escape"]), ("false call", told["false_call"])):
+            each = ", ".join(f"{name} {cost:g}" for name, cost in of.items())
+            words.append(f"{error} {next(iter(of.values())):g}" if len(set(of.values())) == 1 else f"{error} ({each})")
+        return f"{', '.join(words)}, a person's look {self.refer:g}"
 
     def matrix(self, classes: Sequence[str]) -> Floats:
         """What it costs to call a sheet of the row's class by the column's (K, K).

@@ -195,7 +195,7 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
         CheckpointError: it is not there, damaged, or weights and card do not belong together.
     """
     folder = _locate(name_or_path)
-    card = _read_card(folder)
+    card = read_card(folder)
     weights = _read_weights(folder, card)
     if card.backbone not in BACKBONES:
         raise CheckpointError(
@@ -304,7 +304,7 @@ def update_card(name_or_path: str | Path, change: Callable[[dict[str, Any]], dic
         UsageError: the folder cannot be written to, or another session holds the card.
     """
     folder = _locate(name_or_path)
-    _read_card(folder)
+    read_card(folder)
     try:
         with FileLock(_lock_of(folder), timeout=_PATIENCE):
             content = json.loads((folder / CARD).read_text(encoding="utf-8"))
@@ -363,7 +363,12 @@ def _locate(name_or_path: str | Path) -> Path:
     return folder
 
 
-def _read_card(folder: Path) -> Card:
+def read_card(folder: Path) -> Card:
+    """What a checkpoint's card says, without its weights.
+
+    Raises:
+        CheckpointError: there is none, or an entry is not what a card may hold.
+    """
     try:
         content = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

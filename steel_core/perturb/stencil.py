@@ -5,12 +5,14 @@ Legend of shapes: H, W of the picture; h, w of the stencil.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from steel_core.data.strip_mill.noise import noise, smoothstep
 from steel_core.errors import UsageError
@@ -23,6 +25,7 @@ EDGE = 0.06
 """A pixel belongs to a patch where it covers at least this share of it."""
 
 _SIDE = 96  # pixels; stencils are drawn at this size and scaled
+_LONGEST = 256  # pixels; a stain that was cut out is kept no larger, as no network sees more of it
 _SOFT = 3.0  # pixels; a cut fades out over about this width
 
 
@@ -37,6 +40,22 @@ class Stencil:
 
     cover: Grey
     grey: Grey | None = None
+
+    def png(self) -> bytes:
+        """What was cut out as a picture of grey and opacity, to be kept with a report; a drawn one is white."""
+        grey = np.ones_like(self.cover) if self.grey is None else np.clip(self.grey, 0, 1)
+        # Opacity is rounded up: what is covered at all is covered by `EDGE` at least.
+        layers = np.stack([np.rint(255 * grey), np.ceil(255 * self.cover - 1e-4)], axis=-1).astype(np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(layers).save(file, "PNG")
+        return file.getvalue()
+
+    @classmethod
+    def from_png(cls, png: bytes) -> Stencil:
+        """What `png` wrote."""
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as picture:
+            layers = np.asarray(picture.convert("LA")).astype(np.float32) / np.float32(255)
+        return cls(layers[..., 1].copy(), layers[..., 0].copy())
 
 
 @lru_cache(maxsize=512)
@@ -89,6 +108,8 @@ def cut(grid: Grey, mask: Mask) -> Stencil:
 def cut_box(grid: Grey, box: tuple[int, int, int, int]) -> Stencil:
     """The stain that someone marked with a box: what is far brighter than the steel there, or else the whole box.
 
+    It is cut out just as `Stencil.png` can keep it, so that a report of it can be made again without the picture.
+
     Args:
         grid: (H, W) grey in 0 to 1.
         box: left column, top row, width and height, in pixels.
@@ -106,7 +127,11 @@ def cut_box(grid: Grey, box: tuple[int, int, int, int]) -> Stencil:
     inside = np.zeros(grid.shape, bool)
     inside[top : top + height, left : left + width] = True
     spots = bright_spots(grid) & inside
-    return cut(grid, spots if spots.any() else inside)
+    found = cut(grid, spots if spots.any() else inside)
+    longest = max(found.cover.shape)
+    if longest > _LONGEST:
+        found = scaled(found, np.count_nonzero(found.cover) * (_LONGEST / longest) ** 2, (_LONGEST, _LONGEST))
+    return Stencil.from_png(found.png())
 
 
 def varied(stencil: Stencil, rng: np.random.Generator) -> Stencil:

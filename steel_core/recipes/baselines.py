@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ import pandas as pd
 
 import steel_core
 from steel_core import metrics
-from steel_core.baselines.base import BASELINES, Baseline, Probabilities
+from steel_core.baselines.base import BASELINES, Baseline, Grids, Probabilities
 from steel_core.data.index import DatasetIndex
 from steel_core.data.transforms import resize
 from steel_core.errors import DataError, ImageError, UsageError
@@ -29,6 +30,7 @@ from steel_core.types import SteelImage
 _MOST = 4000  # images that a baseline learns from: they lie in memory
 _SIDE = 200  # pixels of the shorter side, at most
 _FEW = 50  # images that tell the common size
+_ENOUGH = 60  # images after which a baseline costs as much to ask as one that has seen all
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,11 @@ class Judge:
 
     def __call__(self, images: Sequence[SteelImage]) -> Probabilities:
         """Probabilities (N, K)."""
-        return self.model.predict(np.stack([resize(image.grey(), *self.size) for image in images]))
+        return self.model.predict(self.seen(images))
+
+    def seen(self, images: Sequence[SteelImage]) -> Grids:
+        """The pictures as it sees them (N, H, W)."""
+        return np.stack([resize(image.grey(), *self.size) for image in images])
 
 
 def judge_by_baselines(
@@ -61,39 +67,68 @@ def judge_by_baselines(
         progress: receives what is being done, how much is done, and of how much.
 
     Returns:
-        The evaluation, and the baseline itself to be timed; one that was loaded has learnt from an image a class only,
-        which does not change what a prediction costs.
+        The evaluation, and the baseline itself to be timed; one that was loaded has learnt from a few images only,
+        enough for a model of full size.
 
     Raises:
         DataError: there is nothing to learn from or to judge.
     """
-    labels = pd.Index(list(classes)).get_indexer(pd.Index(index.table["labels"])).astype(np.int64)
-    lessons = np.flatnonzero((index.table["split"] == "train").to_numpy() & (labels >= 0))
-    lessons = np.sort(np.random.default_rng(0).permutation(lessons)[:_MOST])
-    if not len(lessons) or not len(rows):
-        raise DataError(f"baselines: expected images to learn from and to judge, got {len(lessons)} and {len(rows)}")
-    size = common_size(index, lessons[:_FEW].tolist(), _SIDE)
-    read = list(_readable(index, lessons, "reading images for the baselines", progress))
-    grids = np.stack([resize(image.grey(), *size) for _, image in read])
-    truth = labels[[row for row, _ in read]]
-    one_each = np.unique(truth, return_index=True)[1]
+    if not len(rows):
+        raise DataError("baselines: expected images to judge, got none")
+    lessons = _lessons(index, classes, progress)
+    one_each = np.unique(lessons.truth, return_index=True)[1]
+    few = np.union1d(one_each, np.linspace(0, len(lessons.truth) - 1, _ENOUGH).astype(np.int64))
     key = data_key(index)
     found = {}
     for name in BASELINES:
-        judge = Judge(BASELINES[name](seed=0), size)
-        facts = ["baseline", name, steel_core.__version__, classes, size, lessons.tolist(), rows.tolist()]
+        judge = Judge(BASELINES[name](seed=0), lessons.size)
+        facts = ["baseline", name, steel_core.__version__, classes, lessons.size, lessons.rows.tolist(), rows.tolist()]
         model = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         try:
             said = Evaluation.load(folder / stored_name(model, key, "baseline"))
-            judge.model.fit(grids[one_each], truth[one_each], len(classes))
+            judge.model.fit(lessons.grids[few], lessons.truth[few], len(classes))
         except DataError:
-            progress(f"{name} learns", 0, 1)
-            judge.model.fit(grids, truth, len(classes))
+            progress(f"{name} learns", 0, 0)
+            judge.model.fit(lessons.grids, lessons.truth, len(classes))
             said = _evaluation(name, judge, index, rows, classes, model, key, progress)
             with suppress(UsageError):  # a cache that cannot be written only costs time
                 said.save(folder)
         found[name] = said, judge
     return found
+
+
+def taught(name: str, index: DatasetIndex, classes: tuple[str, ...], progress: Progress) -> Judge:
+    """A baseline that has learnt from the train split, as in `judge_by_baselines`.
+
+    Raises:
+        DataError: there is nothing to learn from.
+    """
+    lessons = _lessons(index, classes, progress)
+    judge = Judge(BASELINES[name](seed=0), lessons.size)
+    progress(f"{name} learns", 0, 0)
+    judge.model.fit(lessons.grids, lessons.truth, len(classes))
+    return judge
+
+
+class _Lessons(NamedTuple):
+    """What baselines learn from: rows (L,) of the images asked for, grids (N, H, W) and truth (N,) of the readable."""
+
+    rows: npt.NDArray[np.int64]
+    grids: npt.NDArray[np.float32]
+    truth: npt.NDArray[np.int64]
+    size: tuple[int, int]
+
+
+def _lessons(index: DatasetIndex, classes: tuple[str, ...], progress: Progress) -> _Lessons:
+    labels = pd.Index(list(classes)).get_indexer(pd.Index(index.table["labels"])).astype(np.int64)
+    rows = np.flatnonzero((index.table["split"] == "train").to_numpy() & (labels >= 0))
+    rows = np.sort(np.random.default_rng(0).permutation(rows)[:_MOST])
+    if not len(rows):
+        raise DataError("baselines: expected labelled images in the train split to learn from, got none")
+    size = common_size(index, rows[:_FEW].tolist(), _SIDE)
+    read = list(_readable(index, rows, "reading images for the baselines", progress))
+    grids = np.stack([resize(image.grey(), *size) for _, image in read])
+    return _Lessons(rows, grids, labels[[row for row, _ in read]], size)
 
 
 def _readable(

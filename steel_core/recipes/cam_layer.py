@@ -1,4 +1,4 @@
-"""Which layer Grad-CAM reads in a network whose author did not say."""
+"""Whether a network sees images of some size, and which of its layers Grad-CAM reads if its author did not say."""
 
 from __future__ import annotations
 
@@ -18,8 +18,13 @@ def with_cam_layer(backbone: str, input_size: tuple[int, int]) -> str:
         input_size: height and width in pixels.
 
     Raises:
-        UsageError: the network cannot see images of any proportions, or the layer gives no grid.
+        UsageError: the network cannot see images of this size or of any proportions, or the layer gives no grid.
     """
+    smallest = BACKBONES[backbone].config.min_size
+    if min(input_size) < smallest:
+        raise UsageError(
+            f"input size {input_size[0]} x {input_size[1]}: expected at least {smallest} pixels a side for {backbone}"
+        )
     family, _, name = backbone.partition(":")
     if family != "torchvision":
         return backbone

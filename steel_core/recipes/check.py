@@ -22,6 +22,7 @@ from steel_core.files import write_bytes
 from steel_core.inference import Predictor
 from steel_core.recipes.evaluate import data_key, match_classes, stored_name
 from steel_core.recipes.training import Progress
+from steel_core.strips import judge
 from steel_core.types import SteelImage
 
 CLEAN, FOUND = 0, 3
@@ -139,8 +140,8 @@ def leak_effect(
                 images[row] = index.image(row)
             except (ImageError, DataError):
                 continue  # told as unreadable
-        for row, prediction in zip(images, predictor.predict(list(images.values())), strict=True):
-            right[row] = prediction.pred in known[row].labels
+        for row, judged in zip(images, judge(predictor, list(images.values())), strict=True):
+            right[row] = judged.verdict.pred in known[row].labels
         progress("measuring the leak", min(start + _CHUNK, len(rows)), len(rows))
     leaked = {row for leak in leaking for row in leak.rows}
     out: dict[str, Any] = {}

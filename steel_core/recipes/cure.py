@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 import steel_core
 from steel_core import metrics
-from steel_core.audit.report import AuditReport, Finding
+from steel_core.audit.report import AuditReport, Finding, in_percent
 from steel_core.audit.sheets import defect_mask, read_sheets
 from steel_core.audit.white_stain import StainSettings, audit_white_stain
 from steel_core.data.augment import Augmentation
@@ -480,12 +480,9 @@ def _figures(
 
 
 def _note(old: str, ledger: Ledger) -> str:
-    def percent(value: float | None) -> str:
-        return "unknown" if value is None else f"{value:.1%}"
-
     return (
         f"Cured of the white-stain shortcut of {old}: beyond its strongest control, a stain beside the defect turned "
-        f"{percent(ledger.before['excess'])} of the sheets before, and {percent(ledger.after['excess'])} after."
+        f"{in_percent(ledger.before['excess'])} of the sheets before, and {in_percent(ledger.after['excess'])} after."
     )
 
 

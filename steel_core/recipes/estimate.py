@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from steel_core.data.index import DatasetIndex
+from steel_core.data.transforms import Preprocessing
 from steel_core.device import choose_device
 from steel_core.models.base import BACKBONES
+from steel_core.recipes.cam_layer import with_cam_layer
 from steel_core.recipes.train import SHARES
-from steel_core.recipes.training import TrainConfig, common_size
+from steel_core.recipes.training import Fit, ImageTable, TrainConfig, common_size, optimiser_for
 
 _SAMPLE = 20  # images that tell the common size, and what reading one costs
 _BATCH = 8
@@ -20,7 +22,9 @@ _SEARCH_STEPS = 72  # of the search for a learning rate, at most
 
 
 def seconds_to_train(index: DatasetIndex, config: TrainConfig, device: str = "auto") -> float:
-    """Seconds at the most: reading, all epochs, and the search for a learning rate; it may well stop earlier.
+    """Seconds for reading, all epochs, and the search for a learning rate, at the pace of this moment.
+
+    A run that stops early takes less, one that must begin anew with another learning rate up to twice as long.
 
     Args:
         index: the data set.
@@ -29,7 +33,7 @@ def seconds_to_train(index: DatasetIndex, config: TrainConfig, device: str = "au
 
     Raises:
         DataError: none of the images looked at can be read.
-        UsageError: the backbone is unknown.
+        UsageError: the backbone is unknown, or cannot see images of this size.
     """
     split = index.table["split"]
     images = int((split == "train").sum()) or round(SHARES[0] * len(index))
@@ -37,22 +41,27 @@ def seconds_to_train(index: DatasetIndex, config: TrainConfig, device: str = "au
     began = time.perf_counter()
     size = config.input_size or common_size(index, rows)
     reading = (time.perf_counter() - began) / len(rows) * len(index)
-    step = _seconds_an_image(config.backbone, len(index.classes), size, device)
+    backbone = with_cam_layer(config.backbone, size)
+    step = _seconds_an_image(replace(config, backbone=backbone), len(index.classes), size, device)
     config = config.for_images(images)
     searched = 0 if config.learning_rate or config.pretrained else _SEARCH_STEPS * config.batch_size
     looked_at = images * config.epochs + searched
     return reading + step * looked_at
 
 
-def _seconds_an_image(backbone: str, classes: int, size: tuple[int, int], device: str) -> float:
-    """Forward and backward, after one step that is not timed."""
+def _seconds_an_image(config: TrainConfig, classes: int, size: tuple[int, int], device: str) -> float:
+    """One step of training on noise, after one that is not timed."""
+    table = ImageTable(
+        torch.rand(_BATCH, 1, *size).half(), torch.zeros(_BATCH, dtype=torch.long), np.arange(_BATCH),
+        ("",) * _BATCH, (),
+    )  # fmt: skip
+    config = replace(config, augmentation=replace(config.augmentation, patches=0.0))
     target = choose_device(device)
-    model = BACKBONES[backbone](max(classes, 2)).train().to(target)
-    inputs = torch.randn(_BATCH, 3, *size, device=target).contiguous(memory_format=torch.channels_last)
-    labels = torch.zeros(_BATCH, dtype=torch.long, device=target)
+    model = BACKBONES[config.backbone](max(classes, 2)).train()
+    fit = Fit(model, table, Preprocessing(size, 0.5, 0.2), config, target)
+    optimiser = optimiser_for(model, 1e-3, config)
+    weights = torch.ones(max(classes, 2), device=target)
     for _ in range(2):
         began = time.perf_counter()
-        F.cross_entropy(model(inputs), labels).backward()
-        if target.type == "cuda":
-            torch.cuda.synchronize(target)
+        fit.step(optimiser, torch.arange(_BATCH), weights)
     return (time.perf_counter() - began) / _BATCH

@@ -1,7 +1,8 @@
-"""Evaluate a checkpoint on a data set: predict every image once, keep what was said, count any part of it.
+"""Evaluate a checkpoint on a data set: judge every image once, keep what was said, count any part of it.
 
 `evaluate` predicts and returns an `Evaluation`; `stored_evaluation` does so once for a checkpoint and a data set, and
-loads it from then on. All figures come from the evaluation's table, so a page never runs the network again.
+loads it from then on. All figures come from the evaluation's table, so a page never runs the network again. Long strips
+and large pictures are judged as everywhere, by `strips.judge`: what is counted is the verdict that an inspector gets.
 
 Legend: N images, K classes.
 """
@@ -14,7 +15,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,7 @@ from steel_core import metrics
 from steel_core.data.base import Progress, cache_folder
 from steel_core.data.index import DatasetIndex
 from steel_core.data.manifest import escape_formula
+from steel_core.data.pixels import MAX_PIXELS
 from steel_core.data.properties import PROPERTIES, properties
 from steel_core.device import batch_size
 from steel_core.errors import DataError, ImageError, UsageError
@@ -41,13 +43,15 @@ from steel_core.metrics.decisions import decide
 from steel_core.metrics.multi_label import MultiLabelReport
 from steel_core.metrics.segments import weak_segments
 from steel_core.models.checkpoint import Card
+from steel_core.strips import judge
 from steel_core.types import CLEAR, DEFECT, REFER, UNFAMILIAR, Prediction, SteelImage
 
 PARTS = ("held-out", "train", "val", "test", "all")
 """Which images count: "held-out" served neither to train nor to choose anything; "all" is every image."""
 
-_FORMAT = 2
-_CHUNK = 64
+_FORMAT = 3  # raised whenever what is stored, or how a picture is judged, becomes another; 3: strips tile by tile
+_CHUNK = 128
+_PIXELS = 100_000_000  # of the pictures of a chunk together, about
 _TEXTS = dict.fromkeys(("file", "image_sha256", "label", "pred", "outcome", "group", "seen", "split", "note"), str)
 _UNTOLD = "this checkpoint does not tell which images it learnt from: some of these may be among them"
 
@@ -61,8 +65,9 @@ class Evaluation:
             "|" between several, "" if none), pred, outcome, confidence (calibrated, of pred), loss (NaN without a known
             label), group, seen (the part of the checkpoint's own data that held this image, or ""), split (that part,
             else the data set's), judgeable (False for blank pictures and such), strangeness (NaN if the checkpoint
-            cannot tell), note; for a multi-label checkpoint named (its classes that reach their thresholds, "|" between
-            several); then p.CLASS, the calibrated probabilities, and z.CLASS, the logits; then any `PROPERTIES`.
+            cannot tell), note, tiles (how many the image was judged in: 1, or those of a strip); for a multi-label
+            checkpoint named (its classes that reach their thresholds, "|" between several); then p.CLASS, the
+            calibrated probabilities, and z.CLASS, the logits; then any `PROPERTIES`.
         classes: the checkpoint's, in the order of the logits.
         head: "softmax" or "sigmoid".
         temperature: of the probabilities.
@@ -166,6 +171,12 @@ class Evaluation:
     def judged(self) -> npt.NDArray[np.bool_]:
         """(N,) whether a threshold decides on the image: not on a blank or an unfamiliar one, which gets no verdict."""
         return (self.table["judgeable"] & ~(self.table["strangeness"] > 1)).to_numpy(dtype=bool)
+
+    @property
+    def in_tiles(self) -> npt.NDArray[np.bool_]:
+        """(N,) whether the image was judged tile by tile, and so by its worst tile."""
+        known = "tiles" in self.table  # a baseline does not look in tiles
+        return (self.table["tiles"] > 1).to_numpy(dtype=bool) if known else np.zeros(len(self), dtype=bool)
 
     @cached_property
     def report(self) -> metrics.EvaluationReport | MultiLabelReport:
@@ -284,6 +295,10 @@ class Evaluation:
             )
         if not self.multi_label and (several := int(truth.str.contains("|", regex=False).sum())):
             says.append(f"{several} images have several labels and are shown, but not counted.")
+        if in_tiles := int(self.in_tiles.sum()):
+            says.append(
+                f"{in_tiles} images are long strips or very large: each is judged tile by tile, by its worst tile."
+            )
         if unlabelled := int((truth == "").sum()):
             says.append(f"{unlabelled} images have no label and are shown, but not counted.")
         if 0 < counted.sum() < metrics.FEW:
@@ -367,7 +382,7 @@ class Evaluation:
 def evaluate(
     predictor: Predictor, index: DatasetIndex, part: str = "held-out", progress: Progress | None = None
 ) -> Evaluation:
-    """Predict the images of a part. Threads decode the next ones while the network works.
+    """Judge the images of a part. Threads decode them, on a GPU while the network works; memory is bounded.
 
     Args:
         predictor: the checkpoint.
@@ -387,10 +402,11 @@ def evaluate(
     _check_part(part)
     index = in_words_of(index, predictor.classes)
     kept: list[tuple[int, str]] = []
-    predictions: list[Prediction] = []
+    said: list[tuple[Prediction, int]] = []
     left_out: list[str] = []
     learnt = done = 0
-    for chunk in _decoded(index, max(_CHUNK, 2 * batch_size(predictor.device))):
+    ahead = predictor.device.type != "cpu"
+    for chunk in _decoded(index, max(_CHUNK, 2 * batch_size(predictor.device)), ahead):
         wanted: list[SteelImage] = []
         for row, image in chunk:
             if isinstance(image, str):
@@ -402,12 +418,12 @@ def evaluate(
             elif part in ("held-out", "all") or part == (seen or index.table["split"].iat[row]):
                 wanted.append(image)
                 kept.append((row, seen))
-        predictions += predictor.predict(wanted)
+        said += [(judged.verdict, len(judged.tiles)) for judged in judge(predictor, wanted)]
         done += len(chunk)
         if progress:
             progress(done, len(index))
     remarks = [*left_out, *_learnt(learnt), *_untold(predictor.card)]
-    found = _evaluation(predictor, index, part, kept, predictions, remarks, len(left_out))
+    found = _evaluation(predictor, index, part, kept, said, remarks, len(left_out))
     if not len(found):
         raise DataError(found._nothing_to_count())
     return found
@@ -423,6 +439,7 @@ def stored_evaluation(
 
     It is found by what decides the logits and by the files, so new thresholds need no new run: stored logits are read
     with the temperature, the thresholds and the split of the predictor's card. Choose images with `Evaluation.select`.
+    Only where strips were judged in tiles a new temperature needs one, because it can make another tile the worst.
 
     Args:
         predictor: the checkpoint.
@@ -453,6 +470,8 @@ def find_evaluation(predictor: Predictor, index: DatasetIndex, folder: Path | No
     except DataError:
         return None
     card = predictor.card
+    if found.in_tiles.any() and found.temperature != card.temperature:
+        return None
     seen = np.array([card.part_of(sha256) for sha256 in found.table["image_sha256"]], dtype=object)
     found = found.under(card)
     return dataclasses.replace(
@@ -515,8 +534,15 @@ def _kept() -> Path:
     return cache_folder() / "evaluations"
 
 
-def _decoded(index: DatasetIndex, size: int) -> Iterator[list[tuple[int, SteelImage | str]]]:
-    """Row and picture, or row and why it is refused, in chunks; threads read one chunk ahead of the caller."""
+def _decoded(index: DatasetIndex, most: int, ahead: bool) -> Iterator[list[tuple[int, SteelImage | str]]]:
+    """Row and picture, or row and why it is refused, in chunks; threads read each.
+
+    Args:
+        index: the data set.
+        most: images of a chunk at most; fewer where the largest of the last chunk says that they would take too much.
+        ahead: whether a chunk is read while the caller works on the one before: not on the cores that it works on.
+    """
+    start, size = 0, min(most, _PIXELS // MAX_PIXELS)  # whatever the first ones are
 
     def read(row: int) -> tuple[int, SteelImage | str]:
         try:
@@ -524,15 +550,21 @@ def _decoded(index: DatasetIndex, size: int) -> Iterator[list[tuple[int, SteelIm
         except ImageError as error:
             return row, str(error)
 
+    def begin() -> list[Future[tuple[int, SteelImage | str]]]:
+        nonlocal start
+        rows = range(start, min(start + size, len(index)))
+        start = rows.stop
+        return [pool.submit(read, row) for row in rows]
+
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        ahead = None
-        for start in range(0, len(index), size):
-            following = [pool.submit(read, row) for row in range(start, min(start + size, len(index)))]
-            if ahead:
-                yield [future.result() for future in ahead]
-            ahead = following
-        if ahead:
-            yield [future.result() for future in ahead]
+        coming = begin()
+        while coming:
+            found = [future.result() for future in coming]
+            largest = max((x.height * x.width for _, x in found if isinstance(x, SteelImage)), default=1)
+            size = max(1, min(most, _PIXELS // largest))
+            coming = begin() if ahead else []
+            yield found
+            coming = coming or begin()
 
 
 def _evaluation(
@@ -540,11 +572,11 @@ def _evaluation(
     index: DatasetIndex,
     part: str,
     kept: list[tuple[int, str]],
-    predictions: list[Prediction],
+    said: list[tuple[Prediction, int]],
     left_out: list[str],
     unreadable: int,
 ) -> Evaluation:
-    card = predictor.card
+    card, predictions = predictor.card, [prediction for prediction, _ in said]
     rows = [row for row, _ in kept]
     about = index.table.iloc[rows]
     seen = np.array([part_ for _, part_ in kept], dtype=object)
@@ -564,6 +596,7 @@ def _evaluation(
         "judgeable": [p.judgeable for p in predictions],
         "strangeness": np.array([np.nan if p.strangeness is None else p.strangeness for p in predictions], np.float64),
         "note": [p.note for p in predictions],
+        "tiles": np.array([tiles for _, tiles in said], dtype=np.int64),
         **({"named": _named(probs, card.classes, card.thresholds)} if card.multi_label else {}),
         **{f"p.{name}": probs[:, k] for k, name in enumerate(card.classes)},
         **{f"z.{name}": logits[:, k] for k, name in enumerate(card.classes)},

@@ -7,14 +7,15 @@
 - `learning-rate`: learning_rate and curves, a list of runs, each a list of pairs of rate and loss
 - `resumed`: history, the rows of the epochs that were done before
 - `epoch`: epoch, of, train_loss, val_loss, val_macro_recall (val_auc where images have several labels), learning_rate,
-  best (the epoch that is kept so far), seconds (of an epoch, on average), seconds_left (at the most), and examples:
+  best (the epoch that is kept so far), seconds (of an epoch, on average), seconds_left (at that pace, if it does not
+  stop early), and examples:
   `probs` of each class for each example of `start`, in that order. Where the first attempt was in vain, a second one
   counts from epoch 1 again
 - `progress`: what, done, of; at most one a second
 - `message`: text
 - `done`: name, out, metrics; or `stopped`; or `failed`: message, a sentence for the user
 
-A file named `stop` ends the run after the epoch it is in; the same call goes on from there later.
+A file named `stop` ends the run after the epoch it is in, and is taken away then; the same call goes on from there.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class RunState:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds that the epochs still take at the most, as of the last one; None before the first."""
+        """Seconds that the epochs still take at this pace if it does not stop early; None before the first."""
         return self.history[-1].get("seconds_left") if self.history else None
 
 
@@ -88,8 +89,7 @@ class RunLog:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Take back an old request to stop, and write down how the block ends unless it ends well."""
-        self.clear_stop()
+        """Write down how the block ends unless it ends well; a request to stop is then taken back."""
         try:
             yield
         except (RunStopped, KeyboardInterrupt):
@@ -98,6 +98,8 @@ class RunLog:
         except SteelError as error:
             self.write("failed", message=str(error))
             raise
+        finally:
+            self.clear_stop()
 
     def write(self, event: str, **content: Any) -> None:
         """Append one event. A line that a crash cut in half is ended first, so that it harms no other."""

@@ -33,6 +33,20 @@ class Choice:
     before: pd.DataFrame
     after: pd.DataFrame
 
+    @property
+    def verdict(self) -> str:
+        """Whether the proposal is cheaper than what is in force, on the test images, in one sentence."""
+        now, then = (table.iloc[-1] for table in (self.before, self.after))
+        if self.before.equals(self.after):
+            return f"On these {now['n']} test images the proposal decides and costs the same as what is in force."
+        cost = "{cost_per_1000:.1f} ({cost_low:.1f} to {cost_high:.1f})"
+        said = f"1,000 sheets cost {cost.format(**then)} with the proposal, {cost.format(**now)} with what is in force"
+        if then["cost_high"] < now["cost_low"]:
+            return f"The proposal is cheaper: {said}."
+        if then["cost_low"] > now["cost_high"]:
+            return f"The proposal is dearer on images that it was not chosen on: {said}."
+        return f"These {now['n']} test images do not show which is cheaper: {said}."
+
 
 def propose_thresholds(evaluation: Evaluation, costs: Costs, mix: Mapping[str, float] | None = None) -> Choice:
     """The cheapest thresholds on the validation images of an evaluation of all images, tried on its test images.

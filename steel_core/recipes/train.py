@@ -274,9 +274,6 @@ def prepare(index: DatasetIndex, config: TrainConfig, report: Report, progress: 
     if several:
         index = replace(index, classes=multi_label.defect_types(index.classes))
     input_size = config.input_size or common_size(index, _sample(index, config.seed).tolist())
-    smallest = BACKBONES[config.backbone].config.min_size
-    if min(input_size) < smallest:
-        raise UsageError(f"input size {input_size[0]} x {input_size[1]}: expected at least {smallest} pixels a side")
     config = replace(config, backbone=with_cam_layer(config.backbone, input_size))
     table = read_images(index, input_size, lambda done, of: progress("reading images", done, of), config.head)
     for problem in table.problems:

@@ -35,7 +35,7 @@ from steel_core.store.home import steel_home
 UNFINISHED = ("waiting", "running", "stopping")
 """The states of a run that goes on by itself; the others are "done", "stopped", "failed" and "crashed"."""
 
-_RUN, _QUEUED, _LOG, _LOCK, _STOP_ASKED = "run.json", "queued", "log.txt", "lock", "stop-asked"
+_RUN, _QUEUED, _LOG, _LOCK = "run.json", "queued", "log.txt", "lock"
 _WORKER = [sys.executable, "-m", "steel_core.store.runs"]
 _ROOT = Path(__file__).resolve().parents[2]
 _NICE = 10  # how much a run gives way to the pages and to others
@@ -123,7 +123,6 @@ class Runs:
             (self.folder / name / _QUEUED).unlink()
             log.write("stopped")
         except FileNotFoundError:  # its turn has come
-            write_bytes(self.folder / name / _STOP_ASKED, b"")
             log.request_stop()
 
     def resume(self, name: str) -> None:
@@ -177,7 +176,6 @@ class Runs:
             except FileNotFoundError:  # it was taken out of the queue at the last moment
                 log.write("stopped")
                 return
-            (folder / _STOP_ASKED).unlink(missing_ok=True)
             command = json.loads((folder / _RUN).read_bytes())["command"]
             try:
                 _call([*command, "--log", str(folder)], folder / _LOG)
@@ -186,6 +184,7 @@ class Runs:
                     log.write("failed", message=_last_words(folder / _LOG))
 
     def _queue(self, name: str) -> None:
+        RunLog(self.folder / name).clear_stop()  # of a run that was killed before it saw the request
         write_bytes(self.folder / name / _QUEUED, b"")
         self._start()
 
@@ -215,10 +214,7 @@ class Runs:
         elif status == "failed":
             sentence = str(state.end.get("message", _ENDED))
         elif status not in ENDINGS:
-            asked = (folder / _STOP_ASKED).exists()
-            status = "stopping" if asked else "running"
-            if asked and not log.stop_requested:  # a run that starts takes older requests back
-                log.request_stop()
+            status = "stopping" if log.stop_requested else "running"
         ahead = 0
         if status == "waiting":
             ahead = queue.index(name) + _held(self.folder / _LOCK)

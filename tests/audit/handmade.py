@@ -65,6 +65,7 @@ def sheets(n=80, *, defect=12, stained_clear=0.0, known=True, first=CLEAR, secon
         np.array([f"g{i}" for i in range(n)]),
         np.arange(n),
         tuple(f"{i}.png" for i in range(n)),
+        ((SIDE, SIDE),) * n,
         tuple(f"{i:064x}" for i in range(n)),
         (),
         "hand-made",

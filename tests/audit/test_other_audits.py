@@ -1,20 +1,25 @@
 """Edges, properties and unknown artefacts: each finds what was written into a model, and is silent otherwise."""
 
 import json
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from audit.handmade import SIDE, predictor, sheets
 
-from steel_core.audit.discover import DiscoverSettings, audit_discover
+from steel_core.audit.discover import DiscoverSettings, _pixels, audit_discover, retest
 from steel_core.audit.edges import audit_edges
 from steel_core.audit.properties import audit_properties
 from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
+from steel_core.audit.white_stain import StainSettings, audit_white_stain
 from steel_core.data.base import unknown_spec
 from steel_core.data.index import DatasetIndex
+from steel_core.types import SteelImage
 
 
 def index_of(data, folder):
@@ -55,8 +60,18 @@ def test_a_model_that_looks_at_the_frame_is_found():
 def test_a_model_that_looks_at_the_defect_passes_the_edge_test():
     report = audit_edges(predictor(0.0), sheets(200))
     assert report.verdict == AGAINST
-    assert report.effect.n < 200  # defects at the border, or under the band, are no evidence
+    assert report.effect.n == 200 and report.effect.flip_rate == 0  # defects at the border stay, and are not hidden
+    assert set(report.findings[0].per_class) == {"clear", "defect"}
     assert {row["change"] for row in report.detail["moves"]} == {"shift", "crop"}
+
+
+def test_a_defect_that_fills_the_border_is_no_evidence_and_the_report_says_which_class_was_not_tested():
+    data = sheets(60)
+    full = np.ones((SIDE, SIDE), bool)
+    data = replace(data, defects=tuple(full if i % 2 else defect for i, defect in enumerate(data.defects)))
+    report = audit_edges(predictor(0.0), data)
+    assert report.effect.n == 30 and set(report.findings[0].per_class) == {"clear"}
+    assert any("No image of defect counts" in limit for limit in report.limits)
 
 
 def test_properties_find_the_stain_by_three_legs(tmp_path):
@@ -103,7 +118,7 @@ def test_what_cannot_be_changed_is_a_doubt_only_where_it_goes_with_the_label(tmp
     assert silent.verdict == AGAINST
     names = tuple(f"{(80 if i % 2 else 0) + i // 2:03d}.png" for i in range(160))
     (tmp_path / "in order").mkdir()
-    ordered = replace(data, names=names)
+    ordered = replace(data, paths=names)
     report = audit_properties(model, ordered, index_of(ordered, tmp_path / "in order"))
     order = next(finding for finding in report.findings if finding.name == "acquisition order")
     assert order.legs == {"data": True, "model": None, "evidence": None}
@@ -130,6 +145,47 @@ def test_an_unknown_artefact_is_found_and_confirmed():
     assert report.findings[0].effect.flip_rate > 0.5
     assert report.findings[0].detail["cluster"]["exemplars"]
     json.dumps(report.to_json())
+
+
+def test_the_box_of_an_exemplar_holds_what_was_planted_and_pasting_it_confirms_the_shortcut():
+    """From finding to statistic to retest: the box is cut out of a picture of three times the size, and tested."""
+    model, small = predictor(1.0), sheets(160, stained_clear=0.9)
+    large = replace(small, sizes=((3 * SIDE, 2 * SIDE),) * len(small))
+    found = audit_discover(model, large, QUICK).findings[0]
+    asked = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=4, towards="clear")
+    for told in found.detail["cluster"]["exemplars"]:
+        left, top, width, height = told["box"]
+        picture = cv2.resize(large.grids[told["row"]], (2 * SIDE, 3 * SIDE), interpolation=cv2.INTER_NEAREST)
+        white = picture > 0.9
+        assert white[top : top + height, left : left + width].sum() > 0.9 * white.sum()
+        assert width * height < 0.25 * picture.size
+        assert told["path"] == told["file"] == f"{told['row']}.png"
+    image = SteelImage(np.rint(255 * picture).astype(np.uint8), told["file"], "0" * 64)
+    again = audit_white_stain(model, large, asked.cut_out_of(image, told["box"]))
+    assert again.verdict == FOR
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "size", "box"),
+    [
+        ((10, 20), (30, 50), (SIDE, SIDE), (30, 10, 20, 10)),
+        ((10, 20), (30, 50), (2 * SIDE, 4 * SIDE), (120, 20, 80, 20)),
+        ((63, 64), (63, 64), (SIDE, SIDE), (60, 60, 4, 4)),
+        ((0, 1), (0, 64), (SIDE // 2, SIDE // 2), (0, 0, 32, 4)),
+    ],
+)
+def test_a_box_is_in_pixels_of_the_image_and_can_be_cut_out(rows, columns, size, box):
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[slice(*rows), slice(*columns)] = True
+    assert _pixels(mask, size) == box
+
+
+def test_the_command_of_a_retest_can_be_pasted_into_a_shell():
+    cluster = {"label": "rolled-in scale", "exemplars": [{"path": "a b/1.png", "box": [1, 2, 30, 40]}]}
+    told = shlex.split(retest(cluster, "my model", Path("my data")))
+    assert told[told.index("--stain-from") + 1] == str(Path("my data/a b/1.png"))
+    assert told[told.index("--box") + 1] == "1,2,30,40"
+    assert told[-2:] == ["--towards", "rolled-in scale"] and told[told.index("--checkpoint") + 1] == "my model"
 
 
 def test_defects_themselves_are_no_artefact():

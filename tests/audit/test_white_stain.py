@@ -10,7 +10,7 @@ from audit.handmade import SIDE, predictor, sheets
 
 from steel_core.audit.bench import bench, smallest_flip
 from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
-from steel_core.audit.white_stain import CONTROLS, DONOR, REMOVED, StainSettings, audit_white_stain
+from steel_core.audit.white_stain import CONTROLS, DONOR, REMOVED, StainSettings, audit_white_stain, cut_stain
 from steel_core.errors import UsageError
 from steel_core.perturb.methods.white_stain import WhiteStain
 from steel_core.perturb.stencil import cut
@@ -195,6 +195,10 @@ def test_a_stain_cut_out_of_an_image_serves_as_well():
     report = audit_white_stain(predictor(1.0), sheets(), replace(QUICK, source=source))
     assert report.verdict == FOR
     assert report.settings["stain"] == "cut out of a picture"
+    kept = cut_stain(json.loads(json.dumps(report.to_json())))
+    np.testing.assert_allclose(kept.cover, source.cover, atol=1 / 255)
+    np.testing.assert_allclose(kept.grey, source.grey, atol=1 / 255)
+    assert cut_stain(audit_white_stain(predictor(1.0), sheets(), QUICK).to_json()) is None
     assert WhiteStain(source=source).parameters()["source"] == "cut out of a picture"
 
 

@@ -87,6 +87,17 @@ def test_a_tile_opens_the_image_in_the_same_tab_and_the_way_back_keeps_the_filte
     page.wait_for_url(lambda url: "image=" not in url and "label=patches" in url)
 
 
+def test_the_browser_s_own_way_back_keeps_the_filter_too(visit, home):
+    n = len(open_dataset(home / "data" / "sheets").select(label="patches"))
+    page = visit("/explore?model=a-six&data=sheets&label=patches")
+    page.get_by_role("link", name=re.compile("^sheet-")).first.click()
+    expect(page.get_by_text("The link to this image:")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    page.go_back()
+    expect(page.get_by_text(f"of {n} images")).to_be_visible()
+    page.wait_for_url(lambda url: "image=" not in url and "label=patches" in url)
+
+
 def test_a_box_over_a_distribution_filters_the_gallery_and_its_chip_takes_it_back(visit):
     page = visit("/explore?model=a-six&data=sheets&tab=Distributions")
     begin(page)

@@ -11,6 +11,7 @@ from helpers.dash import ROOT, png, write_model
 from helpers.dash import words as said_by
 
 from dashboard import services
+from dashboard.components.audit_result import marked_verdict
 from dashboard.components.audit_stain import CUT
 from steel_core.audit.bench import bench
 from steel_core.audit.sheets import defect_mask
@@ -133,6 +134,19 @@ def test_a_small_stain_changes_nothing_and_the_smallest_that_does_is_found(shipp
     next(b for b in test.button if b.label == "Show this stain").click().run()
     assert 0.5 < test.slider(key="stain area").value < 5
     assert said_by(test).count("The likeliest class stays") == before - 1
+
+
+def test_the_stain_is_drawn_as_it_was_asked_for(shipped, monkeypatch):
+    asked = []
+    made = services.audits.Stain.made
+    monkeypatch.setattr(services.audits.Stain, "made", lambda stain: asked.append(made(stain)) or asked[-1])
+    test = shipped(model="strip-mill", data="strip-mill")
+    test.selectbox(key="stain shape").set_value("ring")
+    test.selectbox(key="stain texture").set_value("grain")
+    test.number_input(key="stain number").set_value(3)
+    test.number_input(key="stain seed").set_value(7).run()
+    assert (asked[-1].shape, asked[-1].texture, asked[-1].number) == ("ring", "grain", 3)
+    assert "The likeliest class" in said_by(test)
 
 
 def test_a_stain_that_is_put_on_the_defect_proves_nothing(shipped):
@@ -263,9 +277,55 @@ def test_a_stain_that_was_cut_out_is_tried_on_the_whole_data_set(audit):
     next(b for b in test.button if b.label == "Start the audit").click().run()
     name = "".join(test.query_params["run"])
     said = wait(test, lambda said: "Settings and hashes" in said).replace("\\", "")
-    settings = AuditStore().get(name).reports[0]["settings"]
+    kept = AuditStore().get(name).reports[0]
+    settings = kept["settings"]
     assert settings["stain"] == "cut out of a picture" and settings["cut_from"].endswith("box 5,6,20,21")
     assert f"The stain was cut out of {settings['cut_from']}" in said
+    assert kept["detail"]["examples"], "this model must leave an image to show"
+    assert "With and without" in said and said.count("Cut-out stain") == min(4, len(kept["detail"]["examples"]))
+
+
+def test_a_patch_that_a_search_found_is_tested_by_itself_with_one_click(audit):
+    index, model = services.datasets.dataset("sheets"), services.models.predictor("b-clear")
+    exemplars = [
+        {"row": row, "file": one.name, "path": f"images/{one.name}", "sha256": one.sha256, "box": [5, 6, 20, 21]}
+        for row in (5, 6)
+        for one in [index.image(row)]
+    ]
+    cluster = {"kind": "patches", "label": "defect", "share": 0.9, "prior": 0.5, "interval": [0.8, 0.95], "n": 30}
+    cluster |= {"exemplars": exemplars, "beside_the_defect": 0.9}
+    other = cluster | {"n": 31, "beside_the_defect": 0.25}
+    finding = report()["findings"][0] | {"name": "patches of defect", "cluster": cluster}
+    search = report(audit="discover", findings=[finding], detail={"clusters": [other, cluster]}, images=20)
+    name = new_name()
+    AuditStore().add(name, "sheets", 9.0, [search | {"model": "b-clear", "model_hash": model.hash}])
+    test = audit(view="Data set", run=name, model="b-clear", data="sheets")
+    said = said_by(test).replace("\\", "")
+    assert "30 images whose evidence lies on a patch that looks alike: 90.0 % of them are defect" in said
+    assert said.count("20 × 21 pixels at 5, 6") == 4 and "75.0 % of these patches meet the defect" in said
+    assert f"--stain-from FOLDER/images/{exemplars[0]['file']} --box 5,6,20,21 --towards defect" in test.code[0].value
+    (button,) = [b for b in test.button if b.label == "Test the first patch by itself"]
+    button.click().run()
+    made = "".join(test.query_params["run"])
+    assert made != name
+    wait(test, lambda said: "Settings and hashes" in said)
+    settings = AuditStore().get(made).reports[0]["settings"]
+    assert settings["cut_from"].startswith(exemplars[0]["file"]) and settings["cut_from"].endswith("box 5,6,20,21")
+    assert settings["towards"] == "defect"
+    back = said_by(audit(view="Data set", run=name, model="b-clear", data="sheets"))
+    assert f"tested by itself: {marked_verdict(AuditStore().get(made).verdict)}" in back
+
+
+def test_a_search_of_before_its_boxes_were_kept_still_shows(audit):
+    old = {"kind": "maps", "label": "clear", "share": 0.9, "prior": 0.5, "interval": [0.8, 0.95], "n": 30, "p": 0.1}
+    old |= {"exemplars": [{"row": 5, "file": "sheet-000005.png"}], "beside_the_defect": None}
+    name = new_name()
+    AuditStore().add(
+        name, "sheets", 9.0, [report(audit="discover", excess=None, findings=[], detail={"clusters": [old]})]
+    )
+    test = audit(view="Data set", run=name, model="b-clear", data="sheets")
+    assert "a place cannot be cut out" in said_by(test)
+    assert not test.exception and not test.error
 
 
 def test_a_run_can_be_stopped_and_nothing_is_kept(audit, monkeypatch):

@@ -111,3 +111,25 @@ def test_without_a_data_set_the_page_says_so(app, home, monkeypatch):
     monkeypatch.setattr("dashboard.services.datasets.SHIPPED", home / "nowhere")
     services.datasets.found_in.clear()
     assert "No data set is here yet" in words(app("compare"))
+
+
+def test_the_steps_of_the_chain_can_be_looked_at(app):
+    test = compared(app("compare", data="sheets", baselines="true"))
+    next(button for button in test.button if button.label.startswith("Look inside")).click().run()
+    until = time.monotonic() + 100
+    while "The forest says" not in words(test):
+        assert time.monotonic() < until, words(test)
+        time.sleep(0.2)
+        test.run()
+    table = next(frame.value for frame in test.dataframe if "Feature" in frame.value)
+    assert len(table) == 11 and table["Feature"].iloc[-1].startswith("the other ")
+    first = table["Adds"].sum()
+    said = test.selectbox(key="chain class")
+    said.set_value(said.options[-1].partition(",")[0]).run()
+    other = next(frame.value for frame in test.dataframe if "Feature" in frame.value)["Adds"].sum()
+    assert first == pytest.approx(-other, abs=1e-6), "of two classes one gains what the other loses"
+    assert not test.exception and not test.error
+
+
+def test_without_baselines_there_is_no_chain_to_look_into(app):
+    assert "Inside the classical chain" not in words(compared(app("compare", data="sheets")))

@@ -1,5 +1,6 @@
 """Evaluate: what is shown equals what scikit-learn finds on the page's own data, and every figure leads to images."""
 
+import dataclasses
 import json
 import shutil
 import threading
@@ -344,6 +345,15 @@ def test_odd_labels_get_a_sentence_and_what_can_still_be_shown(app, evaluated, o
     assert len(files(app("evaluate", model="b-clear", data="odd", tab="Worst images"))) >= 1
 
 
+def test_images_that_are_not_counted_can_be_seen(app, evaluated, own_data):
+    evaluated("b-clear", own_data("odd", ["clear", "", "", "clear"]))
+    test = app("evaluate", model="b-clear", data="odd", tab="Worst images")
+    assert set(files(test)) == {"sheet-000010.png", "sheet-000013.png"}
+    assert "2 images without a label that the model knows" in words(test)
+    test = app("evaluate", model="b-clear", data="odd", tab="Worst images", images="not counted")
+    assert set(files(test)) == {"sheet-000011.png", "sheet-000012.png"} and not test.error
+
+
 def test_a_part_without_images_says_so(app, evaluated, own_data):
     evaluated("b-clear", own_data("odd", ["clear", "patches"]))
     test = app("evaluate", model="b-clear", data="odd", part="val")
@@ -359,8 +369,40 @@ def test_two_models_are_compared_on_the_same_images(app, evaluated):
         counted = found.labelled.table
         assert rows.loc["accuracy", name] == pytest.approx((counted["label"] == counted["pred"]).mean())
     assert "McNemar p" in words(test)
-    other = app("evaluate", model="a-six", data="sheets", part="all", tab="Compare", other="b-clear")
-    assert "only models with the same classes" in words(other)
+    assert "b-clear" not in test.selectbox(key="other").options, "other classes do not compare"
+
+
+def test_a_model_that_compares_with_no_other_says_so(app, evaluated):
+    evaluated("b-clear")
+    test = app("evaluate", model="b-clear", data="sheets", part="all", tab="Compare")
+    assert "No other model here knows the same classes" in words(test) and not test.error
+
+
+def test_blank_and_unfamiliar_images_get_no_prediction_set(evaluated):
+    """An image that gets no verdict neither chooses the sets nor is counted among them."""
+    whole = evaluated("b-clear")
+    rows = {part: np.flatnonzero((whole.table["split"] == part).to_numpy()) for part in ("val", "test")}
+    assert len(rows["val"]) > 2 and len(rows["test"]) > 3
+    strange = whole.table["strangeness"].to_numpy(copy=True)
+    judgeable = whole.table["judgeable"].to_numpy(copy=True)
+    strange[[rows["val"][0], rows["test"][0], rows["test"][1]]] = 2.0
+    judgeable[rows["test"][2]] = False
+    odd = dataclasses.replace(whole, table=whole.table.assign(strangeness=strange, judgeable=judgeable))
+    gone = [rows["val"][0], *rows["test"][:3]]
+    without = dataclasses.replace(whole, table=whole.table.drop(index=gone).reset_index(drop=True))
+    found, same = (services.evaluation.conformal(each, 0.8, "aps") for each in (odd, without))
+    assert (found.chosen_on, found.found) == (same.chosen_on, same.found)
+    assert (found.unjudged, same.unjudged) == (3, 0)
+
+
+def test_held_out_says_that_it_is_not_the_division_of_the_data_set(app, evaluated):
+    """These models name no images that they learnt from, so all are held out, whatever the folder calls them."""
+    whole = evaluated("b-clear").table
+    elsewhere = int(whole["split"].isin(["train", "val"]).sum())
+    assert elsewhere
+    said = words(app("evaluate", model="b-clear", data="sheets"))
+    assert f"{elsewhere} of them lie in the train or val part of the data set" in said
+    assert "of them lie in" not in words(app("evaluate", model="b-clear", data="sheets", part="test"))
 
 
 def test_a_model_of_several_classes_an_image_has_its_own_figures(app, home, evaluated, own_data):

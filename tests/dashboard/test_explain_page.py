@@ -1,5 +1,6 @@
 """Explain: what is asked lies in the URL, and what is shown is what was asked."""
 
+import dataclasses
 import json
 import threading
 
@@ -8,8 +9,10 @@ import pytest
 from helpers.dash import finished, png, upload, words
 
 from dashboard import services
+from steel_core.data.pixels import encode_png
 from steel_core.inference import Predictor
-from steel_core.types import Attribution
+from steel_core.strips import Judged, cut, judge
+from steel_core.types import Attribution, Box
 
 IMAGE = {"data": "sheets", "image": "images/sheet-000001.png"}
 
@@ -32,11 +35,11 @@ def test_cheap_methods_and_shap_come_by_default_and_every_method_can_be_chosen(a
     test = explain(app)
     said = words(test)
     assert not test.error and not test.exception
-    assert said.count("full colour at") == 3
+    assert said.count("How this map was made") == 3
     quick, slow = services.maps.methods()
     assert {"grad-cam", "random", "sobel"} <= set(quick) and {"shap", "lime", "occlusion"} <= set(slow)
     assert "LIME about" in said  # the expected time stands there before it is chosen
-    assert "noise " in said and "Rough" not in said
+    assert "its noise: " in said and "Rough" not in said
 
 
 def test_methods_classes_and_contrast_are_read_from_the_url(app):
@@ -45,7 +48,7 @@ def test_methods_classes_and_contrast_are_read_from_the_url(app):
     )
     said = words(test)
     assert "For **crazing**" in said and "For **patches**" in said  # "clear" is no class of this model
-    assert said.count("full colour at") == 4
+    assert said.count("How this map was made") == 4
     test = explain(app, methods="Grad-CAM", slow="", classes="crazing", against="patches")
     assert "For **crazing** rather than **patches**" in words(test)
     assert test.query_params["against"] == "patches" and test.query_params["classes"] == "crazing"
@@ -81,13 +84,17 @@ def test_opacity_and_threshold_compute_nothing(app, monkeypatch):
     assert not test.error and not test.exception
 
 
-def test_another_background_is_another_map(app):
+def test_another_background_is_another_map(app, monkeypatch):
     usual = words(explain(app, methods="", slow="SHAP (expected gradients)"))
     other = explain(app, methods="", slow="SHAP (expected gradients)", background="grey")
     assert "one plain sheet of mean grey" in words(other)
     assert "one plain sheet of mean grey" not in usual and not other.error
     assert "Effect of the background" in words(other) and "Effect of the background" not in usual
-    assert words(other).count("full colour at") == 2
+    counted = []
+    monkeypatch.setattr(services.maps, "agreement", counted.append)
+    other.slider(key="opacity").set_value(0.2).run()
+    assert "Effect of the background" in words(other) and not counted and not other.exception, "counted once"
+    assert words(other).count("How this map was made") == 2
 
 
 def test_side_by_side_with_another_model_that_lacks_the_class(app):
@@ -95,14 +102,14 @@ def test_side_by_side_with_another_model_that_lacks_the_class(app):
     said = words(test)
     assert "This model does not know" in said and not test.error and not test.exception
     test = explain(app, slow="", methods="Grad-CAM", beside="another model", second="c-bare")
-    assert words(test).count("full colour at") == 2
+    assert words(test).count("How this map was made") == 2
 
 
 def test_side_by_side_with_another_image(app):
     test = explain(app, slow="", methods="Grad-CAM", beside="another image", second="images/sheet-000002.png")
-    assert words(test).count("full colour at") == 2 and "sheet\\-000002\\.png" in words(test)
+    assert words(test).count("How this map was made") == 2 and "sheet\\-000002\\.png" in words(test)
     bad = explain(app, slow="", methods="Grad-CAM", beside="another image", second="images/sheet-000003.png")
-    assert "sheet\\-000003\\.png" in bad.error[0].value and words(bad).count("full colour at") == 1
+    assert "sheet\\-000003\\.png" in bad.error[0].value and words(bad).count("How this map was made") == 1
 
 
 def test_a_bad_upload_gets_its_sentence(app):
@@ -130,7 +137,53 @@ def test_a_method_that_fails_shows_its_sentence_beside_the_others(app, monkeypat
     monkeypatch.setattr("steel_core.inference.Predictor.refine", fail)
     test = explain(app, image="images/sheet-000007.png")  # of no other test: maps are kept for a session
     assert [e.value for e in test.error] == ["no such map"]
-    assert words(test).count("full colour at") == 2
+    assert words(test).count("How this map was made") == 2
+
+
+# Strips
+
+
+@pytest.fixture
+def long_strip(monkeypatch, tmp_path):
+    """A data set of one strip, 64 x 640."""
+    folder = tmp_path / "data" / "strips" / "defect"
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(90, 150, (64, 640), dtype=np.uint8)
+    (folder / "long.png").write_bytes(encode_png(pixels))
+    monkeypatch.setenv("STEEL_DATA", str(tmp_path / "data"))
+    return {"data": "strips", "image": "defect/long.png", "model": "c-bare"}
+
+
+def test_of_a_strip_the_worst_tile_is_explained_and_its_place_is_told(app, long_strip, monkeypatch):
+    explained = []
+    refine = Predictor.refine
+    monkeypatch.setattr(
+        Predictor, "refine", lambda self, image, *a, **b: explained.append(image.pixels) or refine(self, image, *a, **b)
+    )
+    test = explain(app, methods="Grad-CAM", slow="", **long_strip)
+    said = words(test)
+    assert not test.error and not test.exception
+    model = services.models.predictor("c-bare")
+    image = services.datasets.find(services.datasets.dataset("strips"), "defect/long.png").read()
+    found = judge(model, [image])[0]
+    tile = found.tiles[found.worst]
+    assert "Only one tile is explained here" in said
+    assert f"this is the worst, number {found.worst + 1}, {tile.xmin} pixels from the left" in said
+    assert [pixels.shape for pixels in explained] == [(64, 64)]
+    np.testing.assert_array_equal(explained[0], cut(image, tile).pixels)
+    other = explain(app, methods="Grad-CAM", slow="", beside="another model", second="b-clear", **long_strip)
+    assert words(other).count("Only one tile is explained here") == 2
+
+
+def test_inspect_judges_a_strip_once(app, long_strip, monkeypatch):
+    calls = []
+    predict = Predictor.predict
+    monkeypatch.setattr(
+        Predictor, "predict", lambda self, images, *more: calls.append(len(images)) or predict(self, images, *more)
+    )
+    test = app("inspect", **long_strip)
+    assert "Tile by tile" in words(test) and "13 tiles:" in words(test)
+    assert [n for n in calls if n > 1] == [13]
 
 
 # From map to region
@@ -160,6 +213,15 @@ def test_without_a_rule_the_region_is_what_reaches_half_of_the_strongest_evidenc
     told = json.loads(services.maps.region_json(model, look, blob(model, look), marked))
     assert told["boxes"][0]["xmax"] == 56 and told["area"] == pytest.approx(128 / 4096)
     assert services.maps.mask_png(marked.region).startswith(b"\x89PNG")
+
+
+def test_boxes_in_the_tile_of_a_strip_lie_where_they_lie_in_the_strip(seen):
+    model, look = seen
+    tile = dataclasses.replace(look, judged=Judged((Box("", 100, 5, 164, 69),), look.judged.predictions, 70, 640))
+    marked = services.maps.marked(model, tile, blob(model, look))
+    told = json.loads(services.maps.region_json(model, tile, blob(model, look), marked))
+    assert told["boxes"] == [{"label": marked.region.boxes[0].label, "xmin": 140, "ymin": 13, "xmax": 156, "ymax": 21}]
+    assert (told["left"], told["top"], told["width"], told["height"]) == (100, 5, 64, 64)
 
 
 def test_a_map_without_positive_evidence_has_no_region(seen):

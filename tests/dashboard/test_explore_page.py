@@ -317,6 +317,22 @@ def test_a_long_strip_is_judged_tile_by_tile(app, home, monkeypatch, tmp_path):
     assert "Tile by tile" not in words(app("explore", data="strips", model="c-bare", image="clear/short.png"))
 
 
+def test_an_image_is_found_by_its_base_name_where_only_one_has_it(app, monkeypatch, tmp_path):
+    for place in ("coil 1/same.png", "coil 2/same.png", "coil 2/other.png"):
+        (tmp_path / "data" / "coils" / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / "coils" / place).write_bytes(png(hash(place) % 100))
+    monkeypatch.setenv("STEEL_DATA", str(tmp_path / "data"))
+    test = app("explore", data="coils", model="c-bare", image="other.png")
+    assert not test.error and test.query_params["image"] == "coil 2/other.png"
+    test = app("explore", data="coils", model="c-bare", image="same.png")
+    assert "holds 2 images named same" in test.error[0].value and "name its folder" in test.error[0].value
+    assert "Back to the gallery" in [button.label for button in test.button]
+    for folder in ("coil 1", "coil 2"):
+        test = app("explore", data="coils", model="c-bare", image=f"{folder}/same.png")
+        assert not test.error and f"**File:** {folder}/same\\.png" in words(test)
+    assert [path for path, _ in services.datasets.named("coils", ["same.png", "other.png"])] == ["coil 2/other.png"]
+
+
 def test_work_tells_how_far_it_is_and_once_stopped_is_offered_again(app, monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
 

@@ -60,6 +60,17 @@ def measured(home):
     shutil.rmtree(folder)
 
 
+def test_a_data_set_that_shares_the_name_alone_stands_in_for_no_measured_image(app, home, measured):
+    """The names of drawn sheets are the same in every set: those of another set are not shown as the measured ones."""
+    card = home / "models" / measured / "card.json"
+    here = services.datasets.named("sheets", ["sheet-000001.png"])
+    assert services.quality.images_behind(measured, "sheets", ["sheet-000001.png"]) == here != []
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"data": {"name": "sheets", "images": 2000}}))
+    services.models._card.clear()
+    assert services.quality.images_behind(measured, "sheets", ["sheet-000001.png"]) == []
+    assert "These are 3 of the 2,000 images that the model was made with" in words(app("methods", model=measured))
+
+
 def test_a_model_that_was_not_measured_says_how_to_measure(app):
     test = app("methods", model="a-six")
     assert "not measured yet" in words(test) and "python -m steel_core quality" in test.code[0].value
@@ -98,7 +109,7 @@ def test_a_measured_model_carries_badges_under_its_maps(app, measured):
         app("explain", model=measured, data="sheets", image="images/sheet-000001.png", methods="Grad-CAM", slow="")
     )
     said = words(test)
-    assert "passes randomisation" in said and "more faithful than" in said and not test.error
+    assert "shows what the model learnt" in said and "more faithful than" in said and not test.error
     assert "was not measured yet" not in said
 
 

@@ -7,10 +7,39 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers.dash import finished, png, upload, words
+from helpers.dash import DEFECTS, finished, png, upload, words, write_model
 from helpers.small import make_checkpoint
 
 from dashboard import services
+from steel_core.data.index import open_dataset
+from steel_core.types import CLEAR
+
+# What a visit begins with
+
+
+def test_a_visit_begins_with_a_model_and_the_data_set_that_it_learnt_from(app, tmp_path, monkeypatch):
+    monkeypatch.setenv("STEEL_MODELS", str(tmp_path))
+    for name, learnt in (("a-first", "elsewhere"), ("b-own", "sheets"), ("c-last", "")):
+        write_model(tmp_path / name, DEFECTS, data={"name": learnt})
+    chosen = app().session_state
+    assert (chosen["model"], chosen["data"]) == ("b-own", "sheets")
+    assert app(model="c-last").session_state["model"] == "c-last", "who names a model gets it"
+    assert app(data="sheets").session_state["model"] == "b-own"
+
+
+def test_samples_are_none_that_the_model_has_learnt_from(app, home, tmp_path, monkeypatch):
+    monkeypatch.setenv("STEEL_MODELS", str(tmp_path))
+    index = open_dataset(home / "data" / "sheets")
+    table = index.table.reset_index(drop=True)
+    test_part = [i for i in table.index[table["split"] == "test"] if i != 3]
+    hashes = {i: index.image(i).sha256[:16] for i in test_part}
+    learnt, left = test_part[::2], test_part[1::2]
+    files = {"train": [hashes[i] for i in learnt], "val": [], "test": []}
+    write_model(tmp_path / "own", (*DEFECTS, CLEAR), data={"name": "sheets"}, split={"files": files})
+    offered = {link.proto.label.replace("\\", "") for link in app("inspect").get("page_link")}
+    assert offered & {Path(table["path"][i]).name for i in left}
+    assert not offered & {Path(table["path"][i]).name for i in learnt}
+
 
 # Overview
 
@@ -22,7 +51,7 @@ def test_overview_shows_the_figures_with_interval_target_number_and_date(app, mo
     said = words(test)
     assert [metric.value for metric in test.metric] == ["96.0 %", "97.0 %", "20.0 %"]  # no AUC was measured: no tile
     assert "95 %: 90.0 % to 99.0 %" in said
-    assert "120 test images" in said and "110 of them independent" in said and "2026\\-01\\-02" in said
+    assert "120 test images" in said and "which show 110 different places" in said and "2026\\-01\\-02" in said
     assert "small sample" in said
     assert "found least often: crazing, 81.0 %" in said
     assert "Target at least 95.0 %: reached, not yet certain" in said
@@ -94,7 +123,7 @@ def test_inspect_without_images_states_limits_and_offers_samples(app):
     test = app("inspect", model="a-six")
     assert "50 megapixels" in test.file_uploader(key="files").label
     assert "Or try a sample" in words(test)
-    assert len(test.get("page_link")) == 7  # one sheet of each label
+    assert len(test.get("page_link")) == 6  # one sheet of each label, none clear: this model cannot say so
     assert not test.camera_input  # nothing asks for the camera before it is wanted
 
 
@@ -111,7 +140,7 @@ def test_one_image_gets_verdict_bars_three_maps_and_downloads(app):
     assert "cannot clear a sheet" in said
     assert said.count('role="listitem"') == 6
     assert all(title in said for title in ("**Grad-CAM**", "**Guided Grad-CAM**", "**SHAP"))
-    assert "noise " in said  # of the sampled map
+    assert "its noise: " in said  # of the sampled map
     assert services.maps.CAUTION in said
     assert "plate \\*1\\*\\.png" in said and "plate *1*" not in said
     assert len(test.get("download_button")) == 2
@@ -123,7 +152,7 @@ def test_a_model_that_knows_clear_may_clear_and_does_not_say_otherwise(app):
 
 def test_a_doubtful_image_is_referred_in_words(app):
     said = words(upload(app("inspect", model="b-clear"), ("a.png", png())))
-    assert "Refer to a person" in said and "100 % needed" in said
+    assert "Refer to a person" in said and "100.0 % needed" in said
 
 
 def test_the_class_to_explain_can_be_chosen(app):

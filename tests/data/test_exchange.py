@@ -316,7 +316,7 @@ def test_which_annotation_counts(tmp_path):
         (result("rectanglelabels", ["rust"], x="1", y=1, width=3, height=4), "expected a number"),
         (result("rectanglelabels", [], x=1, y=1, width=3, height=4), "expected a class"),
         (result("polygonlabels", ["rust"], points=[[1, 2], [3]]), "3 corners"),
-        (result("ellipselabels", ["rust"], x=1), "expected rectangles, polygons or choices"),
+        (result("ellipselabels", ["rust"], x=1), "expected rectangles, polygons, brushes or choices"),
         ({"type": "rectanglelabels"}, "expected an object with a value"),
         (3, "expected an object with a value"),
     ],
@@ -329,8 +329,34 @@ def test_a_bad_result_is_told_and_its_image_is_not_called_clear(tmp_path, wrong,
     assert sentence in index.problems[0]
 
 
-def test_a_brush_labels_its_image_but_has_no_mask(tmp_path):
-    index = studio(tmp_path, [task("a.png", result("brushlabels", ["rust"], format="rle", rle=[0, 1]))])
-    assert labels(index) == {"a.png": "rust"}
-    assert "the mask of a brush is not read" in index.problems[0]
-    assert index.mask(0) is None
+def stroke(mask):
+    """A result as Label Studio writes it: the painted picture, each pixel of the code a repeat of one."""
+    values = np.repeat(mask.ravel(), 4) * 255
+    bits = f"{len(values):032b}00111" + "0000" * 4 + "".join(f"1000{value:08b}" for value in values)
+    bits += "0" * (-len(bits) % 8)
+    rle = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
+    return result("brushlabels", ["rust"], format="rle", rle=rle)
+
+
+def test_a_brush_stroke_gives_a_mask_and_a_box(tmp_path):
+    mask = np.zeros((HEIGHT, WIDTH), int)
+    mask[5:9, 3:30] = 1
+    corners = result("polygonlabels", ["scratch"], points=[[0, 0], [50, 0], [50, 50], [0, 50]])
+    index = studio(tmp_path, [task("a.png", stroke(mask), corners)])
+    assert index.problems == () and labels(index) == {"a.png": "scratch|rust"}
+    np.testing.assert_array_equal(index.masks(0)["rust"], mask == 1)
+    assert Box("rust", 3, 5, 30, 9) in index.boxes(0)
+
+
+def test_a_damaged_stroke_labels_its_image_whose_mask_is_refused(tmp_path):
+    good = stroke(np.ones((HEIGHT, WIDTH), int))
+    other = {**good, "original_width": WIDTH - 1}
+    torn = result("brushlabels", ["rust"], format="rle", rle=[0, 1])
+    index = studio(tmp_path, [task("a.png", torn), task("d.png", good, other)])
+    assert labels(index) == {"a.png": "rust", "d.png": "rust"}
+    for row, says in ((0, "ends too early"), (1, "picture of another size than its 60 x 40 pixels")):
+        with pytest.raises(
+            DataError, match=f"project-1.json, task number {row + 1}, result number {row + 1}: .*{says}"
+        ):
+            index.masks(row)
+    assert [f"task number {k}" in told for k, told in enumerate(index.check_boxes(), start=1)] == [True, True]

@@ -113,6 +113,20 @@ def test_one_dose_asks_only_what_the_verdict_rests_on(folder, checkpoint):
     assert {(row["area"], row["brightness"]) for row in content["detail"]["doses"]} == {(0.05, 0.92)}
 
 
+def test_drawn_stains_have_the_shape_the_texture_and_the_number_asked_for(folder, checkpoint):
+    few = ("white-stain", "--limit", "8", "--one-dose", "--no-store")
+    asked = ("--shape", "streak", "--texture", "flat", "--number", "3")
+    _, content, _ = audit_cli.run_audit(arguments(checkpoint, folder, *few, *asked), open_dataset, silent)
+    assert {name: content["settings"][name] for name in ("shape", "texture", "number")} == {
+        "shape": "streak",
+        "texture": "flat",
+        "number": 3,
+    }
+    for wrong, said in (("--shape", "square"), ("--texture", "wool"), ("--number", "21")):
+        with pytest.raises(UsageError, match=said):
+            audit_cli.run_audit(arguments(checkpoint, folder, *few, wrong, said), open_dataset, silent)
+
+
 def test_images_are_drawn_evenly_and_what_was_trained_on_is_left_out(folder, tmp_path):
     index = open_dataset(folder)
     seen = [digest[:16] for digest in index.file_hashes()[:30]]

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.small import make_checkpoint
+from helpers.small import make_checkpoint, steel_image
 from PIL import Image
 from sklearn import metrics as oracle
 
@@ -17,8 +17,9 @@ from steel_core.inference import Predictor
 from steel_core.metrics.decisions import Costs
 from steel_core.models.checkpoint import load_checkpoint
 from steel_core.recipes import evaluate as recipe
-from steel_core.recipes.evaluate import Evaluation, evaluate, stored_evaluation
-from steel_core.recipes.thresholds import propose_thresholds, save_thresholds
+from steel_core.recipes.evaluate import Evaluation, evaluate, find_evaluation, stored_evaluation
+from steel_core.recipes.thresholds import Choice, propose_thresholds, save_thresholds
+from steel_core.strips import judge
 
 CLASSES = ("crazing", "scratches")
 
@@ -277,3 +278,97 @@ def test_thresholds_are_chosen_on_validation_and_shown_on_test(whole):
     assert choice.after.set_index("label").loc["all", "n"] == 6
     with pytest.raises(UsageError):
         propose_thresholds(whole.select("val"), Costs())
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "says"),
+    [
+        ((50, 40, 60), (50, 40, 60), "decides and costs the same"),
+        ((50, 40, 60), (20, 10, 30), "The proposal is cheaper"),
+        ((50, 40, 60), (20, 10, 45), "do not show which is cheaper"),
+        ((20, 10, 30), (50, 40, 60), "is dearer on images that it was not chosen on"),
+    ],
+)
+def test_a_proposal_is_called_cheaper_only_where_the_intervals_part(now, then, says):
+    before, after = (
+        pd.DataFrame([{"n": 9, "cost_per_1000": cost, "cost_low": low, "cost_high": high}])
+        for cost, low, high in (now, then)
+    )
+    assert says in Choice({}, 5, before, after).verdict
+
+
+# Strips ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def strips(tmp_path_factory):
+    """Eight strips of 70 x 500, one of them with a black tile, and four small pictures."""
+    root = tmp_path_factory.mktemp("long") / "strips"
+    for i in range(12):
+        pixels = steel_image(70, 500 if i < 8 else 80, seed=i).pixels
+        if i == 3:
+            pixels[:, :120] = 0
+        folder = root / ("clear", "defect")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{i:02}.png")
+    return open_dataset(root)
+
+
+def test_strips_are_counted_as_an_inspector_is_told(tmp_path, strips):
+    """The commands and the Inspect page tell `judge(...).verdict`; so does every row, under any thresholds."""
+    predictor = Predictor.load(make_checkpoint(tmp_path / "m", temperature=0.7), "cpu")
+    found = evaluate(predictor, strips, "all")
+    assert sorted(found.in_tiles) == [False] * 4 + [True] * 8
+    assert "8 images are long strips or very large: each is judged tile by tile" in " ".join(found.remarks)
+    for lines in ({"clear": 0.5, "defect": 0.5}, {"clear": 0.9, "defect": 0.6}, {"clear": 0.0, "defect": 1.0}):
+        card = dataclasses.replace(predictor.card, thresholds=lines)
+        strict = Predictor(dataclasses.replace(load_checkpoint(tmp_path / "m"), card=card), "cpu")
+        read = found.under(thresholds=lines)
+        for i, row in enumerate(read.table.itertuples()):
+            said = judge(strict, [strips.image(row.row)])[0]
+            told = said.verdict
+            assert (row.pred, row.outcome, row.judgeable, row.tiles) == (
+                told.pred, told.outcome, told.judgeable, len(said.tiles),
+            )  # fmt: skip
+            np.testing.assert_allclose(read.probs[i], list(told.probs.values()), atol=1e-5)
+            assert row.note == told.note
+
+
+def test_several_defect_types_in_a_strip_are_counted_as_an_inspector_is_told(tmp_path, strips):
+    facts = {"classes": ("hole", "scratch"), "head": "sigmoid", "multi_label": True}
+    predictor = Predictor.load(make_checkpoint(tmp_path / "m", **facts), "cpu")
+    found = evaluate(predictor, strips, "all")
+    for lines in ({"hole": 0.5, "scratch": 0.5, "clear": 0.9}, {"hole": 0.9, "scratch": 0.2, "clear": 0.5}):
+        card = dataclasses.replace(predictor.card, thresholds=lines)
+        strict = Predictor(dataclasses.replace(load_checkpoint(tmp_path / "m"), card=card), "cpu")
+        read = found.under(thresholds=lines)
+        for i, row in enumerate(read.table.itertuples()):
+            said = judge(strict, [strips.image(row.row)])[0]
+            each = np.array([[*one.probs.values()] for one in said.predictions if one.judgeable])
+            np.testing.assert_allclose(read.probs[i], each.max(axis=0), atol=1e-5)
+            assert set(filter(None, row.named.split("|"))) == set(said.verdict.defects)
+            assert row.outcome == said.verdict.outcome
+
+
+def test_another_temperature_can_make_another_tile_the_worst_so_strips_are_judged_anew(tmp_path, strips, data):
+    def again(temperature, index):
+        folder = make_checkpoint(tmp_path / f"t{temperature}", CLASSES, temperature=temperature)
+        return find_evaluation(Predictor.load(folder, "cpu"), index, tmp_path / "kept")
+
+    first = Predictor.load(make_checkpoint(tmp_path / "first", CLASSES), "cpu")
+    for index, needs_a_look in ((strips, True), (data, False)):
+        stored_evaluation(first, index, tmp_path / "kept")
+        assert again(1.0, index) is not None
+        assert (again(0.5, index) is None) is needs_a_look
+
+
+def test_few_large_pictures_are_held_at_once(strips, monkeypatch):
+    """Two of the largest allowed, then as many as the last chunk says."""
+    monkeypatch.setattr(recipe, "_PIXELS", 3 * 70 * 500)
+    monkeypatch.setattr(recipe, "MAX_PIXELS", 70 * 500)
+    for ahead in (False, True):
+        chunks = list(recipe._decoded(strips, 64, ahead))
+        assert [row for chunk in chunks for row, _ in chunk] == list(range(12))
+        assert max(map(len, chunks)) == 3
+    monkeypatch.setattr(recipe, "_PIXELS", 10**9)
+    assert [len(chunk) for chunk in recipe._decoded(strips, 8, ahead=False)] == [8, 4]

@@ -16,7 +16,8 @@ from steel_core.data.strip_mill import StripMill, make
 from steel_core.errors import DataError, UsageError
 from steel_core.inference import Predictor
 from steel_core.models.checkpoint import update_card
-from steel_core.recipes.leaderboard import FIGURES, leaderboard
+from steel_core.recipes.board import FIGURES
+from steel_core.recipes.leaderboard import leaderboard
 from steel_core.store.audits import AuditStore, new_name
 
 QUALITY = {

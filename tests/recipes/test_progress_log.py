@@ -61,11 +61,12 @@ def test_a_half_written_line_harms_no_other(tmp_path):
     assert log.state().messages == ["one", "two"]
 
 
-def test_a_request_to_stop_is_passed_on_and_taken_back_by_the_next_start(tmp_path):
+@pytest.mark.parametrize("early", [True, False])
+def test_a_request_to_stop_is_passed_on_whenever_it_came_and_taken_back_at_the_end(tmp_path, early):
     log, other = RunLog(tmp_path), RunLog(tmp_path)
-    other.request_stop()
+    if early:
+        other.request_stop()
     with pytest.raises(RunStopped), log.running():
-        assert not log.stop_requested
         other.request_stop()
         assert EpochLog(log, ("a",), "sigmoid", 5, [])([row(1)], 1, np.zeros((1, 1)))
         raise RunStopped("stopped")
@@ -73,8 +74,7 @@ def test_a_request_to_stop_is_passed_on_and_taken_back_by_the_next_start(tmp_pat
     with pytest.raises(DataError), log.running():
         raise DataError("no images")
     assert log.state().end["message"] == "no images"
-    with log.running():
-        assert not log.stop_requested
+    assert not log.stop_requested
 
 
 def test_without_a_folder_nothing_is_kept():

@@ -201,7 +201,7 @@ def test_the_binary_view_trains_with_softmax(sheets, tmp_path):
 
 def test_cross_validation_counts_every_image_once(sheets, tmp_path):
     found = cross_validate(sheets[0], tmp_path, TrainConfig(head="sigmoid", epochs=1, learning_rate=1e-3), k=2,
-                           report=quiet)  # fmt: skip
+                           report=quiet).to_json()  # fmt: skip
     assert found["n"] == 130
     assert found["multi_label"]
     assert found["tables"]["defect 1"]["found"] + found["tables"]["defect 1"]["missed"] == sheets[1][:, 0].sum()

@@ -266,7 +266,7 @@ def test_the_learning_rate_search_leaves_the_model_alone(sheets):
 
 def test_cross_validation_counts_every_image_once(sheets, tmp_path):
     config = TrainConfig(epochs=1, learning_rate=1e-3)
-    found = cross_validate(sheets, tmp_path, config, k=2, report=quiet)
+    found = cross_validate(sheets, tmp_path, config, k=2, report=quiet).to_json()
     assert found["n"] == 120
     assert len(found["recall_by_fold"]) == 2
     assert len(found["errors"]) == round(120 * (1 - found["accuracy"]))

@@ -27,7 +27,6 @@ WORKER = textwrap.dedent(
         if command[0] == "refuse":
             printed.write_text("steel_core: no image has a label\\n")
             return
-        log.clear_stop()
         log.write("start", name=command[0], process=os.getpid())
         before = [row["epoch"] for row in log.state().history]
         for epoch in range(len(before) + 1, int(command[1]) + 1):
@@ -119,6 +118,21 @@ def test_a_stop_that_comes_before_the_run_listens_is_not_lost(queue):
     until(queue, name, "running")
     queue.stop(name)
     assert len(until(queue, name, "stopped").state.history) < 40
+
+
+def test_a_run_that_was_killed_with_a_request_to_stop_goes_on_without_it(queue):
+    name = queue.submit(["hang", "3"], {})
+    until(queue, name, "running")
+    while not queue.get(name).state.history:
+        time.sleep(0.05)
+    queue.stop(name)
+    assert queue.get(name).status == "stopping"
+    os.kill(processes(queue.get(name)).pop(), signal.SIGKILL)
+    until(queue, name, "crashed")
+    content = json.loads((queue.folder / name / "run.json").read_text())
+    (queue.folder / name / "run.json").write_text(json.dumps(content | {"command": ["train", "3"]}))
+    queue.resume(name)
+    assert len(until(queue, name, "done").state.history) == 3
 
 
 def test_a_killed_process_leaves_a_sentence_and_the_next_run_starts(queue):

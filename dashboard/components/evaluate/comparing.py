@@ -18,25 +18,30 @@ from dashboard.components.text import plain
 @guarded()
 def comparing(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:
     """Choose the other model; its evaluation is made here where it is missing."""
-    others = [name for name in services.models.available() if name != st.session_state["model"]]
-    if not others:
-        st.info(
-            "There is only one model here. Put another one where `STEEL_MODELS` points to.", icon=":material/balance:"
-        )
-        return
     if not countable(found):
         return
-    name = st.selectbox("Compare with", others, key="other", bind="query-params", width=320)
-    other = services.models.predictor(name)
-    if set(other.classes) != set(model.classes):
+    cards = {name: services.models.card(name) for name in services.models.available()}
+    others = [
+        name
+        for name, card in cards.items()
+        if card and name != st.session_state["model"] and _comparable(card, model.card)
+    ]
+    if not others:
         st.info(
-            f"{plain(name)} knows {plain(', '.join(other.classes))}: only models with the same classes compare.",
+            f"No other model here knows the same classes ({plain(', '.join(model.classes))}), and only such ones "
+            "compare. The Train page makes one; or put one where `STEEL_MODELS` points to.",
             icon=":material/balance:",
         )
         return
+    name = st.selectbox("Compare with", others, key="other", bind="query-params", width=320)
+    other = services.models.predictor(name)
     theirs = evaluated(other, data, found.part, "other")
     if theirs is not None:
         compared(model, data, found, theirs)
+
+
+def _comparable(one: services.models.Card, other: services.models.Card) -> bool:
+    return set(one.classes) == set(other.classes) and one.multi_label == other.multi_label
 
 
 def compared(
@@ -49,7 +54,12 @@ def compared(
     made = services.evaluation.comparison(found, theirs)
     st.markdown(f"**{plain(made.verdict)}**")
     which = "that neither has learnt from" if found.part == "held-out" else f"of the part “{found.part}”"
-    st.caption(f"{made.n:,} images {which}, as {made.effective:.0f} independent ones.")
+    worth = (
+        f" Some are near-duplicates: for the intervals, all together are worth {made.effective:.0f} unrelated images."
+        if round(made.effective) < made.n
+        else ""
+    )
+    st.caption(f"{made.n:,} images {which}.{worth}")
     for sentence in made.left_out:
         st.caption(f":material/info: {plain(sentence)}.")
     st.dataframe(

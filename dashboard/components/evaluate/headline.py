@@ -5,11 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.text import plain
+from dashboard.components.text import counted, plain
 from steel_core.render import percent
 from steel_core.types import REFER, UNFAMILIAR
 
-_SHOWN = 12  # remarks
+_AT_ONCE, _SHOWN = 3, 12  # remarks
 _FIGURES = {
     "accuracy": ("Accuracy", "Share of images whose likeliest class is right."),
     "macro_recall": ("Recall, mean of classes", "Mean share of each class that is found."),
@@ -33,7 +33,7 @@ def headline(found: services.evaluation.Evaluation, data: str) -> None:
         for outcome, words in ((REFER, "handed to a person"), (UNFAMILIAR, "called unfamiliar: no verdict"))
         if (said == outcome).any()
     )
-    about = f"**{len(found):,} images** of {plain(data)} ({plain(found.part)})"
+    about = f"**{counted(len(found), 'image')}** of {plain(data)} ({plain(found.part)})"
     if len(found.labelled):
         figures = services.evaluation.headline(found)
         first, right = ("exact_match", "exactly the true classes are named") if found.multi_label else (
@@ -48,14 +48,20 @@ def headline(found: services.evaluation.Evaluation, data: str) -> None:
                 _metric(title, *figures[name], meaning, name in _NUMBERS)
     else:
         counts = ", ".join(f"{plain(str(name))} {n:,}" for name, n in said.value_counts().items())
-        st.markdown(f"{about}. What the model said: {counts or 'nothing'}.")
-    remarks = [*found.remarks, *found.left_out]
-    for remark in remarks[:3]:
-        st.caption(f":material/info: {plain(remark.rstrip('.'))}")
-    if len(remarks) > 3:
-        with st.expander(f"{len(remarks) - 3} more remarks"):
-            for remark in remarks[3:_SHOWN]:
-                st.caption(plain(remark.rstrip(".")))
+        st.markdown(f"{about}. What the model said: {counts}." if counts else f"{about}.")
+    if elsewhere := int(found.table["split"].isin(["train", "val"]).sum()) if found.part == "held-out" else 0:
+        st.caption(
+            ":material/info: Held-out are all images that this model has neither learnt from nor been tuned on, known "
+            f"by their content. {elsewhere:,} of them lie in the train or val part of the data set, whose division is "
+            "not the model's own"
+        )
+    remarks = [remark.rstrip(".") for remark in (*found.remarks, *found.left_out)]
+    for remark in remarks[:_AT_ONCE]:
+        st.caption(f":material/info: {plain(remark)}")
+    if len(remarks) > _AT_ONCE:
+        with st.expander(counted(len(remarks) - _AT_ONCE, "more remark")):
+            for remark in remarks[_AT_ONCE:_SHOWN]:
+                st.caption(plain(remark))
             if len(remarks) > _SHOWN:
                 st.caption(f"and {len(remarks) - _SHOWN} more, which the HTML report lists")
 

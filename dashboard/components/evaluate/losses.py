@@ -12,9 +12,10 @@ from dashboard import services
 from dashboard.components.evaluate.brushing import brush, within
 from dashboard.components.evaluate.pictures import is_right, worst_images
 from dashboard.components.guard import guarded
-from dashboard.components.text import plain
+from dashboard.components.text import counted, plain
 
-_KINDS = ("all", "wrong", "right", "open", "triaged")
+_UNCOUNTED = "not counted"
+_KINDS = ("all", "wrong", "right", "open", "triaged", _UNCOUNTED)
 _UNSURE = "not known"
 
 
@@ -33,14 +34,18 @@ def losses(model: services.models.Predictor, data: str, found: services.evaluati
             persist_state="session",
             help="Kept with each finding. Findings are only ever added; the last one of an image counts.",
         )
-    if len(found.labelled):
+    if len(found.labelled) and kind != _UNCOUNTED:
         brush(services.evaluation.figures(found)["Losses"], "Losses", "loss")
         st.caption("Drag over bars to see their images; double-click for all. By keyboard, type the range.")
         cell = services.evaluation.in_cell(found, actual, predicted)
         rows = _matching(within(cell, "loss", "Loss", "loss"), kind, set(found_so_far))
+        if others := len(found.table) - len(found.labelled):
+            st.caption(f"{counted(others, 'image')} without a label that the model knows: choose “{_UNCOUNTED}” above.")
     else:
-        st.caption("No labels, so no losses: the images that the model is least sure of come first.")
-        rows = _matching(found.table.sort_values("confidence", kind="stable"), kind, set(found_so_far))
+        st.caption(
+            "No label that the model knows, so no losses: the images that the model is least sure of come first."
+        )
+        rows = _matching(services.evaluation.uncounted(found, predicted), kind, set(found_so_far))
 
     def below(row: Mapping[Any, Any]) -> None:
         _triage(found, row, who, found_so_far.get(row["image_sha256"]))

@@ -17,6 +17,8 @@ from dashboard.components.text import plain
 from steel_core.render import percent
 
 _CHART, _TABLE, _CELL = "matrix", "cells", "cell"
+_WIDE = 66  # pixels that an interval needs; a narrower cell tells it at a touch, and in the table
+_SIZE = f"bandwidth('x') < {_WIDE} ? clamp(bandwidth('x') / 3.6, 7, 12) : 15"
 
 
 @st.fragment
@@ -52,7 +54,8 @@ def matrix(model: services.models.Predictor, data: str, found: services.evaluati
         _chart(cells, shares == "percentages", actual, predicted)
         st.caption(
             "Rows: what an image shows. Columns: what the model says. Each cell: its share of the row, or count, and "
-            "the 95 % interval. Grey: fewer than 30 images in the row. Choose a cell to see its images."
+            "the 95 % interval, which narrow cells leave to the table. Grey: fewer than 30 images in the row. Choose a "
+            "cell to see its images."
         )
     if found.multi_label:
         _each_class(found)
@@ -143,8 +146,9 @@ def _chart(cells: pd.DataFrame, shares: bool, actual: str, predicted: str) -> No
     )
     cell = alt.selection_point(name=_CELL, fields=["actual", "predicted"], on="click", clear=False, toggle=False)
     ink = alt.condition("datum.dark", alt.value("#ffffff"), alt.value("#10202c"))
-    big = base.mark_text(fontSize=15, fontWeight=600, dy=-7, aria=False).encode(text="label:N", color=ink)
-    small = base.mark_text(fontSize=11, dy=10, aria=False).encode(text="interval:N", color=ink)
+    size, room = (alt.ExprRef(words) for words in (_SIZE, f"bandwidth('x') < {_WIDE} ? 0 : 1"))
+    big = base.mark_text(fontSize=size, fontWeight=600, dy=-7, aria=False).encode(text="label:N", color=ink)
+    small = base.mark_text(fontSize=11, dy=10, opacity=room, aria=False).encode(text="interval:N", color=ink)
     outline = base.mark_rect(filled=False, stroke="#d55e00", strokeWidth=4, aria=False).transform_filter("datum.chosen")
     chart = alt.layer(rect.add_params(cell), big, small, outline).properties(height=60 + 64 * len(orders["actual"]))
     st.altair_chart(

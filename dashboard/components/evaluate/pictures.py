@@ -43,7 +43,7 @@ def worst_images(
     first = (min(chosen, pages) - 1) * PAGE
     part = rows.iloc[first : first + PAGE]
     st.caption(f"{first + 1:,} to {first + len(part):,} of {len(rows):,} images" if len(part) else "No images")
-    maps = []
+    maps, waiting = [], st.empty()
     with st.grid(3, min_column_width=300):
         for row, (path, source) in zip(
             part.to_dict("records"), services.datasets.shown(services.datasets.dataset(data), part), strict=True
@@ -68,12 +68,14 @@ def worst_images(
                 )
                 if below:
                     below(row)
-    for slot, source, row in maps:  # after all pictures: a map takes longer
+    for number, (slot, source, row) in enumerate(maps, 1):  # after all pictures: a map takes longer
+        waiting.caption(f":material/hourglass_top: Making the maps, {number} of {len(maps)}")
         made = services.maps.small_map(model, source)
         if isinstance(made, services.datasets.Refused):
             slot.caption(plain(made.sentence))
         else:
             slot.image(_inline(made), width="stretch", alt=f"Grad-CAM of {source.name} for {row['pred']}")
+    waiting.empty()
     if len(part):
         st.caption(f"Maps: Grad-CAM for the predicted class. {services.maps.CAUTION}")
 

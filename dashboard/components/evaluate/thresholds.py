@@ -57,6 +57,8 @@ def thresholds(
     typed = _typed(choice.thresholds if choice else in_force, in_force)
     told = f"chosen on {choice.chosen_on:,} validation images, shown on" if choice else "shown on"
     st.subheader(f"What these lines do: {told} {len(test.labelled):,} {part} images")
+    if choice and typed == choice.thresholds:
+        st.markdown(f"**{plain(choice.verdict)}**")
     tables = {
         words: services.evaluation.plant_figures(test, lines, asked, mix)
         for words, lines in (("in force", in_force), ("as typed", typed))
@@ -211,21 +213,23 @@ def _sets(whole: services.evaluation.Evaluation) -> None:
             key="sets",
         )
     try:
-        n, enough, told = services.evaluation.conformal(whole, coverage, method)
+        sets = services.evaluation.conformal(whole, coverage, method)
     except DataError as error:
         st.info(plain(str(error)), icon=":material/rule:")
         return
-    if not enough:
+    if not sets.enough:
         st.warning(
-            f"{n} validation images are too few for {coverage:.0%}: every set holds every class. "
+            f"{sets.chosen_on} validation images are too few for {coverage:.0%}: every set holds every class. "
             f"At least {_needed(coverage)} are needed.",
             icon=":material/warning:",
         )
-    found, single, empty = (told[key] for key in ("coverage", "single", "empty"))
+    found, single, empty = (sets.found[key] for key in ("coverage", "single", "empty"))
     st.markdown(
-        f"Asked for: **{coverage:.1%}** (chosen on n = {n:,}). Found: **{found}**. "
-        f"Sets hold {told['mean_size']:.2f} classes on average; one class: {single}; none: {empty}."
+        f"Asked for: **{coverage:.1%}** (chosen on n = {sets.chosen_on:,}). Found: **{found}**. "
+        f"Sets hold {sets.found['mean_size']:.2f} classes on average; one class: {single}; none: {empty}."
     )
+    if sets.unjudged:
+        st.caption(f"{sets.unjudged:,} test images get no verdict (blank or unfamiliar), and so no set.")
 
 
 def _needed(coverage: float) -> int:

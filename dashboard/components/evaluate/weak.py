@@ -38,7 +38,8 @@ def _segments(model: services.models.Predictor, data: str, found: services.evalu
             "looks (Holm). That proves no strength where images are few."
         )
     else:
-        worst = ", ".join(f"**{plain(row['property'])} {plain(row['segment'])}**" for row in sure.to_dict("records"))
+        named = [f"{row['property'].replace('_', ' ')} {row['segment']}" for row in sure.to_dict("records")]
+        worst = ", ".join(f"**{plain(name)}**" for name in named)
         st.markdown(
             f"Weak beyond chance: {worst}. {len(table)} segments were looked at, and p was corrected for it (Holm)."
         )
@@ -52,7 +53,12 @@ def _segments(model: services.models.Predictor, data: str, found: services.evalu
 
     plot(services.evaluation.figures(found)["Weak segments"], "Weak segments", take, by="points")
     chosen = st.selectbox(
-        "Images of", names, None, key="segment", placeholder="Choose a segment, or click on its point above"
+        "Images of",
+        names,
+        None,
+        format_func=lambda name: name.replace("_", " "),
+        key="segment",
+        placeholder="Choose a segment, or click on its point above",
     )
     if chosen in names:
         rows = services.evaluation.in_segment(found, table.iloc[names.index(chosen)])
@@ -76,7 +82,10 @@ def _unfamiliar(model: services.models.Predictor, data: str, found: services.eva
             "This model has no gate: it gives a verdict on any picture, even one of no steel. Teach it:",
             icon=":material/help_center:",
         )
-        st.code(f"python -m steel_core familiarity --checkpoint {model.card.name} --data FOLDER --who NAME", "bash")
+        st.code(
+            f"python -m steel_core checkpoint familiarity --checkpoint {model.card.name} --data FOLDER --who NAME",
+            "bash",
+        )
         return
     st.markdown(
         "The gate says **unfamiliar: no verdict** to a picture unlike all that the model has learnt from. "

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from urllib.parse import urlencode
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -20,6 +19,11 @@ from dashboard.components.verdict import verdict_card
 from steel_core.render import percent
 
 _ALIKE = 12
+_SHARE, _PIXELS = "{:.1%}", "{:.0f} px"
+_UNITS = {
+    "confidence": _SHARE, "brightness": _SHARE, "contrast": _SHARE, "noise": _SHARE, "clipped": _SHARE,
+    "defect_area": _SHARE, "defect_row": _SHARE, "defect_column": _SHARE, "height": _PIXELS, "width": _PIXELS,
+}  # fmt: skip
 _PAGES = {
     "inspect": ("Inspect", ":material/frame_inspect:"),
     "explain": ("Explain", ":material/layers:"),
@@ -28,11 +32,12 @@ _PAGES = {
 
 
 def image_page(shown: services.explore.Collection, model: services.models.Predictor | None, path: str) -> None:
-    """Everything about the image with this path within the data set."""
-    st.query_params["image"] = path  # a link within the page leaves the address as it was
+    """Everything about the image with this path within the data set, or with this base name."""
     st.button("Back to the gallery", on_click=_close, icon=":material/arrow_back:")
-    source = services.datasets.find(shown.index, path)  # an unknown path is told by the guard
-    row = int(np.flatnonzero(shown.index.table["path"] == path)[0])
+    row = services.datasets.row_of(shown.index, path)  # what is unknown or not clear is told by the guard
+    path = str(shown.index.table["path"].iat[row])
+    st.query_params["image"] = path  # a link within the page leaves the address as it was
+    source = services.datasets.source(shown.index, row)
     st.subheader(plain(source.name))
     seen = None
     left, right = st.columns([3, 2], gap="large")
@@ -77,8 +82,9 @@ def _close() -> None:
 def _facts(shown: services.explore.Collection, row: int) -> None:
     """Label, split, group, source, and the list of what is outlined."""
     sample = shown.index[row]
-    told = {"Label": ", ".join(sample.labels) or "unlabelled", "Split": sample.split, "Group": sample.group,
-            "Source": sample.source}  # fmt: skip
+    file = str(shown.index.table["path"].iat[row])
+    told = {"File": file, "Label": ", ".join(sample.labels) or "unlabelled", "Split": sample.split,
+            "Group": sample.group, "Source": sample.source}  # fmt: skip
     st.markdown("  \n".join(f"**{name}:** {plain(value)}" for name, value in told.items() if value))
     known = shown.row(row)
     if known.get("verdict"):
@@ -89,7 +95,11 @@ def _facts(shown: services.explore.Collection, row: int) -> None:
         for label, mask in masks.items()
     ]
     listed += [
-        {"Class": box.label, "What": "box", "Place": f"{box.xmin}, {box.ymin} to {box.xmax}, {box.ymax}"}
+        {
+            "Class": box.label,
+            "What": "box",
+            "Place": f"columns {box.xmin} to {box.xmax}, rows {box.ymin} to {box.ymax}",
+        }
         for box in boxes
     ]
     if listed:
@@ -102,6 +112,8 @@ def _standing(shown: services.explore.Collection, row: int, model: services.mode
     if table.empty:
         offer_work("properties", model, shown.name)
         return
+    units = {services.explore.title(name): _UNITS.get(name, "{:.3g}") for name in shown.numbers}
+    table["Value"] = [units[name].format(value) for name, value in zip(table["Number"], table["Value"], strict=True)]
     table["Number"] = table["Number"].map(capital)
     share = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
     st.dataframe(
@@ -109,7 +121,6 @@ def _standing(shown: services.explore.Collection, row: int, model: services.mode
         hide_index=True,
         column_config={
             **{str(name): share for name in table if str(name).startswith("Above")},
-            "Value": st.column_config.NumberColumn(format="%.3g"),
         },
         alt="Each number of this image, and the share of images that it lies above",
     )

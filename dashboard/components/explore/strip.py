@@ -18,9 +18,14 @@ _TILE, _TILES = "tile", "tiles"
 _BREADTHS = (1, 2, 4, 8)  # tiles in view
 
 
-def strip(model: services.models.Predictor, source: services.datasets.Source) -> None:
-    """The strip's verdict and viewer; or how far the worker is that judges its tiles."""
+def strip(
+    model: services.models.Predictor, source: services.datasets.Source, judged: services.looks.Judged | None = None
+) -> None:
+    """The strip's verdict and viewer; or how far the worker is that judges its tiles, where they were not judged."""
     st.subheader("Tile by tile")
+    if judged:
+        _viewer(model, source, judged)
+        return
     job = services.explore.judging(model, source)
     if job.at_work:
         watched(job, f"strip {source.key}")
@@ -38,7 +43,7 @@ def strip(model: services.models.Predictor, source: services.datasets.Source) ->
 
 @st.fragment
 @guarded()
-def _viewer(model: services.models.Predictor, source: services.datasets.Source, found: services.explore.Strip) -> None:
+def _viewer(model: services.models.Predictor, source: services.datasets.Source, found: services.looks.Judged) -> None:
     worst = found.predictions[found.worst]
     count = ", ".join(f"{n:,} {plain(outcome)}" for outcome, n in found.counts.items())
     st.markdown(f"## {marked(worst)}")

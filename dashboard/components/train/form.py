@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.progress import duration
-from dashboard.components.text import plain
+from dashboard.components.text import capital, plain
 from dashboard.components.train.settings import advanced
 from dashboard.components.train.variations import variations
 from steel_core.errors import SteelError
@@ -58,9 +58,9 @@ def form(data: str) -> None:
             config = variations(preset, config, data)
         seconds = services.training.expected_seconds(data, config)
         st.caption(
-            f":material/hourglass_top: At most {duration(seconds)} to learn, at this machine's pace right now, and a "
-            "little more to measure its maps; it stops earlier where nothing more is learnt. "
-            "The page can be left meanwhile."
+            f":material/hourglass_top: {capital(duration(seconds))} for all epochs at this machine's pace right now, "
+            "down to half of it where nothing more is learnt, up to twice where it must begin anew with another "
+            "learning rate; near-duplicates and maps come on top. The page can be left meanwhile."
         )
         if st.button("Start the training", type="primary", icon=":material/play_arrow:"):
             st.query_params["run"] = services.training.start(preset, config, name, data, binary=binary)

@@ -94,7 +94,7 @@ def _how_far(run: services.training.Run) -> None:
             f"{capital(plain(step['what']))}: {step['done']} of {step['of']}",
         )
     elif last:
-        left = f", at most {duration(state.seconds_left)} left" if run.unfinished and state.seconds_left else ""
+        left = f", {duration(state.seconds_left)} left" if run.unfinished and state.seconds_left else ""
         of = last.get("of", last["epoch"])
         st.progress(1.0 if run.status == "done" else last["epoch"] / of, f"Epoch {last['epoch']} of at most {of}{left}")
     elif run.unfinished and run.status != "waiting":

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from steel_core.data.annotated import ImageNames, class_name, json_files, number, plain_name, read_json
 from steel_core.data.base import READERS, Progress, Reader, unknown_spec
+from steel_core.data.brush import pack_brush
 from steel_core.data.index import DatasetIndex, format_mask_classes
 from steel_core.data.pixels import SUFFIXES
 from steel_core.data.regions import COLUMN, format_regions
@@ -26,9 +27,10 @@ _UPLOAD = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before the name 
 class LabelStudioReader(Reader):
     """A JSON export beside the images, or in a folder above them.
 
-    Rectangles (turned ones as polygons), polygons and choices are read; brush strokes label their image, but their
-    masks are not read, and that is told. Of several annotations the last that was not cancelled counts, or one marked
-    as ground truth. An annotation without any region or choice means clear; a task without an annotation, unlabelled.
+    Rectangles (turned ones as polygons), polygons, brush strokes and choices are read. A damaged stroke labels its
+    image, whose mask is refused when it is asked for, because a part of it is unknown. Of several annotations the last
+    that was not cancelled counts, or one marked as ground truth. An annotation without any region or choice means
+    clear; a task without an annotation, unlabelled.
     """
 
     priority = 42
@@ -68,7 +70,7 @@ class LabelStudioReader(Reader):
         in_order = sorted(classes)
         cell = format_mask_classes({value: name for value, name in enumerate(in_order, start=1) if value < 256})
         for row in rows.values():
-            row["mask_classes"] = cell if '"polygons"' in row[COLUMN] else ""
+            row["mask_classes"] = cell if '"polygons"' in row[COLUMN] or '"brush"' in row[COLUMN] else ""
         if any(row["labels"] == CLEAR for row in rows.values()):
             in_order.insert(0, CLEAR)
         return DatasetIndex.build(root, unknown_spec(root.name), pd.DataFrame(list(rows.values())), in_order, problems)
@@ -119,12 +121,6 @@ def _annotation(task: dict[str, Any], at: str) -> tuple[list[str], list[dict[str
                 continue
             if not names or not all(names):
                 raise DataError(f"expected a class in its {kind[:40]}")
-            if kind == "brushlabels":
-                labels += names
-                told.append(
-                    f"{where}: the mask of a brush is not read; export masks as PNG or COCO. The label is kept."
-                )
-                continue
             for name in names:
                 found.append(_region(kind, value, name, result, where))
         except DataError as error:
@@ -147,8 +143,12 @@ def _region(
         xs, ys = corners[::2], corners[1::2]
         area = (max(xs) - min(xs)) * (max(ys) - min(ys))
         return area, {"label": label, "polygons": [corners], "share": True, "at": at}
+    if kind == "brushlabels":
+        on = [result.get("original_height"), result.get("original_width")]
+        # Its area is not known before it is decoded.
+        return 0.0, {"label": label, "brush": pack_brush(value.get("rle")), "on": on, "at": at}
     if kind != "rectanglelabels":
-        raise DataError(f"expected rectangles, polygons or choices, found {kind[:40]!r}")
+        raise DataError(f"expected rectangles, polygons, brushes or choices, found {kind[:40]!r}")
     x, y, width, height = (number(value.get(key)) / 100 for key in ("x", "y", "width", "height"))
     if width <= 0 or height <= 0:
         raise DataError("expected a width and height above 0")

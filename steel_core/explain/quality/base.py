@@ -170,7 +170,7 @@ def spearman(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> Floats
 
 def ranks(maps: npt.NDArray[np.floating]) -> Floats:
     """Ranks of each map's pixels (N, P), centred and of length 1, so that a product of two is their correlation."""
-    out = rankdata(maps.reshape(len(maps), -1), axis=1)
+    out = rankdata(maps.reshape(len(maps), -1).astype(np.float64), axis=1)
     out -= out.mean(axis=1, keepdims=True)
     length = np.linalg.norm(out, axis=1, keepdims=True)
     return np.asarray(out / np.where(length > 0, length, 1))

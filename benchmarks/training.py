@@ -1,0 +1,138 @@
+"""What training promises: `python -m benchmarks.training [speed|kills]`, both unless one is named.
+
+speed: an epoch of the recipe (variations, optimiser, averaged weights, schedule, the state it writes) against a bare
+loop of the same forward and backward passes on images that lie ready, in turn; promised at least 0.85 of its pace.
+
+kills: a training is killed at a random moment and called again, until it was killed 20 times; what comes out must have
+the weights of a run that nobody disturbed, bit for bit on the CPU, and no checkpoint may be found that does not load.
+
+Exits with 1 where a promise is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from steel_core.data.strip_mill import StripMill, make
+from steel_core.data.transforms import Preprocessing
+from steel_core.device import choose_device, tune_memory
+from steel_core.models.checkpoint import load_checkpoint
+from steel_core.recipes.train import new_model
+from steel_core.recipes.training import Fit, ImageTable, TrainConfig, has_bfloat16, run_fit
+
+PACE, TURNS, SIDE, IMAGES = 0.85, 5, 200, 512
+KILLS = 20
+
+
+def main() -> int:
+    """Print what was measured; 0 if every promise is kept."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="?", choices=["speed", "kills"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--kills", type=int, default=KILLS)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    kept = []
+    with tempfile.TemporaryDirectory() as scratch:
+        if args.what != "kills":
+            kept += [_speed(name, args.device, Path(scratch)) for name in ("squeezenet-reduced", "resnet18")]
+        if args.what != "speed":
+            kept.append(_kills(args.kills, args.seed, Path(scratch)))
+    return 0 if all(kept) else 1
+
+
+def _speed(backbone: str, name: str, scratch: Path) -> bool:
+    tune_memory()
+    device = choose_device(name)
+    config = TrainConfig(backbone=backbone, epochs=1, learning_rate=1e-3)
+    rng = torch.Generator().manual_seed(0)
+    table = ImageTable(
+        torch.rand(IMAGES + 8, 1, SIDE, SIDE, generator=rng).half(), torch.arange(IMAGES + 8) % 6,
+        np.arange(IMAGES + 8), ("",) * (IMAGES + 8), (),
+    )  # fmt: skip
+    rows = torch.arange(IMAGES)
+    model = new_model(config, 6)
+    fit = Fit(model, table, Preprocessing((SIDE, SIDE), 0.5, 0.3), config, device)
+    ready = [fit.batch(positions) for positions in rows.split(config.batch_size)]
+
+    def bare() -> None:
+        model.train()
+        for images, labels in ready:
+            with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
+                logits = model(images)
+            F.cross_entropy(logits.float(), labels).backward()
+            model.zero_grad(set_to_none=True)
+
+    def recipe() -> None:
+        state = scratch / "state.pt"
+        state.unlink(missing_ok=True)
+        run_fit(fit, rows, rows[-1] + 1 + torch.arange(8), 1e-3, state, lambda _: None, lambda *_: None)
+
+    # On the CPU its own seconds count, so that other work on the machine does not.
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    seconds: dict[str, list[float]] = {"bare": [], "recipe": []}
+    for turn in range(TURNS + 1):
+        for kind, work in (("bare", bare), ("recipe", recipe)):
+            began = clock()
+            work()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if turn:  # the first one makes what is kept
+                seconds[kind].append(clock() - began)
+    pace = float(np.median(np.array(seconds["bare"]) / np.array(seconds["recipe"])))
+    print(
+        f"speed, {backbone} on {device.type}: {IMAGES / min(seconds['recipe']):.0f} images a second, "
+        f"{pace:.2f} of the pace of a bare loop, promised {PACE}: {'kept' if pace >= PACE else 'MISSED'}",
+        flush=True,
+    )
+    return pace >= PACE
+
+
+def _kills(wanted: int, seed: int, scratch: Path) -> bool:
+    make(StripMill(size=(48, 48), seed=5, clear_share=0.5), 80, scratch / "sheets")
+    began = time.monotonic()
+    _start(scratch, "undisturbed").wait()
+    whole = time.monotonic() - began
+    expected = load_checkpoint(scratch / "undisturbed").card.weights_sha256
+    rng = np.random.default_rng(seed)
+    kills = ends = wrong = 0
+    while kills < wanted or not ends:
+        process = _start(scratch, f"disturbed-{ends}")
+        try:
+            process.wait(rng.uniform(0.2, 1.0) * whole if kills < wanted else None)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+        out = scratch / f"disturbed-{ends}"
+        if (out / "card.json").exists():  # what stands there must load, whenever it was killed
+            wrong += load_checkpoint(out).card.weights_sha256 != expected
+            ends += 1
+    print(
+        f"kills: {kills} kills at random moments, {ends} runs that ended, {wrong} with other weights than undisturbed: "
+        f"{'MISSED' if wrong else 'kept'}",
+        flush=True,
+    )
+    return not wrong
+
+
+def _start(scratch: Path, out: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "steel_core", "train", "--data", str(scratch / "sheets"), "--binary"]
+    command += ["--out", str(scratch / out), "--backbone", "small-cnn", "--epochs", "8", "--learning-rate", "1e-3"]
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
