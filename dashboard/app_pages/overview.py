@@ -30,15 +30,15 @@ model = services.models.predictor(name)
 card = model.card
 
 st.subheader(plain(card.title))
-for note in card.warnings:
-    st.warning(plain(note), icon=":material/warning:")
+if card.warnings:
+    st.warning("\n\n".join(plain(note) for note in card.warnings), icon=":material/warning:")
 figures(card)
 
 data = st.session_state.get("data")
 if data and (shown := services.datasets.samples(data, model, 4)):
     st.subheader("What it sees")
     st.caption(
-        f"Images of {plain(data)} that it has not learnt from, with its verdict. Red marks what speaks for the "
+        f"Images of {plain(data)}{services.datasets.unlearnt(model)}, with its verdict. Red marks what speaks for the "
         "verdict, blue what speaks against it."
     )
     if other := other_data(model):

@@ -288,14 +288,12 @@ def _suspects(run: Any, report: dict[str, Any]) -> None:
 
 def _exemplars(run: Any, cluster: dict[str, Any], name: str) -> None:
     """The most typical images of a cluster, the patch outlined."""
-    told = {one["file"]: one for one in cluster["exemplars"]}
-    tiles = services.datasets.named(run.data, list(told))
-    captions = [_place(told[source.name]) for _, source in tiles]
+    tiles = services.audits.exemplars(run.data, cluster)
     gallery(
-        [(path, source, caption) for (path, source), caption in zip(tiles, captions, strict=True)],
+        [(path, source, _place(one)) for path, source, one in tiles],
         run.data,
         name=name,
-        picture=lambda i: services.audits.exemplar(tiles[i][1], told[tiles[i][1].name]),
+        picture=lambda i: services.audits.exemplar(tiles[i][1], tiles[i][2]),
     )
 
 

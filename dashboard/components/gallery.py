@@ -75,10 +75,10 @@ def try_a_sample(page: str, model: services.models.Predictor) -> None:
     st.subheader("Or try a sample")
     tried = services.datasets.samples(name, model, 8)
     if name and tried:
-        st.caption(f"From {plain(name)}, out of the images that this model has not learnt from.")
+        st.caption(f"Images of {plain(name)}{services.datasets.unlearnt(model)}.")
         gallery([(path, source, plain(", ".join(source.labels))) for path, source in tried], name, page=page)
     else:
-        st.caption("There are none here: no data set, or no image of it that this model has not learnt from.")
+        st.caption("There are none here: no data set, or the model has learnt from all images of it.")
 
 
 def image_link(path: str, data: str) -> dict[str, str]:

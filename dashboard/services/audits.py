@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -292,6 +293,12 @@ def run(name: str) -> AuditRun | None:
 
 def history() -> tuple[list[AuditRun], list[str]]:
     """Every finished run, the newest first, and a sentence for each file that cannot be read."""
+    store = AuditStore()
+    return _history(str(store.folder), files.stamp(store.folder))
+
+
+@st.cache_data(max_entries=2, show_spinner=False)
+def _history(folder: str, stamp: int) -> tuple[list[AuditRun], list[str]]:  # noqa: ARG001
     return AuditStore().history()
 
 
@@ -324,6 +331,18 @@ def _pairs(name: str, kind: str, most: int, _run: AuditRun, _report: dict[str, A
     if model is None or _run.data not in datasets.available():
         return []
     return audit_report.pairs(model, datasets.dataset(_run.data), _report, most)
+
+
+def exemplars(data: str, cluster: dict[str, Any]) -> list[tuple[str, datasets.Source, dict[str, Any]]]:
+    """Path, source and what is told of each of a cluster's images; those that are not in the data set are left out."""
+    if data not in datasets.available():
+        return []
+    index, found = datasets.dataset(data), []
+    for one in cluster["exemplars"]:
+        with suppress(DataError):  # moved away since; or an old run, which tells only a name that several have
+            row = datasets.row_of(index, one.get("path", one["file"]))
+            found.append((str(index.table["path"].iat[row]), datasets.source(index, row), one))
+    return found
 
 
 def exemplar(source: datasets.Source, told: dict[str, Any]) -> bytes | datasets.Refused:

@@ -175,6 +175,11 @@ def samples(name: str | None, model: Predictor, count: int) -> list[tuple[str, S
     return _samples(name, model.hash, count, model) if name else []
 
 
+def unlearnt(model: Predictor) -> str:
+    """What is known of the samples, to follow "images of …": nothing where a card does not tell what it learnt from."""
+    return " that this model has not learnt from" if model.card.split.get("files") else ""
+
+
 @st.cache_resource(max_entries=16, ttl=600, show_spinner="Looking for samples")
 def _samples(name: str, checkpoint: str, count: int, _model: Predictor) -> list[tuple[str, Source]]:  # noqa: ARG001
     index = dataset(name)

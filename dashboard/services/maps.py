@@ -349,16 +349,22 @@ def report_json(model: Predictor, seen: looks.Look, maps: Sequence[Attribution])
     return files.as_json(report.result_json(model, seen.prediction, maps))
 
 
-def small_map(model: Predictor, source: datasets.Source) -> bytes | datasets.Refused:
-    """A small JPEG of the Grad-CAM of the predicted class over an image, made once for all sessions."""
-    return _small_map(model.hash, source.key, model, source)
+def small_map(model: Predictor, source: datasets.Source, target: str) -> bytes | datasets.Refused:
+    """A small JPEG of the Grad-CAM of a class over an image, made once for all sessions."""
+    return _small_map(model.hash, source.key, target, model, source)
 
 
 @st.cache_data(max_entries=1000, show_spinner=False)
-def _small_map(checkpoint: str, key: str, _model: Predictor, _source: datasets.Source) -> bytes | datasets.Refused:  # noqa: ARG001
+def _small_map(
+    checkpoint: str,  # noqa: ARG001
+    key: str,  # noqa: ARG001
+    target: str,
+    _model: Predictor,
+    _source: datasets.Source,
+) -> bytes | datasets.Refused:
     try:
         image = _source.read()
-        found = explain_whole(_model, image, MAPS[0])
+        found = explain_whole(_model, image, MAPS[0], target)
         small_image = SteelImage(render.thumbnail(image, datasets.THUMBNAIL), image.name, image.sha256)
         return files.jpeg(report.panel(_model, small_image, found).picture)
     except SteelError as error:

@@ -79,7 +79,11 @@ def audit_edges(
             kept = np.zeros_like(regions[i]) if guessed[i] else regions[i]
             full[i] = max(kept[border.mask].mean(), kept[band.mask].mean()) > _FULL
             yield np.where(kept, grid, border.image)
-            yield np.where(kept, grid, band.image)
+            # The band meets less of the defect than the border does: of what is left it replaces no more.
+            surplus = np.flatnonzero(band.mask & ~kept)[np.count_nonzero(border.mask & ~kept) :]
+            control = np.where(kept, grid, band.image)
+            control.flat[surplus] = grid.flat[surplus]
+            yield control
             yield from (kind.perturb(grid, move, settings.seed + i).image for _, kind, move in moves)
             if progress:
                 progress(i + 1, len(sheets))

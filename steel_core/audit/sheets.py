@@ -25,6 +25,7 @@ from steel_core.explain.base import EXPLAINERS
 from steel_core.inference import Predictor
 from steel_core.metrics import probabilities
 from steel_core.perturb.base import Grey, Mask
+from steel_core.strips import judged_in_tiles
 from steel_core.types import CLEAR
 
 Floats = npt.NDArray[np.float64]
@@ -148,6 +149,8 @@ def read_sheets(
         hashes.append(image.sha256)
         if progress:
             progress(len(rows), min(limit, len(index)))
+    if long := sum(judged_in_tiles(predictor, *size) for size in sizes):
+        left_out.append(f"{long} images are long strips or very large: an audit tests them at one look, not in tiles")
     if learnt:
         left_out.append(f"{learnt} images served to train or tune this checkpoint and were not looked at")
     if not rows:

@@ -32,14 +32,16 @@ class CrossValidation:
 
     Attributes:
         folder: holds the rounds' checkpoints, `fold-1` and on.
-        rounds: the checkpoints.
+        first: the checkpoint of the first round.
+        folds: how many there are.
         evaluation: of all images. Each round's logits are divided by its own temperature.
         by_fold: the figure of `steel_core.recipes.training.skill` in each fold.
         ece_before_temperature: calibration error of the logits as they were.
     """
 
     folder: Path
-    rounds: tuple[Predictor, ...]
+    first: Predictor
+    folds: int
     evaluation: Evaluation
     by_fold: tuple[float, ...]
     ece_before_temperature: float
@@ -72,7 +74,7 @@ class CrossValidation:
     def to_json(self) -> dict[str, Any]:
         """The figures of `report`, with `folds`, `recall_by_fold` (or `auc_by_fold`) and `errors`, see `wrong`."""
         return self.report.to_json() | {
-            "folds": len(self.rounds),
+            "folds": self.folds,
             "auc_by_fold" if self.evaluation.multi_label else "recall_by_fold": list(self.by_fold),
             "ece_before_temperature": self.ece_before_temperature,
             "errors": self.wrong.to_dict("records"),
@@ -167,7 +169,7 @@ def pooled(
     missing = [name for name in (f"fold-{i + 1}" for i in range(k)) if not (folder / name / "card.json").exists()]
     if missing:
         raise DataError(f"{folder.name}: of its {k} rounds {', '.join(missing)} is still missing")
-    predictors: list[Predictor] = []
+    hashes: list[str] = []
     parts: list[Evaluation] = []
     by_fold: list[float] = []
     for number, (told, fold) in enumerate(rounds(index, k, seed), 1):
@@ -179,20 +181,20 @@ def pooled(
             raise DataError(f"{folder.name}: it tells apart {', '.join(found.classes)}, not {', '.join(index.classes)}")
         by_fold += skill(torch.from_numpy(found.logits), torch.from_numpy(_truth(found))).values()
         parts.append(replace(found, table=found.table.assign(row=fold[found.table["row"]])))
-        predictors.append(predictor)
+        hashes.append(predictor.hash)
     raw = np.concatenate([metrics.probabilities(part.logits, part.head) for part in parts])
     truth = np.concatenate([_truth(part) for part in parts])
     gap = multi_label.mean_ece if found.multi_label else metrics.ece
-    model = hashlib.sha256("".join(each.hash for each in predictors).encode()).hexdigest()
+    model = hashlib.sha256("".join(hashes).encode()).hexdigest()
     evaluation = Evaluation(
         table=pd.concat([_scaled(part) for part in parts], ignore_index=True), classes=found.classes, head=found.head,
         temperature=1.0, thresholds={}, part=f"{k} folds", checkpoint=folder.name, checkpoint_hash=model, model=model,
         data=found.data, data_key=data_key(index), left_out=tuple(line for part in parts for line in part.left_out),
         unreadable=sum(part.unreadable for part in parts), multi_label=found.multi_label,
     )  # fmt: skip
-    return CrossValidation(
-        folder, tuple(predictors), evaluation, tuple(by_fold), float(np.nan_to_num(gap(raw, truth)[0]))
-    )
+    first = Predictor.load(folder / "fold-1", device)
+    before = float(np.nan_to_num(gap(raw, truth)[0]))
+    return CrossValidation(folder, first, k, evaluation, tuple(by_fold), before)
 
 
 def _truth(found: Evaluation) -> Any:

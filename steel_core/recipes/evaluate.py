@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,7 +33,6 @@ from steel_core import metrics
 from steel_core.data.base import Progress, cache_folder
 from steel_core.data.index import DatasetIndex
 from steel_core.data.manifest import escape_formula
-from steel_core.data.pixels import MAX_PIXELS
 from steel_core.data.properties import PROPERTIES, properties
 from steel_core.device import batch_size
 from steel_core.errors import DataError, ImageError, UsageError
@@ -539,10 +539,10 @@ def _decoded(index: DatasetIndex, most: int, ahead: bool) -> Iterator[list[tuple
 
     Args:
         index: the data set.
-        most: images of a chunk at most; fewer where the largest of the last chunk says that they would take too much.
+        most: images of a chunk at most; fewer where their headers say that together they would take too much.
         ahead: whether a chunk is read while the caller works on the one before: not on the cores that it works on.
     """
-    start, size = 0, min(most, _PIXELS // MAX_PIXELS)  # whatever the first ones are
+    start = 0
 
     def read(row: int) -> tuple[int, SteelImage | str]:
         try:
@@ -552,16 +552,21 @@ def _decoded(index: DatasetIndex, most: int, ahead: bool) -> Iterator[list[tuple
 
     def begin() -> list[Future[tuple[int, SteelImage | str]]]:
         nonlocal start
-        rows = range(start, min(start + size, len(index)))
-        start = rows.stop
-        return [pool.submit(read, row) for row in rows]
+        begun: list[Future[tuple[int, SteelImage | str]]] = []
+        pixels = 0
+        while start < len(index) and len(begun) < most:
+            with suppress(ImageError):  # named when it is read
+                pixels += math.prod(index.size(start))
+            if begun and pixels > _PIXELS:
+                break
+            begun.append(pool.submit(read, start))
+            start += 1
+        return begun
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         coming = begin()
         while coming:
             found = [future.result() for future in coming]
-            largest = max((x.height * x.width for _, x in found if isinstance(x, SteelImage)), default=1)
-            size = max(1, min(most, _PIXELS // largest))
             coming = begin() if ahead else []
             yield found
             coming = coming or begin()

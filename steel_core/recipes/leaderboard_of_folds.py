@@ -54,7 +54,7 @@ def leaderboard_of_folds(
     index = with_groups(index.without_splits(), report, progress)
     validated, absent = _validated(index, work, k, device, progress)
     found = {name: each.evaluation for name, each in validated.items()}
-    ask: dict[str, Ask] = {name: each.rounds[0].predict for name, each in validated.items()}
+    ask: dict[str, Ask] = {name: each.first.predict for name, each in validated.items()}
     if baselines:
         for name, (evaluation, judge) in _baselines(index, k, folder, progress).items():
             found[name], ask[name] = evaluation, judge
@@ -95,7 +95,7 @@ def _validated(
         except SteelError as error:
             absent[place.name] = str(error)
             continue
-        name = _recipe(each.rounds[0].card)
+        name = _recipe(each.first.card)
         if each.evaluation.multi_label:
             absent[name] = SEVERAL
         else:
@@ -111,9 +111,7 @@ def _recipe(card: Card) -> str:
 
 
 def _title(name: str, validated: dict[str, CrossValidation]) -> str:
-    return (
-        validated[name].rounds[0].card.title if name in validated else BASELINES[name.removesuffix(BASELINE)].info.title
-    )
+    return validated[name].first.card.title if name in validated else BASELINES[name.removesuffix(BASELINE)].info.title
 
 
 def _baselines(index: DatasetIndex, k: int, folder: Path, progress: Progress) -> dict[str, tuple[Evaluation, Judge]]:

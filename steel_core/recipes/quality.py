@@ -524,12 +524,14 @@ class _Measured(NamedTuple):
 def _measured(predictor: Predictor, batch: _Batch, method: str, seed: int, rule: RegionRule) -> _Measured:
     """Every metric of a batch's maps, as far as the metric's limit goes."""
     started = time.perf_counter()
-    case = replace(_explained(predictor, batch, method, seed), rule=rule, forward=predictor.forward)
+    case = replace(_explained(predictor, batch, method, seed), rule=rule, number=batch.before,
+                   forward=predictor.forward)  # fmt: skip
     seconds = time.perf_counter() - started
+    limits = {name: max(0, _limit(METRICS[name], case.explainer.info) - batch.before) for name in METRICS}
+    firsts = {limit: case.first(limit) for limit in set(limits.values())}  # metrics share what they make of a case
     rows = []
-    for name in METRICS:
-        some = case.first(max(0, _limit(METRICS[name], case.explainer.info) - batch.before))
-        if len(some):
+    for name, limit in limits.items():
+        if len(some := firsts[limit]):
             rows += _rows(predictor, method, name, some, batch.picked)
     return _Measured(rows, dict(zip((p.row for p in batch.picked), case.evidence, strict=True)), seconds)
 

@@ -57,7 +57,7 @@ def test_a_real_scratch_is_named_by_the_shipped_model(visit):
     page = visit("/inspect?model=neu-six-class")
     upload(page, ("Sc_1.bmp", (NEU / "Sc_1.bmp").read_bytes()))  # of the test part: never learnt from
     expect(page.get_by_role("heading", name="Scratches")).to_be_visible()
-    expect(page.get_by_text("in this model's test images")).to_be_visible()
+    expect(page.get_by_text("served to test this model")).to_be_visible()
     expect_maps(page)
 
 
@@ -65,7 +65,7 @@ def test_an_upload_is_explained_refined_faded_and_carried_away(visit):
     page = visit("/explain?model=c-bare")
     upload(page, ("plate.png", png(size=(120, 160))))
     expect_maps(page)
-    expect(page.get_by_text(re.compile(r"noise \d+ %")).first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"noise: \d+ %")).first).to_be_visible()
     shap = page.get_by_role("img", name=re.compile(r"^SHAP.* map of "))
     told, shown = shap.get_attribute("alt"), shap.get_attribute("src")
     page.get_by_role("slider", name="Opacity of the maps").press("ArrowLeft")

@@ -70,7 +70,7 @@ def worst_images(
                     below(row)
     for number, (slot, source, row) in enumerate(maps, 1):  # after all pictures: a map takes longer
         waiting.caption(f":material/hourglass_top: Making the maps, {number} of {len(maps)}")
-        made = services.maps.small_map(model, source)
+        made = services.maps.small_map(model, source, row["pred"])
         if isinstance(made, services.datasets.Refused):
             slot.caption(plain(made.sentence))
         else:

@@ -46,7 +46,7 @@ def strip(
 def _viewer(model: services.models.Predictor, source: services.datasets.Source, found: services.looks.Judged) -> None:
     worst = found.predictions[found.worst]
     count = ", ".join(f"{n:,} {plain(outcome)}" for outcome, n in found.counts.items())
-    st.markdown(f"## {marked(worst)}")
+    st.markdown(f"## {marked(found.verdict)}")
     st.markdown(
         f"The strip is as bad as its worst tile, number {found.worst + 1}: {plain(words(worst))} "
         f"({plain(worst.pred)} at {percent(worst.confidence)}). **{len(found.tiles):,} tiles:** {count}."

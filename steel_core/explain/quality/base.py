@@ -49,6 +49,7 @@ class Case:
         weights: of each logit in what is explained (N, K), where that is not the target's logit alone; else None.
         std: standard deviation of the training images' grey of 0 to 1, by which the inputs were divided.
         seed: of all random numbers.
+        number: of its first image among all that are measured, so that what is drawn for each image is its own.
         forward: a faster way to what `engine.predict` says of the model, or None.
     """
 
@@ -65,6 +66,7 @@ class Case:
     weights: Tensor | None = None
     std: float = 1.0
     seed: int = 0
+    number: int = 0
     forward: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
     def __len__(self) -> int:

@@ -58,7 +58,8 @@ def other_class(case: Case) -> Floats:
     classes = len(case.probs(case.inputs[:1])[0])
     if classes < 2:
         return np.full(len(case), np.nan)
-    step = torch.from_numpy(np.random.default_rng(case.seed).integers(1, classes, len(case))).to(case.targets)
+    drawn = np.random.default_rng([case.seed, case.number]).integers(1, classes, len(case))
+    step = torch.from_numpy(drawn).to(case.targets)
     return spearman(case.evidence, case.explain(case.inputs, (case.targets + step) % classes))
 
 
