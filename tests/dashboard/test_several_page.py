@@ -61,7 +61,7 @@ def page(app, home, monkeypatch):
         ("Calibration", "Expected calibration error"),
         ("Thresholds", "What these lines do"),
         ("Weak spots", "Weak segments"),
-        ("Compare", "only one model"),
+        ("Compare", "only such ones compare"),
         ("Take away", "The same without this page"),
     ],
 )
