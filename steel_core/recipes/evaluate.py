@@ -13,13 +13,14 @@ import dataclasses
 import hashlib
 import io
 import json
-import math
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -382,7 +383,7 @@ class Evaluation:
 def evaluate(
     predictor: Predictor, index: DatasetIndex, part: str = "held-out", progress: Progress | None = None
 ) -> Evaluation:
-    """Judge the images of a part. Threads decode them, on a GPU while the network works; memory is bounded.
+    """Judge the images of a part. Threads decode them; memory is bounded.
 
     Args:
         predictor: the checkpoint.
@@ -405,8 +406,7 @@ def evaluate(
     said: list[tuple[Prediction, int]] = []
     left_out: list[str] = []
     learnt = done = 0
-    ahead = predictor.device.type != "cpu"
-    for chunk in _decoded(index, max(_CHUNK, 2 * batch_size(predictor.device)), ahead):
+    for chunk in _decoded(index, max(_CHUNK, 2 * batch_size(predictor.device))):
         wanted: list[SteelImage] = []
         for row, image in chunk:
             if isinstance(image, str):
@@ -534,15 +534,13 @@ def _kept() -> Path:
     return cache_folder() / "evaluations"
 
 
-def _decoded(index: DatasetIndex, most: int, ahead: bool) -> Iterator[list[tuple[int, SteelImage | str]]]:
-    """Row and picture, or row and why it is refused, in chunks; threads read each.
+def _decoded(index: DatasetIndex, most: int) -> Iterator[list[tuple[int, SteelImage | str]]]:
+    """Row and picture, or row and why it is refused, in chunks of `most` images, or of fewer that hold many pixels.
 
-    Args:
-        index: the data set.
-        most: images of a chunk at most; fewer where their headers say that together they would take too much.
-        ahead: whether a chunk is read while the caller works on the one before: not on the cores that it works on.
+    Threads decode a few pictures ahead of what is asked for, however large they are.
     """
-    start = 0
+    workers = min(8, os.cpu_count() or 1)
+    rows, begun = iter(range(len(index))), deque[Future[tuple[int, SteelImage | str]]]()
 
     def read(row: int) -> tuple[int, SteelImage | str]:
         try:
@@ -550,26 +548,20 @@ def _decoded(index: DatasetIndex, most: int, ahead: bool) -> Iterator[list[tuple
         except ImageError as error:
             return row, str(error)
 
-    def begin() -> list[Future[tuple[int, SteelImage | str]]]:
-        nonlocal start
-        begun: list[Future[tuple[int, SteelImage | str]]] = []
-        pixels = 0
-        while start < len(index) and len(begun) < most:
-            with suppress(ImageError):  # named when it is read
-                pixels += math.prod(index.size(start))
-            if begun and pixels > _PIXELS:
-                break
-            begun.append(pool.submit(read, start))
-            start += 1
-        return begun
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        coming = begin()
-        while coming:
-            found = [future.result() for future in coming]
-            coming = begin() if ahead else []
+    with ThreadPoolExecutor(workers) as pool:
+        while True:
+            found: list[tuple[int, SteelImage | str]] = []
+            pixels = 0
+            while len(found) < most and pixels < _PIXELS:
+                begun.extend(pool.submit(read, row) for row in islice(rows, 2 * workers - len(begun)))
+                if not begun:
+                    break
+                row, image = begun.popleft().result()
+                found.append((row, image))
+                pixels += image.height * image.width if isinstance(image, SteelImage) else 0
+            if not found:
+                return
             yield found
-            coming = coming or begin()
 
 
 def _evaluation(
