@@ -10,7 +10,7 @@ import numpy as np
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.audit_stain import titled, which_stain
+from dashboard.components.audit_stain import choose, which_stain
 from dashboard.components.guard import guarded
 from dashboard.components.intake import intake, pick
 from dashboard.components.text import plain
@@ -50,13 +50,7 @@ def _sheet() -> services.datasets.Source | None:
     given = bool(st.session_state.get("files") or st.query_params.get("image"))
     path = None
     if index and paths and not given:
-        path = st.selectbox(
-            "Defective sheet",
-            paths,
-            format_func=lambda path: titled(services.datasets.find(index, path)),
-            key=f"sheet {data}",
-            width=320,
-        )
+        path = choose("Defective sheet", index, paths, f"sheet {data}")
     with st.popover("Another picture", icon=":material/upload:"):
         own = intake()
     if own:

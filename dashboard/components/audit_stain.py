@@ -38,9 +38,14 @@ def which_stain(model: services.models.Predictor) -> services.audits.StainSettin
             return None
 
 
-def titled(source: services.datasets.Source) -> str:
-    """An image by its name and what it shows."""
-    return f"{source.name}: {', '.join(source.labels)}" if source.labels else source.name
+def choose(label: str, index: services.datasets.DatasetIndex, paths: list[str], key: str) -> str | None:
+    """One of these images of a data set, each by its name and what it shows."""
+
+    def titled(path: str) -> str:
+        source = services.datasets.find(index, path)
+        return f"{source.name}: {', '.join(source.labels)}" if source.labels else source.name
+
+    return st.selectbox(label, paths, format_func=titled, key=key, width=320)
 
 
 def _drawn() -> services.audits.StainSettings:
@@ -65,13 +70,7 @@ def _picture() -> services.datasets.Source | None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         path = None
         if index and paths:
-            path = st.selectbox(
-                "Image with the stain",
-                paths,
-                format_func=lambda path: titled(services.datasets.find(index, path)),
-                key=f"cut of {data}",
-                width=320,
-            )
+            path = choose("Image with the stain", index, paths, f"cut of {data}")
         with st.popover("Another image", icon=":material/upload:"):
             own = st.file_uploader(f"An image with a stain ({services.datasets.LIMITS})", key="cut file")
     if own:

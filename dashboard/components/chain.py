@@ -96,12 +96,11 @@ def _verdict(found: services.chain.Steps, actual: tuple[str, ...]) -> None:
 
 def _chosen(board: services.leaderboard.Leaderboard) -> services.datasets.Source | None:
     """An image of one's own, or one of those compared."""
-    offered = services.chain.images(board)
+    offered = services.chain.images(board, _OFFERED)
     with st.grid(2, min_column_width=260, width=900):
         path = st.selectbox(
-            "Image, those named wrong first"
-            + (f" ({_OFFERED} of {len(offered):,})" if len(offered) > _OFFERED else ""),
-            list(offered)[:_OFFERED],
+            "Image, those named wrong first" + (f" ({_OFFERED} of {board.n:,})" if board.n > _OFFERED else ""),
+            list(offered),
             format_func=lambda one: offered.get(one, one),
             key="chain image",
         )

@@ -67,10 +67,10 @@ def seconds_to_teach(board: Leaderboard) -> float:
     return _SECONDS_AN_IMAGE * int((board.told.table["split"] == "train").sum())
 
 
-def images(board: Leaderboard) -> dict[str, str]:
-    """The images that were counted, by path, with what the chain said of them; those it named wrong first."""
+def images(board: Leaderboard, most: int) -> dict[str, str]:
+    """Images that were counted, by path, with what the chain said of them; those it named wrong first."""
     found = next(entry.evaluation for entry in board.entries if entry.name == NAMED)
-    table = found.table.assign(wrong=found.wrong).sort_values("wrong", ascending=False, kind="stable")
+    table = found.table.assign(wrong=found.wrong).sort_values("wrong", ascending=False, kind="stable").head(most)
     return {
         path: f"{path.rpartition('/')[2]}: {label}" + (f", called {pred}" if wrong else "")
         for path, label, pred, wrong in zip(table["file"], table["label"], table["pred"], table["wrong"], strict=True)

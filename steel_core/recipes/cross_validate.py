@@ -32,16 +32,12 @@ class CrossValidation:
 
     Attributes:
         folder: holds the rounds' checkpoints, `fold-1` and on.
-        first: the checkpoint of the first round.
-        folds: how many there are.
         evaluation: of all images. Each round's logits are divided by its own temperature.
         by_fold: the figure of `steel_core.recipes.training.skill` in each fold.
         ece_before_temperature: calibration error of the logits as they were.
     """
 
     folder: Path
-    first: Predictor
-    folds: int
     evaluation: Evaluation
     by_fold: tuple[float, ...]
     ece_before_temperature: float
@@ -74,7 +70,7 @@ class CrossValidation:
     def to_json(self) -> dict[str, Any]:
         """The figures of `report`, with `folds`, `recall_by_fold` (or `auc_by_fold`) and `errors`, see `wrong`."""
         return self.report.to_json() | {
-            "folds": self.folds,
+            "folds": len(self.by_fold),
             "auc_by_fold" if self.evaluation.multi_label else "recall_by_fold": list(self.by_fold),
             "ece_before_temperature": self.ece_before_temperature,
             "errors": self.wrong.to_dict("records"),
@@ -192,9 +188,7 @@ def pooled(
         data=found.data, data_key=data_key(index), left_out=tuple(line for part in parts for line in part.left_out),
         unreadable=sum(part.unreadable for part in parts), multi_label=found.multi_label,
     )  # fmt: skip
-    first = Predictor.load(folder / "fold-1", device)
-    before = float(np.nan_to_num(gap(raw, truth)[0]))
-    return CrossValidation(folder, first, k, evaluation, tuple(by_fold), before)
+    return CrossValidation(folder, evaluation, tuple(by_fold), float(np.nan_to_num(gap(raw, truth)[0])))
 
 
 def _truth(found: Evaluation) -> Any:

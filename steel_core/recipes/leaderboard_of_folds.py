@@ -13,7 +13,8 @@ from steel_core.baselines.base import BASELINES
 from steel_core.data.base import cache_folder
 from steel_core.data.index import DatasetIndex
 from steel_core.errors import DataError, SteelError
-from steel_core.models.checkpoint import WEIGHTS, Card
+from steel_core.inference import Predictor
+from steel_core.models.checkpoint import WEIGHTS, Card, read_card
 from steel_core.recipes.baselines import Judge, judge_by_baselines
 from steel_core.recipes.board import BASELINE, SEVERAL, Ask, Entry, Leaderboard, ranked, shared, speeds
 from steel_core.recipes.cross_validate import CrossValidation, pooled, rounds
@@ -54,7 +55,8 @@ def leaderboard_of_folds(
     index = with_groups(index.without_splits(), report, progress)
     validated, absent = _validated(index, work, k, device, progress)
     found = {name: each.evaluation for name, each in validated.items()}
-    ask: dict[str, Ask] = {name: each.first.predict for name, each in validated.items()}
+    firsts = {name: Predictor.load(each.folder / "fold-1", device) for name, each in validated.items()}
+    ask: dict[str, Ask] = {name: each.predict for name, each in firsts.items()}
     if baselines:
         for name, (evaluation, judge) in _baselines(index, k, folder, progress).items():
             found[name], ask[name] = evaluation, judge
@@ -68,7 +70,7 @@ def leaderboard_of_folds(
         (
             Entry(
                 name,
-                _title(name, validated),
+                _title(name, firsts),
                 replace(evaluation, checkpoint=name),
                 timed[name],
                 (validated[name].folder / "fold-1" / WEIGHTS).stat().st_size if name in validated else None,
@@ -95,7 +97,7 @@ def _validated(
         except SteelError as error:
             absent[place.name] = str(error)
             continue
-        name = _recipe(each.first.card)
+        name = _recipe(read_card(place / "fold-1"))
         if each.evaluation.multi_label:
             absent[name] = SEVERAL
         else:
@@ -110,8 +112,8 @@ def _recipe(card: Card) -> str:
     return f"{card.backbone}, {height} x {width}, {settings['epochs']} epochs, {start}"
 
 
-def _title(name: str, validated: dict[str, CrossValidation]) -> str:
-    return validated[name].first.card.title if name in validated else BASELINES[name.removesuffix(BASELINE)].info.title
+def _title(name: str, firsts: dict[str, Predictor]) -> str:
+    return firsts[name].card.title if name in firsts else BASELINES[name.removesuffix(BASELINE)].info.title
 
 
 def _baselines(index: DatasetIndex, k: int, folder: Path, progress: Progress) -> dict[str, tuple[Evaluation, Judge]]:

@@ -1,4 +1,5 @@
 import pytest
+import streamlit as st
 from helpers.dash import ROOT, furnish
 from streamlit.testing.v1 import AppTest
 
@@ -8,6 +9,13 @@ def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     furnish(home)
     return home
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgetful():
+    """What an earlier file's pages kept in memory is not known to the next: each has its own places to store things."""
+    st.cache_resource.clear()
+    st.cache_data.clear()
 
 
 @pytest.fixture
