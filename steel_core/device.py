@@ -22,7 +22,8 @@ Given = TypeVar("Given")
 Found = TypeVar("Found")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-_KEEP_BYTES = 1 << 25  # the largest that glibc accepts as threshold; larger blocks go back to the kernel
+_OWN_BLOCK_BYTES = 1 << 25  # the largest that glibc accepts; larger blocks go back to the kernel
+_KEEP_BYTES = 1 << 30  # of free memory at the end of the heap, where the layers of a batch come and go
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -94,7 +95,7 @@ def tune_memory() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return
-    mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES)
+    mallopt(_M_MMAP_THRESHOLD, _OWN_BLOCK_BYTES)
     mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
 
 

@@ -1,7 +1,7 @@
 """Explanations without hooks, from any thread, on a model that others use.
 
 A hook on a module is seen by every thread that uses it. Here nothing is set on the model: the gradient comes from
-autograd, guided backpropagation from a stand-in for ReLU that is in force for the calling thread only, and Grad-CAM
+autograd, guided backpropagation from a ReLU that is another one for the calling thread only, and Grad-CAM
 from calling `features` and `classify` one after the other. One forward and one backward pass give the prediction,
 Grad-CAM of every class, guided backpropagation and, as their product, Guided Grad-CAM.
 
@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
 from steel_core.device import batch_size
@@ -119,18 +120,21 @@ def explain(
                 activation = act.keep(_through(stages[:stage], act.keep(images).requires_grad_(guided)))
                 features = act.keep(_through(stages[stage:], activation))
                 out = net.classify(features)
-            logits, activation = out.detach(), activation.detach()
+            logits = out.detach()
             wanted = target_weights(logits.argmax(dim=1) if targets is None else rows, logits.shape[1]).to(logits)
-            mixes = (
-                torch.eye(logits.shape[1]).to(logits).expand(len(logits), -1, -1) if every_class else wanted[:, None]
-            )
-            cams = _grad_cams(net, stages[stage:], activation, mixes)
+            image_slope, slope = torch.autograd.grad(out, (images, activation), wanted) if guided else (None, None)
+            activation = activation.detach()
+            if slope is not None and not every_class and net.config.linear_head and stage == len(stages):
+                cams = _weighed(slope, activation)[:, None]  # no ReLU lies between, so guided it is the true slope
+            else:
+                every = torch.eye(logits.shape[1]).to(logits).expand(len(logits), -1, -1)
+                cams = _grad_cams(net, stages[stage:], activation, every if every_class else wanted[:, None])
             parts.append(
                 Explained(
                     logits,
                     features.detach().mean(dim=(2, 3)),
                     torch.einsum("nk,nkhw->nhw", wanted, cams)[:, None] if every_class else cams,
-                    torch.autograd.grad(out, images, wanted)[0] if guided else None,
+                    image_slope,
                     cams if every_class else None,
                 )
             )
@@ -211,31 +215,18 @@ class _Pass(TorchFunctionMode):
     ) -> Any:
         if func in self._RELUS:
             in_place = self._in_place and args[0].data_ptr() not in self._kept
+            outputs = torch.relu_(args[0]) if in_place else torch.relu(args[0])
             if self._guided:
-                return _GuidedRelu.apply(args[0], in_place)
-            if in_place:
-                return torch.relu_(args[0])
+                cast(Node, outputs.grad_fn).register_hook(_only_for)
+            return outputs
         if func is torch.conv2d and len(args) == 7 and args[0].device.type == "cpu":
             return _convolved(*args)
         return func(*args, **(kwargs or {}))
 
 
-class _GuidedRelu(torch.autograd.Function):
-    """ReLU that lets a gradient pass only where its input and the gradient itself are positive."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, in_place: bool) -> Tensor:
-        outputs = inputs.clamp_(min=0) if in_place else inputs.clamp(min=0)
-        if in_place:
-            ctx.mark_dirty(inputs)
-        ctx.save_for_backward(outputs)  # also what the next convolution keeps: no memory of its own
-        return outputs
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (outputs,) = ctx.saved_tensors
-        return torch.ops.aten.threshold_backward(gradient, outputs, 0).clamp_(min=0), None
+def _only_for(gradients: Sequence[Tensor], _: Sequence[Tensor]) -> None:
+    """Of what a ReLU hands back, keep what argues for the target: guided backpropagation. The tensor is ReLU's own."""
+    gradients[0].clamp_(min=0)
 
 
 def _convolved(
@@ -245,11 +236,47 @@ def _convolved(
     plain = not isinstance(padding, str) and dilation == (1, 1) and groups == 1
     if plain and max(stride) > 1 and images.is_leaf and images.requires_grad:
         return cast(Tensor, _StridedConvolution.apply(images, weight, bias, stride, padding))
-    if weight.shape[2:] == (1, 1) and len(images) > 1:
+    if plain and weight.shape[2:] == (1, 1) and len(images) == 1 and max(stride) == 1 and max(padding) == 0:
+        return cast(Tensor, _PixelConvolution.apply(images, weight, bias))
+    if weight.shape[2:] == (1, 1):
         # One core's small batches would leave oneDNN for code half as fast, but never when dilated, which does nothing
         # to a kernel of one pixel (`use_mkldnn` in ATen's Convolution.cpp).
         dilation = (2, 2)
     return torch.conv2d(images, weight, bias, stride, padding, dilation, groups)
+
+
+class _PixelConvolution(torch.autograd.Function):
+    """A kernel of one pixel on one image: a product of matrices, with the channels last, where they lie already."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        kernel, result = weight.flatten(1).T, _grid_like(image, len(weight))
+        if bias is None:
+            torch.mm(_places(image), kernel, out=_places(result))
+        else:
+            torch.addmm(bias, _places(image), kernel, out=_places(result))
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        result = _grid_like(gradient, weight.shape[1])
+        torch.mm(_places(gradient), weight.flatten(1), out=_places(result))
+        return result, None, None
+
+
+def _places(grid: Tensor) -> Tensor:
+    """The channels of each place (N x h x w, F) of a grid (N, F, h, w); a view where the channels come last."""
+    return grid.permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def _grid_like(grid: Tensor, channels: int) -> Tensor:
+    """Memory for a grid of the same size with other channels, which come last."""
+    n, _, rows, columns = grid.shape
+    strides = (rows * columns * channels, 1, columns * channels, channels)
+    return grid.new_empty_strided((n, channels, rows, columns), strides)
 
 
 class _StridedConvolution(torch.autograd.Function):
@@ -285,8 +312,13 @@ def _grad_cams(net: Classifier, after: Sequence[nn.Module], activation: Tensor, 
     maps = []
     for mix in mixes.unbind(1):
         (slope,) = torch.autograd.grad(out, leaf, mix, retain_graph=True)
-        maps.append((slope.mean(dim=(2, 3), keepdim=True) * activation.detach()).sum(dim=1))
+        maps.append(_weighed(slope, activation.detach()))
     return torch.stack(maps, dim=1)
+
+
+def _weighed(slope: Tensor, activation: Tensor) -> Tensor:
+    """Signed Grad-CAM (N, h, w) from the gradient at a layer's output, and that output (N, F, h, w)."""
+    return (slope.mean(dim=(2, 3), keepdim=True) * activation).sum(dim=1)
 
 
 def _through(stages: Sequence[nn.Module], data: Tensor) -> Tensor:
