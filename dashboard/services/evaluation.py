@@ -26,7 +26,14 @@ from steel_core.metrics.decisions import Costs
 from steel_core.metrics.multi_label import MultiLabelReport
 from steel_core.plot_png import pngs
 from steel_core.recipes.compare import Comparison, compare
-from steel_core.recipes.evaluate import PARTS, Evaluation, data_key, find_evaluation, stored_evaluation
+from steel_core.recipes.evaluate import (
+    PARTS,
+    Evaluation,
+    data_key,
+    find_evaluation,
+    in_words_of,
+    stored_evaluation,
+)
 from steel_core.recipes.figures import Figures, kept_figures, kept_paired
 from steel_core.recipes.thresholds import Choice, propose_thresholds, save_thresholds
 from steel_core.store.triage import FINDINGS, Triage, TriageStore
@@ -102,7 +109,7 @@ def stored(model: Predictor, data: str, part: str = "all") -> Evaluation | None:
         job.made.result()
     try:
         folder = datasets.available()[data]
-        whole = _stored(model.hash, _data_key(folder, files.stamp(folder)), model, data)
+        whole = _stored(model.hash, _data_key(folder, files.stamp(folder), model.classes), model, data)
     except _NotStored:
         return None
     _in_work().pop((model.hash, data), None)
@@ -115,13 +122,13 @@ def part_of(whole: Evaluation, part: str) -> Evaluation:
 
 
 @st.cache_data(max_entries=8, ttl=60, show_spinner=False)
-def _data_key(folder: Path, stamp: int) -> str:
-    return data_key(datasets.opened(folder, stamp))
+def _data_key(folder: Path, stamp: int, classes: tuple[str, ...]) -> str:
+    return data_key(in_words_of(datasets.opened(folder, stamp), classes))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _stored(checkpoint: str, key: str, _model: Predictor, _data: str) -> Evaluation:  # noqa: ARG001
-    if found := find_evaluation(_model, datasets.dataset(_data)):
+    if found := find_evaluation(_model, datasets.dataset(_data), key=key):
         return found
     if job := evaluating(_model, _data):  # made, though it could not be stored
         with contextlib.suppress(TimeoutError):

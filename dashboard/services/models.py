@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from pathlib import Path
 
@@ -54,11 +55,15 @@ def _card(folder: Path, stamp: int) -> Card | None:  # noqa: ARG001 - part of th
 
 @st.cache_resource(show_spinner=False)
 def warm_up() -> None:
-    """Load the first model and let it work once, beside the first visit, so that the first verdict comes at once."""
+    """Load the first model and let it work once, beside the first visit, so that the first verdict comes at once.
+
+    The library of the confusion matrix is loaded there, too, which takes Evaluate a tenth of a second.
+    """
     threading.Thread(target=_work_once, name="warm-up", daemon=True).start()
 
 
 def _work_once() -> None:
+    importlib.import_module("altair")
     for name, folder in list(available().items())[:1]:
         try:
             model = Predictor.load(folder)

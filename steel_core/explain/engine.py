@@ -138,6 +138,8 @@ def explain(
                     cams if every_class else None,
                 )
             )
+    if len(parts) == 1:
+        return parts[0]
     return Explained._make(None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True))
 
 

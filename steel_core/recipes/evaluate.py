@@ -303,9 +303,8 @@ class Evaluation:
         if unlabelled := int((truth == "").sum()):
             says.append(f"{unlabelled} images have no label and are shown, but not counted.")
         if 0 < counted.sum() < metrics.FEW:
-            says.append(
-                f"Only {int(counted.sum())} labelled images: the intervals are wide, and the figures say little."
-            )
+            images = "1 labelled image" if counted.sum() == 1 else f"{int(counted.sum())} labelled images"
+            says.append(f"Only {images}: the intervals are wide, and the figures say little.")
         if counted.any() and not self.grouped:
             says.append("Near-duplicates were not looked for: the intervals may be too narrow.")
         return tuple(says)
@@ -462,11 +461,17 @@ def stored_evaluation(
     return found
 
 
-def find_evaluation(predictor: Predictor, index: DatasetIndex, folder: Path | None = None) -> Evaluation | None:
-    """What `stored_evaluation` would load, with the same arguments; None where it would have to work."""
+def find_evaluation(
+    predictor: Predictor, index: DatasetIndex, folder: Path | None = None, key: str = ""
+) -> Evaluation | None:
+    """What `stored_evaluation` would load, with the same arguments; None where it would have to work.
+
+    `key` is the `data_key` of the index in the words of the predictor, for those who have asked for it just now.
+    """
     index = in_words_of(index, predictor.classes)
+    key = key or data_key(index)
     try:
-        found = Evaluation.load((folder or _kept()) / stored_name(model_key(predictor.card), data_key(index), "all"))
+        found = Evaluation.load((folder or _kept()) / stored_name(model_key(predictor.card), key, "all"))
     except DataError:
         return None
     card = predictor.card
