@@ -95,7 +95,7 @@ def _bar(axes: Axes, trace: Any) -> None:
 def _heatmap(axes: Axes, trace: Any) -> None:
     values = np.ma.masked_invalid(np.asarray(trace.z, dtype=float))
     scale = LinearSegmentedColormap.from_list("", [tuple(stop) for stop in trace.colorscale])
-    colours = scale.with_extremes(bad=_GREY)
+    colours = scale.with_extremes(bad=plots.FEW)
     axes.imshow(values, cmap=colours, vmin=trace.zmin, vmax=trace.zmax, aspect="auto")
     for y, x in np.ndindex(values.shape):
         dark = trace.zmin == 0 and values.filled(0)[y, x] > trace.zmax / 2  # a diverging scale has no dark end

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 INK, GRID = "#7a7f87", "rgba(128,128,128,0.25)"
+FEW, _ON_FEW = "#c9ced3", "#10202c"  # cells with too few images to count on, and what is written on them
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, "#e69f00", "#56b4e9", "#999999", "#b3a100")
 """Colours of the lines or signs of one plot, in the order in which they are used."""
 
@@ -66,7 +67,8 @@ def confusion_matrix(cells: pd.DataFrame, shares: bool = True) -> go.Figure:
         colorbar={"title": "share of row", "tickformat": ".0%"},
     )  # fmt: skip
     for y, x in zip(*np.nonzero(np.isnan(colour)), strict=True):  # Plotly draws no text where there is no colour
-        figure.add_annotation(x=int(x), y=int(y), text=texts[y, x], showarrow=False, font={"color": INK})
+        figure.add_annotation(x=int(x), y=int(y), text=texts[y, x], showarrow=False, font={"color": _ON_FEW})
+    figure.update_layout(plot_bgcolor=FEW)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return figure.update_xaxes(showgrid=False, side="top")
 

@@ -120,7 +120,7 @@ def test_an_evaluation_can_be_cancelled(app, home, places, monkeypatch):
             raise
 
     monkeypatch.setattr(services.evaluation, "stored_evaluation", slow)
-    monkeypatch.setattr(services.evaluation, "find_evaluation", lambda *_: None)
+    monkeypatch.setattr(services.evaluation, "find_evaluation", lambda *_, **__: None)
     try:
         test = app("evaluate", model="z-slow", data="sheets")
         next(b for b in test.button if b.label.startswith("Compute")).click().run()
