@@ -28,7 +28,9 @@ if any(isinstance(seen, services.looks.Look) for _, seen in looks):
     source, seen = choose_one(looks)
     with st.container(border=True):
         picture, words = st.columns([2, 3], gap="large")
-        picture.image(seen.preview, width="stretch", alt=f"{source.name}, the picture as it came")
+        picture.image(
+            services.files.inline(seen.preview), width="stretch", alt=f"{source.name}, the picture as it came"
+        )
         with words:
             verdict_card(model, seen)
             if source.labels:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 
 import pandas as pd
@@ -87,7 +86,7 @@ def _cells(
     if isinstance(seen, services.datasets.Refused):
         return {"Picture": None, "File": source.name, "Verdict": "Not read", "Confidence": None, "Note": seen.sentence}
     return {
-        "Picture": "data:image/jpeg;base64," + base64.b64encode(services.looks.small(seen)).decode(),
+        "Picture": services.files.inline(services.looks.small(seen)),
         "File": source.name,
         "Verdict": words(seen.prediction),
         "Confidence": 100 * seen.prediction.confidence,

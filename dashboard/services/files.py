@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from pathlib import Path
@@ -22,6 +23,11 @@ def jpeg(picture: render.Picture) -> bytes:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=92, subsampling=0)
     return file.getvalue()
+
+
+def inline(file: bytes) -> str:
+    """A JPEG as part of the page: a file of Streamlit's is gone when a click interrupts the run that made it."""
+    return "data:image/jpeg;base64," + base64.b64encode(file).decode()
 
 
 def stamp(path: Path) -> int:

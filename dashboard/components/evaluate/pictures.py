@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -56,7 +55,7 @@ def worst_images(
                         st.caption(plain(picture.sentence))
                     else:
                         st.image(
-                            _inline(picture),
+                            services.files.inline(picture),
                             width="stretch",
                             alt=f"{source.name}, actual {row['label'] or 'unlabelled'}",
                         )
@@ -74,15 +73,10 @@ def worst_images(
         if isinstance(made, services.datasets.Refused):
             slot.caption(plain(made.sentence))
         else:
-            slot.image(_inline(made), width="stretch", alt=f"Grad-CAM of {source.name} for {row['pred']}")
+            slot.image(services.files.inline(made), width="stretch", alt=f"Grad-CAM of {source.name} for {row['pred']}")
     waiting.empty()
     if len(part):
         st.caption(f"Maps: Grad-CAM for the predicted class. {services.maps.CAUTION}")
-
-
-def _inline(jpeg: bytes) -> str:
-    """A picture as part of the page: a file of Streamlit's is gone when a click interrupts the run that made it."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
 def plot(
