@@ -109,7 +109,8 @@ def stored(model: Predictor, data: str, part: str = "all") -> Evaluation | None:
         job.made.result()
     try:
         folder = datasets.available()[data]
-        whole = _stored(model.hash, _data_key(folder, files.stamp(folder), model.classes), model, data)
+        index, key = _keyed(folder, files.stamp(folder), model.classes)
+        whole = _stored(model.hash, key, model, index, data)
     except _NotStored:
         return None
     _in_work().pop((model.hash, data), None)
@@ -121,14 +122,16 @@ def part_of(whole: Evaluation, part: str) -> Evaluation:
     return _part(whole, part)
 
 
-@st.cache_data(max_entries=8, ttl=60, show_spinner=False)
-def _data_key(folder: Path, stamp: int, classes: tuple[str, ...]) -> str:
-    return data_key(in_words_of(datasets.opened(folder, stamp), classes))
+@st.cache_resource(max_entries=8, ttl=60, show_spinner=False)
+def _keyed(folder: Path, stamp: int, classes: tuple[str, ...]) -> tuple[DatasetIndex, str]:
+    """A data set, and the key of its evaluations by a model of these classes."""
+    index = datasets.opened(folder, stamp)
+    return index, data_key(in_words_of(index, classes))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _stored(checkpoint: str, key: str, _model: Predictor, _data: str) -> Evaluation:  # noqa: ARG001
-    if found := find_evaluation(_model, datasets.dataset(_data), key=key):
+def _stored(checkpoint: str, key: str, _model: Predictor, _index: DatasetIndex, _data: str) -> Evaluation:  # noqa: ARG001
+    if found := find_evaluation(_model, _index, key=key):
         return found
     if job := evaluating(_model, _data):  # made, though it could not be stored
         with contextlib.suppress(TimeoutError):

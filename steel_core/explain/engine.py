@@ -1,4 +1,4 @@
-"""Explanations without hooks, from any thread, on a model that others use.
+"""Explanations without hooks on the model, from any thread, on a model that others use.
 
 A hook on a module is seen by every thread that uses it. Here nothing is set on the model: the gradient comes from
 autograd, guided backpropagation from a ReLU that is another one for the calling thread only, and Grad-CAM
@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
 from steel_core.device import batch_size
@@ -125,7 +124,7 @@ def explain(
             image_slope, slope = torch.autograd.grad(out, (images, activation), wanted) if guided else (None, None)
             activation = activation.detach()
             if slope is not None and not every_class and net.config.linear_head and stage == len(stages):
-                cams = _weighed(slope, activation)[:, None]  # no ReLU lies between, so guided it is the true slope
+                cams = _weighed(slope, activation)[:, None]  # no ReLU lies between: the guided slope is the true one
             else:
                 every = torch.eye(logits.shape[1]).to(logits).expand(len(logits), -1, -1)
                 cams = _grad_cams(net, stages[stage:], activation, every if every_class else wanted[:, None])
@@ -218,8 +217,8 @@ class _Pass(TorchFunctionMode):
         if func in self._RELUS:
             in_place = self._in_place and args[0].data_ptr() not in self._kept
             outputs = torch.relu_(args[0]) if in_place else torch.relu(args[0])
-            if self._guided:
-                cast(Node, outputs.grad_fn).register_hook(_only_for)
+            if self._guided and outputs.grad_fn:
+                outputs.grad_fn.register_hook(_only_for)
             return outputs
         if func is torch.conv2d and len(args) == 7 and args[0].device.type == "cpu":
             return _convolved(*args)
@@ -227,7 +226,10 @@ class _Pass(TorchFunctionMode):
 
 
 def _only_for(gradients: Sequence[Tensor], _: Sequence[Tensor]) -> None:
-    """Of what a ReLU hands back, keep what argues for the target: guided backpropagation. The tensor is ReLU's own."""
+    """Of what a ReLU hands back, keep what argues for the target: guided backpropagation.
+
+    In place, against torch's rule for hooks: the rule guards tensors that others hold, and this one was just made.
+    """
     gradients[0].clamp_(min=0)
 
 
@@ -238,7 +240,8 @@ def _convolved(
     plain = not isinstance(padding, str) and dilation == (1, 1) and groups == 1
     if plain and max(stride) > 1 and images.is_leaf and images.requires_grad:
         return cast(Tensor, _StridedConvolution.apply(images, weight, bias, stride, padding))
-    if plain and weight.shape[2:] == (1, 1) and len(images) == 1 and max(stride) == 1 and max(padding) == 0:
+    alone = len(images) == 1 and max(stride) == 1 and images.dtype == weight.dtype
+    if plain and alone and weight.shape[2:] == (1, 1) and max(padding) == 0:
         return cast(Tensor, _PixelConvolution.apply(images, weight, bias))
     if weight.shape[2:] == (1, 1):
         # One core's small batches would leave oneDNN for code half as fast, but never when dilated, which does nothing
@@ -307,7 +310,7 @@ def _grad_cams(net: Classifier, after: Sequence[nn.Module], activation: Tensor, 
         # The gradient is the same at every place and for every image: that of each logit (K, F), at one place.
         place = activation.new_zeros(mixes.shape[2], activation.shape[1], 1, 1).requires_grad_()
         slopes = torch.autograd.grad(net.classify(place).diagonal().sum(), place)[0][:, :, 0, 0]
-        pooled = mixes @ slopes / activation[0, 0].numel()
+        pooled = mixes @ slopes / activation.shape[2:].numel()
         return torch.einsum("nmf,nfhw->nmhw", pooled, activation)
     leaf = activation.requires_grad_()
     out = net.classify(_through(after, leaf))

@@ -1,4 +1,4 @@
-"""The only place that deals with hooks: they are put on a private copy, never on the model that others use.
+"""The only place that deals with hooks on modules: they are put on a private copy, never on the model that others use.
 
 A model is loaded once and shared by every session, and a hook on it is seen by every thread. Instead of locking it,
 each call takes a copy of its modules, without a copy of its weights: about 3 ms for SqueezeNet.

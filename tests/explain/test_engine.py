@@ -41,10 +41,11 @@ def relative(one, other):
     return ((one - other).norm() / other.norm()).item()
 
 
+@pytest.mark.parametrize("n", [1, 3])  # one image is another way for a kernel of one pixel
 @pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("name", BACKBONES)
-def test_one_pass_agrees_with_captum(name, folded):
-    model, images, targets = backbone(name, folded).double(), noise(3, 3, *SIZE).double(), torch.tensor([0, 3, 2])
+def test_one_pass_agrees_with_captum(name, folded, n):
+    model, images, targets = backbone(name, folded).double(), noise(n, 3, *SIZE).double(), torch.tensor([3, 0, 2])[:n]
     found = engine.explain(model, images, targets, every_class=True)
     with isolated(model) as private:
         torch.testing.assert_close(found.logits, private(images).detach(), rtol=1e-9, atol=1e-12)
@@ -54,9 +55,30 @@ def test_one_pass_agrees_with_captum(name, folded):
             images.clone().requires_grad_(), targets, interpolate_mode="bilinear"
         )
     assert relative(found.cams, torch.cat(cams, dim=1)) < 1e-9
-    assert relative(found.cam[:, 0], found.cams[torch.arange(3), targets]) < 1e-9
+    for shared in (found, engine.explain(model, images, targets), engine.explain(model, images, targets, guided=False)):
+        assert relative(shared.cam[:, 0], found.cams[torch.arange(n), targets]) < 1e-9
     assert relative(found.guided, guided) < 1e-9
     assert relative(engine.guided_grad_cam(found.guided, found.cam), both.detach().sum(1, keepdim=True)) < 1e-9
+
+
+class WithTable(nn.Module):
+    """A frozen network with a ReLU on what no gradient reaches, as in Swin's table of places."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = BACKBONES["small-cnn"](CLASSES)
+        self.config = self.body.config
+        self.register_buffer("table", torch.linspace(-1, 1, 3)[None, :, None, None])
+
+    def forward(self, images):
+        return self.body(images + torch.relu(self.table))
+
+
+def test_a_relu_that_no_gradient_reaches_is_left_alone():
+    model, images, target = WithTable().eval().requires_grad_(False), noise(1, 3, *SIZE), torch.tensor([1])
+    _, got = engine.gradients(model, images, target, guided=True)
+    _, expected = engine.gradients(model.body, images + torch.relu(model.table), target, guided=True)
+    torch.testing.assert_close(got, expected)
 
 
 @pytest.mark.parametrize("layer", ["features.0", "features.1", "features.3", "features.4.squeeze", "features.9", ""])
