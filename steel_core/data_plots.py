@@ -35,6 +35,7 @@ MARKS = tuple(zip(SERIES, "●■◆✚✖▲★⬢", strict=False))
 _BINS = (8, 40)  # of a distribution: fewest, most; about the root of the images of a class
 _CELLS = 20  # a side of the plot of places
 _PLAIN = 5_000  # points up to which a browser needs no WebGL
+_LONG = 2  # a picture whose sides differ more is drawn as a strip, stretched across; others are true to scale
 _SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", "hexagon")
 _OUTCOMES = {CLEAR: ("#009e73", "/"), REFER: ("#e69f00", "?"), UNFAMILIAR: ("#e69f00", "?")}
 
@@ -138,7 +139,7 @@ def feature_map(places: npt.NDArray[Any], names: Sequence[str], by: pd.Series, t
     if isinstance(by.dtype, pd.CategoricalDtype):
         kinds = list(by.value_counts().index[:CLASSES])
         rest = ~by.isin(kinds).to_numpy()
-        groups = [(str(kind) or "none", (by == kind).to_numpy()) for kind in kinds]
+        groups = [(str(kind).replace("|", ", ") or "none", (by == kind).to_numpy()) for kind in kinds]
         groups += [("others", rest)] if rest.any() else []
         for i, (kind, mine) in enumerate(groups):
             if mine.any():
@@ -165,22 +166,26 @@ def feature_map(places: npt.NDArray[Any], names: Sequence[str], by: pd.Series, t
 def strip_tiles(
     picture: npt.NDArray[np.uint8], size: tuple[int, int], tiles: Sequence[Box], outcomes: Sequence[str], chosen: int
 ) -> go.Figure:
-    """A strip with its tiles marked by their verdicts, to scroll and zoom in.
+    """A strip with its tiles marked by their verdicts, to scroll and zoom in. An upright one is turned onto its side.
 
     Args:
         picture: (H', W', 3) of the whole strip, shrunk.
         size: its height and width in pixels, as it came.
         tiles: in pixels of the strip as it came.
         outcomes: of the tiles.
-        chosen: number of the tile that is outlined.
+        chosen: index of the tile that is outlined. On the plot the first tile is number 1.
     """
     from PIL import Image  # noqa: PLC0415 - only this plot holds a picture
 
     height, width = size
     bad = sum(outcome != CLEAR for outcome in outcomes)
-    figure = empty_figure(
-        f"A strip of {width:,} x {height:,} pixels in {len(tiles):,} tiles, {bad:,} of them not clear.", "pixels", ""
-    )
+    said = f"A strip of {width:,} x {height:,} pixels in {len(tiles):,} tiles, {bad:,} of them not clear."
+    along, is_long = "pixels from the left", max(size) > _LONG * min(size)
+    if is_long and height > width:
+        picture, along = np.rot90(picture), "pixels from the top, which is at the left"
+        tiles = [Box("", box.ymin, width - box.xmax, box.ymax, width - box.xmin) for box in tiles]
+        height, width = width, height
+    figure = empty_figure(said, along, "")
     figure.add_layout_image(
         source=Image.fromarray(picture), x=0, y=0, sizex=width, sizey=height, xref="x", yref="y", sizing="stretch",
         layer="below",
@@ -192,7 +197,7 @@ def strip_tiles(
             x=[(tiles[i].xmin + tiles[i].xmax) / 2 for i in mine],
             y=[(tiles[i].ymin + tiles[i].ymax) / 2 for i in mine],
             mode="markers+text", text=sign if outcome != CLEAR else "", name=f"{escape(outcome)} ({len(mine):,})",
-            textfont={"color": "#000000", "size": 13}, customdata=mine,
+            textfont={"color": "#000000", "size": 13}, customdata=[i + 1 for i in mine],
             marker={"size": 18, "color": colour, "opacity": 0.75, "symbol": "square" if outcome != CLEAR else "circle",
                     "line": {"color": "#000000", "width": 1}},
             hovertemplate=f"tile %{{customdata}}: {escape(outcome)}<extra></extra>",
@@ -206,5 +211,8 @@ def strip_tiles(
     figure.update_xaxes(
         range=[left, left + span], showgrid=False, rangeslider={"visible": width > span, "thickness": 0.12}
     )
-    figure.update_yaxes(range=[height, 0], visible=False, fixedrange=True)
-    return figure.update_layout(height=420, dragmode="pan", clickmode="event+select")
+    figure.update_yaxes(range=[height, 0], visible=False, fixedrange=is_long)
+    if not is_long:
+        figure.update_yaxes(scaleanchor="x", constrain="domain")
+        figure.update_xaxes(constrain="domain")
+    return figure.update_layout(height=420 if is_long else 800, dragmode="pan", clickmode="event+select")

@@ -14,6 +14,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from typing import Any
@@ -22,9 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from steel_core.data.base import Progress
-from steel_core.data.transforms import resize
+from steel_core.data.index import DatasetIndex
+from steel_core.data.transforms import Preprocessing, resize
 from steel_core.device import batch_size
-from steel_core.errors import UsageError
+from steel_core.errors import DataError, ImageError, UsageError
 from steel_core.inference import Predictor
 from steel_core.types import CLEAR, DEFECT, REFER, Attribution, Box, Prediction, SteelImage
 
@@ -36,6 +38,9 @@ LARGE = 16_000_000
 
 OVERLAP = 0.25
 """Share of a tile's side that the next one repeats at least, so that a defect on a seam is whole in one of them."""
+
+BLACK = 16 / 255
+"""No brighter than this is black (the black level of video, ITU-R BT.601): at the ends of a strip, no steel."""
 
 METHODS = ("grad-cam", "guided-grad-cam")
 """The explainers whose maps are stitched: one pass a tile, and what they say of a place hangs on its surroundings."""
@@ -81,7 +86,7 @@ class Judged:
             return one
         where = f"{box.xmin} pixels from the left, {box.ymin} from the top"
         note = f"judged in {len(self.tiles)} tiles; this is the worst, number {self.worst + 1}, {where}"
-        return replace(one, note="; ".join(filter(None, (note, one.note))))
+        return replace(one, note="; ".join(filter(None, (note, self.black_ends, one.note))))
 
     def decisive_part(self, image: SteelImage) -> SteelImage:
         """What the worst tile covers of the picture: what there is to explain, where only one look can be."""
@@ -107,6 +112,18 @@ class Judged:
             told, outcome=decisive.outcome, judgeable=decisive.judgeable, strangeness=decisive.strangeness,
             note=decisive.note,
         )  # fmt: skip
+
+    @property
+    def black_ends(self) -> str:
+        """What no tile covers because it is black, in words; "" where the tiles cover everything."""
+        beside = {
+            "at the left": min(box.xmin for box in self.tiles),
+            "at the right": self.width - max(box.xmax for box in self.tiles),
+            "at the top": min(box.ymin for box in self.tiles),
+            "at the bottom": self.height - max(box.ymax for box in self.tiles),
+        }
+        told = " and ".join(f"{pixels:,} pixels {side}" for side, pixels in beside.items() if pixels)
+        return f"{told} are black, without steel, and were not judged" if told else ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -137,33 +154,59 @@ def judged_in_tiles(predictor: Predictor, height: int, width: int) -> bool:
     return is_strip(height, width) and (squeezed or height * width > LARGE)
 
 
-def tiles(height: int, width: int, input_size: tuple[int, int], stride: int = 1) -> list[Box]:
-    """Boxes that cover a picture, row by row, neighbours overlapping by a quarter at least.
+def squeezed(index: DatasetIndex, input_size: tuple[int, int]) -> str:
+    """A sentence on the images whose proportions an input of this size must change at one look; "" if there are none.
 
-    They have the proportions of the network's input, and are as large as the picture allows, at most twice the input.
+    Training, `quality`, `cure` and the baselines look at each image once. Only headers are read; an image that is
+    refused does not count.
+
+    Args:
+        index: the data set.
+        input_size: height and width of the network's input in pixels.
+    """
+    shape, count = Preprocessing(input_size, 0.0, 1.0), 0
+    for i in range(len(index)):
+        with suppress(ImageError, DataError):
+            count += shape.grid_size(*index.size(i))[1]
+    if not count:
+        return ""
+    return (
+        f"{count:,} of {len(index):,} images do not fit an input of {input_size[0]} x {input_size[1]} pixels: they "
+        "are squeezed out of proportion, and training sees no more than their middle. Cut them into pieces, or "
+        "choose an input of their proportions."
+    )
+
+
+def tiles(part: Box, input_size: tuple[int, int], stride: int = 1) -> list[Box]:
+    """Boxes that cover a part of a picture, row by row, neighbours overlapping by a quarter at least.
+
+    They have the proportions of the network's input, and are as large as the part allows, at most twice the input.
     All but the last ones begin where a cell of the network's grid does, so that neighbours cut the picture into the
     same cells.
 
     Args:
-        height: of the picture in pixels.
-        width: of the picture in pixels.
+        part: what is to be covered, in pixels of the picture.
         input_size: height and width of the network's input in pixels.
         stride: pixels of that input from one cell of the network's grid to the next.
     """
+    height, width = part.ymax - part.ymin, part.xmax - part.xmin
     zoom = min(height / input_size[0], width / input_size[1], _ZOOM)
     rows, columns = (max(1, round(zoom * side)) for side in input_size)
     return [
-        Box("", left, top, left + columns, top + rows)
+        Box("", part.xmin + left, part.ymin + top, part.xmin + left + columns, part.ymin + top + rows)
         for top in _starts(height, rows, zoom * stride)
         for left in _starts(width, columns, zoom * stride)
     ]  # fmt: skip
 
 
-def looks(predictor: Predictor, height: int, width: int) -> list[Box]:
-    """Where a checkpoint looks at a picture of this size: at all of it, or tile by tile."""
-    if not judged_in_tiles(predictor, height, width):
-        return [Box("", 0, 0, width, height)]
-    return tiles(height, width, predictor.card.input_size, predictor.stride)
+def looks(predictor: Predictor, image: SteelImage) -> list[Box]:
+    """Where a checkpoint looks at a picture: at all of it; or at a strip tile by tile, without its black ends."""
+    whole = Box("", 0, 0, image.width, image.height)
+    if not judged_in_tiles(predictor, image.height, image.width):
+        return [whole]
+    shape = predictor.card.input_size, predictor.stride
+    first = tiles(whole, *shape)[0]
+    return tiles(_without_black_ends(image, first), *shape)
 
 
 def cut(image: SteelImage, tile: Box) -> SteelImage:
@@ -180,7 +223,7 @@ def judge(predictor: Predictor, images: Sequence[SteelImage], progress: Progress
         images: any sizes.
         progress: told how many looks are done.
     """
-    places = [looks(predictor, image.height, image.width) for image in images]
+    places = [looks(predictor, image) for image in images]
     wanted = [(image, box) for image, boxes in zip(images, places, strict=True) for box in boxes]
     said: list[Prediction] = []
     size = max(_CHUNK, 2 * batch_size(predictor.device))
@@ -221,14 +264,14 @@ def explain_whole(
     Raises:
         UsageError: unknown method or class.
     """
-    places = looks(predictor, image.height, image.width)
+    places = looks(predictor, image)
     if len(places) == 1:
         return predictor.explain(image, method, target)
     if method not in METHODS:
         raise UsageError(f"a map of a strip: expected {' or '.join(METHODS)}, got {method!r}")
     started = time.perf_counter()
     target = target or judge(predictor, [image])[0].verdict.pred
-    rows, columns = places[0].ymax, places[0].xmax
+    rows, columns = places[0].ymax - places[0].ymin, places[0].xmax - places[0].xmin
     down = _windows([box.ymin for box in places], rows)
     right = _windows([box.xmin for box in places], columns)
     values = np.zeros((image.height, image.width), dtype=np.float32)
@@ -239,6 +282,23 @@ def explain_whole(
         if progress:
             progress(done, len(places))
     return replace(found, values=values, seconds=time.perf_counter() - started)
+
+
+def _without_black_ends(image: SteelImage, tile: Box) -> Box:
+    """What lies between the first and the last pixels of a strip that are not black; all of it where there are none.
+
+    Black between steel stays: there a lamp or a camera has failed, and a person must look. A pixel more than one tile
+    is left at least, so that a strip is always told tile by tile.
+    """
+    along = 0 if image.height > image.width else 1
+    across = tuple(axis for axis in range(image.pixels.ndim) if axis != along)
+    lit = np.flatnonzero(image.pixels.max(axis=across) > BLACK * np.iinfo(image.pixels.dtype).max)
+    length, least = image.pixels.shape[along], 1 + (tile.xmax if along else tile.ymax)
+    if not lit.size or least > length:
+        return Box("", 0, 0, image.width, image.height)
+    begin = min(int(lit[0]), length - least)
+    end = max(int(lit[-1]) + 1, begin + least)
+    return Box("", begin, 0, end, image.height) if along else Box("", 0, begin, image.width, end)
 
 
 def _judged(one: Prediction) -> bool:

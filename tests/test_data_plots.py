@@ -1,8 +1,12 @@
 """The plots of a data set hold what was counted by hand, and outlines are drawn where the shapes are."""
 
+import base64
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from steel_core import data_plots, render
 from steel_core.plots import alternative
@@ -44,8 +48,27 @@ def test_every_tile_of_a_strip_is_marked_once():
     tiles = [Box("", x, 0, x + 100, 100) for x in range(0, 500, 100)]
     outcomes = ["clear", "rust", "refer", "clear", "unfamiliar"]
     figure = data_plots.strip_tiles(np.zeros((50, 250, 3), np.uint8), (100, 500), tiles, outcomes, 1)
-    assert sorted(i for trace in figure.data for i in trace.customdata) == [0, 1, 2, 3, 4]
+    assert sorted(i for trace in figure.data for i in trace.customdata) == [1, 2, 3, 4, 5]  # as the page counts
     assert "3 of them not clear" in alternative(figure)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_marks_of_a_strip_lie_on_their_tiles_whichever_way_it_lies(turned):
+    """Two rows of five tiles; one of them is painted white, and there its mark must be."""
+    tiles = [Box("", x, y, x + 100, y + 50) for y in (0, 50) for x in range(0, 500, 100)]
+    picture, size = np.zeros((50, 250, 3), np.uint8), (100, 500)
+    picture[:25, 50:100] = 255
+    if turned:
+        tiles = [Box("", box.ymin, box.xmin, box.ymax, box.xmax) for box in tiles]
+        picture, size = picture.swapaxes(0, 1), (500, 100)
+    outcomes = ["rust" if i == 1 else "clear" for i in range(10)]
+    figure = data_plots.strip_tiles(picture, size, tiles, outcomes, 1)
+    (mark,) = (trace for trace in figure.data if trace.name.startswith("rust"))
+    drawn = figure.layout.images[0]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(drawn.source.partition(",")[2]))))
+    column, row = int(mark.x[0] / drawn.sizex * pixels.shape[1]), int(mark.y[0] / drawn.sizey * pixels.shape[0])
+    assert pixels[row, column].tolist() == [255] * 3 and pixels.mean() < 30
+    assert (drawn.sizex, drawn.sizey, mark.x[0]) == (500, 100, 150)
 
 
 def test_outlines_lie_on_the_edge_of_their_shapes_in_the_colour_of_their_class():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from steel_core import strips
 from steel_core.cli import main
+from steel_core.data.index import open_dataset
 from steel_core.data.pixels import encode_png
 from steel_core.data.strip_mill import StripMill
 from steel_core.data.transforms import resize
@@ -32,6 +33,7 @@ from steel_core.strips import (
     judge,
     judged_in_tiles,
     looks,
+    squeezed,
     tiles,
 )
 from steel_core.types import Box, Prediction, SteelImage
@@ -42,7 +44,9 @@ from steel_core.types import Box, Prediction, SteelImage
     st.integers(1, 900), st.integers(1, 9000), st.integers(8, 400), st.integers(8, 400), st.sampled_from([1, 16, 32])
 )
 def test_tiles_cover_every_pixel_and_overlap(height, width, rows, columns, stride):
-    found = tiles(height, width, (rows, columns), stride)
+    found = tiles(Box("", 0, 0, width, height), (rows, columns), stride)
+    moved = tiles(Box("", 30, 7, 30 + width, 7 + height), (rows, columns), stride)
+    assert moved == [Box("", b.xmin + 30, b.ymin + 7, b.xmax + 30, b.ymax + 7) for b in found]
     zoom = min(height / rows, width / columns, 2)
     down, right = (max(1, round(zoom * side)) for side in (rows, columns))
     for box in found:
@@ -59,7 +63,7 @@ def test_tiles_cover_every_pixel_and_overlap(height, width, rows, columns, strid
 
 def test_neighbours_cut_the_strip_into_the_same_cells():
     """A tile of 256 x 256 is seen at 200 x 200, where a cell is 16 wide: 20.48 pixels of the strip."""
-    starts = [box.xmin for box in tiles(256, 1600, (200, 200), stride=16)]
+    starts = [box.xmin for box in tiles(Box("", 0, 0, 1600, 256), (200, 200), stride=16)]
     assert starts == [0, 184, 369, 553, 737, 922, 1106, 1290, 1344]  # by hand: 9 cells, then what is left
 
 
@@ -69,6 +73,69 @@ def test_neighbours_cut_the_strip_into_the_same_cells():
 )
 def test_what_is_a_strip(size, strip):
     assert is_strip(*size) is strip
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "squeezed_to"),
+    [(64, 64, False), (64, 128, False), (64, 129, True), (129, 64, True), (640, 640, False), (70, 500, True)],
+)
+def test_which_images_one_look_squeezes(tmp_path, height, width, squeezed_to):
+    """Twice the input's proportions still fit, by hand; a file that is no picture does not count."""
+    for i, size in enumerate(((64, 64), (height, width))):
+        (tmp_path / "data" / f"class {i}").mkdir(parents=True)
+        (tmp_path / "data" / f"class {i}" / "a.png").write_bytes(encode_png(steel_image(*size).pixels))
+    (tmp_path / "data" / "class 1" / "b.png").write_bytes(b"no picture")
+    said = squeezed(open_dataset(tmp_path / "data"), (64, 64))
+    assert said.startswith("1 of 3 images do not fit an input of 64 x 64 pixels") is squeezed_to
+    assert bool(said) is squeezed_to
+
+
+def turned(image, kind, upright):
+    """The same picture in another type and direction."""
+    pixels = {"grey": image, "colour": np.repeat(image[..., None], 3, axis=2), "16 bits": image.astype(np.uint16) * 257}
+    found = pixels[kind]
+    return strip_of(found.swapaxes(0, 1) if upright else found)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+@pytest.mark.parametrize("kind", ["grey", "colour", "16 bits"])
+def test_black_ends_are_no_part_of_a_strip(checkpoint, kind, upright):
+    """A strip with black beside it is told what the same strip is told without; and how much is black."""
+    predictor, steel = Predictor(checkpoint, "cpu"), np.maximum(steel_image(70, 320, seed=3).pixels, 20)
+    image = turned(np.pad(steel, ((0, 0), (120, 60)), constant_values=16), kind, upright)
+    alone, found = judge(predictor, [turned(steel, kind, upright)])[0], judge(predictor, [image])[0]
+    dx, dy = (0, 120) if upright else (120, 0)
+    assert list(found.tiles) == [Box("", b.xmin + dx, b.ymin + dy, b.xmax + dx, b.ymax + dy) for b in alone.tiles]
+    np.testing.assert_allclose(found.verdict.logits, alone.verdict.logits, atol=1e-5)
+    assert (found.verdict.outcome, alone.black_ends) == (alone.verdict.outcome, "")
+    ends = ("at the top", "at the bottom") if upright else ("at the left", "at the right")
+    told = f"120 pixels {ends[0]} and 60 pixels {ends[1]} are black, without steel, and were not judged"
+    assert told in found.verdict.note and told in found.to_json()["note"] and "black" not in alone.verdict.note
+    expected = explain_whole(predictor, turned(steel, kind, upright), target=alone.verdict.pred).values
+    stitched = explain_whole(predictor, image, target=alone.verdict.pred).values
+    np.testing.assert_allclose(stitched[dy : dy + expected.shape[0], dx : dx + expected.shape[1]], expected, atol=1e-7)
+    assert np.count_nonzero(stitched) == np.count_nonzero(expected)
+
+
+@pytest.mark.parametrize(
+    ("black", "grey", "covered"),
+    [
+        (np.s_[:, 200:400], 0, (0, 500)),  # between steel: a lamp has failed
+        (np.s_[:, :], 0, (0, 500)),  # no steel at all
+        (np.s_[:, 300:], 17, (0, 500)),  # dark, but not black
+        (np.s_[1:, 300:], 0, (0, 500)),  # one bright pixel is enough to look
+        (np.s_[:, 10:], 0, (0, 71)),  # so little steel that one tile would do
+        (np.s_[:, :490], 0, (429, 500)),
+    ],
+)
+def test_what_may_be_steel_is_looked_at(checkpoint, black, grey, covered):
+    pixels = np.maximum(steel_image(70, 500, seed=3).pixels, 20)
+    pixels[black] = grey
+    found = judge(Predictor(checkpoint, "cpu"), [strip_of(pixels)])[0]
+    assert (min(box.xmin for box in found.tiles), max(box.xmax for box in found.tiles)) == covered
+    assert len(found.tiles) > 1
+    if covered == (0, 500) and grey == 0:
+        assert any(not one.judgeable for one in found.predictions) and found.verdict.outcome != "clear"
 
 
 def test_each_tile_gets_the_verdict_that_it_gets_alone(checkpoint):
@@ -244,7 +311,7 @@ def test_the_map_of_a_large_picture_is_stitched_both_ways(checkpoint, monkeypatc
     predictor, image = Predictor(checkpoint, "cpu"), steel_image(200, 300, seed=6)
     told = []
     found = explain_whole(predictor, image, target="defect", progress=lambda done, of: told.append((done, of)))
-    count = len(looks(predictor, 200, 300))
+    count = len(looks(predictor, image))
     assert found.values.shape == (200, 300) and told == [(i + 1, count) for i in range(count)] and count > 4
     corner = predictor.explain(cut(image, Box("", 0, 0, 128, 128)), "grad-cam", "defect").values
     np.testing.assert_allclose(found.values[:60, :60], resize(corner, 128, 128)[:60, :60], rtol=1e-5, atol=1e-9)
@@ -315,7 +382,7 @@ def test_the_stitched_map_has_no_seams(mill, method):
     """
     predictor, pixels, _ = mill
     places, stitched = (
-        looks(predictor, *pixels.shape),
+        looks(predictor, strip_of(pixels)),
         explain_whole(predictor, strip_of(pixels), method, "defect").values,
     )
     maps = np.full((len(places), *pixels.shape), np.nan, np.float32)

@@ -16,7 +16,7 @@ _WHOLE_TILE = """<style>
 [class*="st-key-tile-"] a{position:static!important}
 [class*="st-key-tile-"] a::after{content:"";position:absolute;inset:0;z-index:1}
 [class*="st-key-tile-"]:has(a:focus-visible){outline:2px solid currentColor;outline-offset:4px}
-[class*="st-key-tile-"] img{aspect-ratio:1;object-fit:cover}
+[class*="st-key-tile-"] img{aspect-ratio:1;object-fit:contain;object-position:center;background:#8883}
 </style>"""
 
 

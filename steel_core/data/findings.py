@@ -34,6 +34,9 @@ from steel_core.data.properties import properties
 from steel_core.data.texture import texture
 from steel_core.errors import DataError, ImageError
 
+_LEAST = 20  # images; fewer say nothing about what is usual
+_FOLDS = 5
+
 KINDS = {
     "unreadable": "The picture is refused. No guess, so no false alarms.",
     "near-duplicates": "Pictures of one piece of steel. None of the 1,415 pairs linked in NEU-CLS joins two classes.",
@@ -41,21 +44,21 @@ KINDS = {
     "label": (
         "The label does not fit the texture. In NEU-CLS as it is, 1 of 1,440 images is called so (0.01 to 0.4 %). "
         "Of 5 % labels flipped on purpose, 81 % are found (58 of 72); of what is then called so, 98 % was flipped "
-        "(58 of 59)."
+        "(58 of 59). "
+        f"Pictures with several labels are passed over, and classes with fewer than {_FOLDS} pieces of steel."
     ),
     "odd": (
         "Too dark, too bright, clipped, out of focus or of another size. Of NEU-Seg, which set no limit, 4 of 600 are "
         "called so (0.3 to 1.7 %); of NEU-CLS, whose patches reach pure white, 38 of 1,440. Of 60 pictures spoilt on "
-        "purpose, 97 % blurred by 3 pixels and 38 % by 2 are found, and 90 % at a tenth of their light."
+        "purpose, 97 % blurred by 3 pixels and 38 % by 2 are found, and 90 % at a tenth of their light. "
+        f"Of fewer than {_LEAST} pictures none is called so."
     ),
 }
 """Each kind of finding, and its measured rate of false alarms."""
 
 Groups = npt.NDArray[np.object_]
 
-_LEAST = 20  # images; fewer say nothing about what is usual
 _GIVEN, _OTHER = 0.1, 0.7  # probability of the given label at most, and of another one at least
-_FOLDS = 5
 _CLIPPED = 0.2  # share of clipped pixels that is never odd; sound pictures of shiny steel reach it
 _SPREAD = 0.3  # least distance of the quartiles, in logarithms: pictures all alike shall not make a tenth more odd
 

@@ -29,7 +29,7 @@ CLEAN, FOUND = 0, 3
 """Exit status of `data check`: nothing was found, or something was."""
 
 _CHUNK = 64
-_FORMAT = 2
+_FORMAT = 3
 
 
 def check(

@@ -50,7 +50,7 @@ from steel_core.types import CLEAR, DEFECT, REFER, UNFAMILIAR, Prediction, Steel
 PARTS = ("held-out", "train", "val", "test", "all")
 """Which images count: "held-out" served neither to train nor to choose anything; "all" is every image."""
 
-_FORMAT = 3  # raised whenever what is stored, or how a picture is judged, becomes another; 3: strips tile by tile
+_FORMAT = 4  # raised whenever what is stored, or how a picture is judged, becomes another; 4: strips without black ends
 _CHUNK = 128
 _PIXELS = 100_000_000  # of the pictures of a chunk together, about
 _TEXTS = dict.fromkeys(("file", "image_sha256", "label", "pred", "outcome", "group", "seen", "split", "note"), str)
@@ -292,19 +292,18 @@ class Evaluation:
         if foreign:
             says.append(
                 f"The labels {', '.join(foreign)} are unknown to this checkpoint, which knows "
-                f"{', '.join(self.classes)}: {int(elsewhere.sum())} images are shown, but not counted."
+                f"{', '.join(self.classes)}: {_images(int(elsewhere.sum()), 'is', 'are')} shown, but not counted."
             )
         if not self.multi_label and (several := int(truth.str.contains("|", regex=False).sum())):
-            says.append(f"{several} images have several labels and are shown, but not counted.")
+            says.append(f"{_images(several, 'has', 'have')} several labels: shown, but not counted.")
         if in_tiles := int(self.in_tiles.sum()):
-            says.append(
-                f"{in_tiles} images are long strips or very large: each is judged tile by tile, by its worst tile."
-            )
+            long = _images(in_tiles, "is a long strip or", "are long strips or")
+            says.append(f"{long} very large: judged tile by tile, by the worst tile.")
         if unlabelled := int((truth == "").sum()):
-            says.append(f"{unlabelled} images have no label and are shown, but not counted.")
+            says.append(f"{_images(unlabelled, 'has', 'have')} no label: shown, but not counted.")
         if 0 < counted.sum() < metrics.FEW:
-            images = "1 labelled image" if counted.sum() == 1 else f"{int(counted.sum())} labelled images"
-            says.append(f"Only {images}: the intervals are wide, and the figures say little.")
+            labelled = _images(int(counted.sum()), "has", "have")
+            says.append(f"Only {labelled} a label that counts: the intervals are wide, and the figures say little.")
         if counted.any() and not self.grouped:
             says.append("Near-duplicates were not looked for: the intervals may be too narrow.")
         return tuple(says)
@@ -638,5 +637,10 @@ def _untold(card: Card) -> list[str]:
     return [] if card.split.get("files") else [_UNTOLD]
 
 
+def _images(n: int, one: str, several: str) -> str:
+    """So many images with the verb of a sentence."""
+    return f"{n:,} image {one}" if n == 1 else f"{n:,} images {several}"
+
+
 def _learnt(n: int) -> list[str]:
-    return [f"{n} images served to train or tune this checkpoint and were not counted"] if n else []
+    return [f"{_images(n, 'was', 'were')} used to train or tune this checkpoint and not counted"] if n else []

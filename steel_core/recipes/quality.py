@@ -40,6 +40,7 @@ from steel_core.metrics.intervals import Figure, basic, effective_observations, 
 from steel_core.models.checkpoint import list_checkpoints, update_card
 from steel_core.recipes.evaluate import in_words_of
 from steel_core.recipes.training import Progress, Report
+from steel_core.strips import squeezed
 from steel_core.types import Attribution, SteelImage
 
 _MAP_BUDGET = 8_000  # passes for one method's maps: a costly method is measured on fewer images, and says so
@@ -230,6 +231,8 @@ def measure_quality(
     if images < 1:
         raise UsageError(f"images: expected at least 1, got {images}")
     index = in_words_of(index, predictor.classes)
+    if warning := squeezed(index, predictor.card.input_size):
+        report(f"WARNING: {warning}")
 
     # Images
     parts, left_out = _parts(predictor, index, progress)

@@ -2,11 +2,14 @@
 
 import re
 
+import numpy as np
 import pytest
 from helpers.dash import furnish
 from helpers.serving import dashboard
 
 from steel_core.data.index import open_dataset
+from steel_core.data.pixels import encode_png
+from steel_core.files import write_bytes
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 pytestmark = pytest.mark.browser
@@ -17,6 +20,8 @@ expect.set_options(timeout=60_000)
 def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("explore")
     furnish(home)
+    upright = home / "data" / "strips" / "defect" / "upright.png"
+    write_bytes(upright, encode_png(np.random.default_rng(0).integers(90, 150, (640, 64), dtype=np.uint8)))
     return home
 
 
@@ -124,6 +129,15 @@ def test_a_lasso_on_the_map_filters_the_gallery(visit):
     expect(page.get_by_role("button", name="Drawn on the map")).to_be_visible()
     expect(page.get_by_text("of 60 images")).to_have_count(0)
     assert 0 < found(page) < 59
+
+
+def test_an_upright_strip_is_no_taller_than_a_screen_and_begins_with_its_worst_tile(visit):
+    page = visit("/explore?model=c-bare&data=strips&image=defect/upright.png", height=900)
+    expect(page.get_by_text("How this map was made")).to_be_visible()
+    told = page.get_by_text(re.compile(r"number \d+")).first.inner_text()
+    expect(page.get_by_role("spinbutton", name="Tile")).to_have_value(re.search(r"number (\d+)", told).group(1))
+    tall = page.evaluate("() => [...document.querySelectorAll('[data-testid=stImage] img')].map(i => i.clientHeight)")
+    assert len(tall) >= 3 and max(tall) <= 720
 
 
 @pytest.mark.parametrize(

@@ -330,8 +330,8 @@ def test_the_proposal_is_what_the_library_chooses_from_typed_costs(app, evaluate
         (["", ""], "no image has a label"),
         (["rust", "rust"], "are unknown to this checkpoint"),
         (["clear", "clear"], "No image of defect"),
-        (["clear", "rust", ""], "1 images have no label"),
-        (["clear"], "Only 1 labelled image:"),
+        (["clear", "rust", ""], "1 image has no label"),
+        (["clear"], "Only 1 image has a label"),
     ],
 )
 def test_odd_labels_get_a_sentence_and_what_can_still_be_shown(app, evaluated, own_data, labels, says):

@@ -301,7 +301,8 @@ def test_a_long_strip_is_judged_tile_by_tile(app, home, monkeypatch, tmp_path):
     folder.mkdir(parents=True)
     (folder.parent / "clear").mkdir()
     rng = np.random.default_rng(0)
-    cv2.imwrite(str(folder / "long.png"), rng.integers(90, 150, (64, 640), dtype=np.uint8))
+    steel = rng.integers(90, 150, (64, 640), dtype=np.uint8)
+    cv2.imwrite(str(folder / "long.png"), np.pad(steel, ((0, 0), (0, 100))))
     (folder.parent / "clear" / "short.png").write_bytes(png(4))
     monkeypatch.setenv("STEEL_DATA", str(tmp_path / "data"))
     test = app("explore", data="strips", model="c-bare", image="defect/long.png")
@@ -314,6 +315,7 @@ def test_a_long_strip_is_judged_tile_by_tile(app, home, monkeypatch, tmp_path):
     assert not test.error and not test.exception
     assert re.search(r"\*\*(\d+) tiles:\*\*", said).group(1) == "13"  # 64 wide, 48 apart
     assert len(next(f.value for f in test.dataframe if "Tile" in f.value)) == 13
+    assert "100 pixels at the right are black, without steel, and were not judged." in said
     assert "Tile by tile" not in words(app("explore", data="strips", model="c-bare", image="clear/short.png"))
 
 

@@ -180,7 +180,7 @@ def test_unknown_classes_are_shown_and_not_counted(tmp_path, predictor):
     says = " ".join(found.remarks)
     assert "rust are unknown" in says
     assert "No image of scratches" in says
-    assert "Only 3 labelled images" in says
+    assert "Only 3 images have a label" in says
 
 
 def test_a_data_set_of_other_classes_has_predictions_but_no_figures(tmp_path, predictor):
@@ -319,7 +319,7 @@ def test_strips_are_counted_as_an_inspector_is_told(tmp_path, strips):
     predictor = Predictor.load(make_checkpoint(tmp_path / "m", temperature=0.7), "cpu")
     found = evaluate(predictor, strips, "all")
     assert sorted(found.in_tiles) == [False] * 4 + [True] * 8
-    assert "8 images are long strips or very large: each is judged tile by tile" in " ".join(found.remarks)
+    assert "8 images are long strips or very large: judged tile by tile" in " ".join(found.remarks)
     for lines in ({"clear": 0.5, "defect": 0.5}, {"clear": 0.9, "defect": 0.6}, {"clear": 0.0, "defect": 1.0}):
         card = dataclasses.replace(predictor.card, thresholds=lines)
         strict = Predictor(dataclasses.replace(load_checkpoint(tmp_path / "m"), card=card), "cpu")

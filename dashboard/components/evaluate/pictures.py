@@ -49,7 +49,7 @@ def worst_images(
         ):
             with st.container(border=True, gap="xsmall"):
                 st.markdown(_above(row))
-                with st.grid(2, min_column_width=110):
+                with st.grid(1 if row.get("tiles", 1) > 1 else 2, min_column_width=110):  # a strip is wide
                     picture = services.datasets.thumbnail(source)
                     if isinstance(picture, services.datasets.Refused):
                         st.caption(plain(picture.sentence))

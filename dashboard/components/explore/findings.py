@@ -12,7 +12,7 @@ from dashboard import services
 from dashboard.components.downloads import offer
 from dashboard.components.explore.long_work import offer_work
 from dashboard.components.explore.pictures import tiles
-from dashboard.components.text import capital, plain
+from dashboard.components.text import capital, counted, plain
 
 _PAGE = 8
 _SHOWN = 8  # images of one finding
@@ -31,14 +31,15 @@ def findings(shown: services.explore.Collection, model: services.models.Predicto
     if found is None:
         offer_work("check", model, shown.name)
         return
+    images = counted(len(shown.index), "image")
     counts = {kind: sum(one.kind == kind for one in found) for kind in services.explore.KINDS}
     if not found:
-        st.success(f"Nothing was found in {len(shown.index):,} images. What was looked for:", icon=":material/check:")
+        st.success(f"Nothing was found in {images}. What was looked for:", icon=":material/check:")
         for kind, meaning in services.explore.KINDS.items():
             st.markdown(f"**{_TITLES[kind]}.** {plain(meaning)}")
         return
     told = " · ".join(f"{_TITLES[kind]} {n:,}" for kind, n in counts.items())
-    st.markdown(f"**{len(found):,} findings** in all {len(shown.index):,} images, whatever is filtered above: {told}")
+    st.markdown(f"**{counted(len(found), 'finding')}** in all {images}, whatever is filtered above: {told}")
     _exports(shown, found)
     kinds = {title: kind for kind, title in _TITLES.items()}  # a link holds what is read here
     first_one = next(_TITLES[kind] for kind, n in counts.items() if n)
@@ -53,7 +54,7 @@ def findings(shown: services.explore.Collection, model: services.models.Predicto
     pages = math.ceil(len(mine) / _PAGE)
     current = min(st.pagination(pages, key="finding", bind="query-params"), pages) if pages > 1 else 1
     first = (current - 1) * _PAGE
-    st.caption(f"{first + 1:,} to {min(first + _PAGE, len(mine)):,} of {len(mine):,} findings")
+    st.caption(f"{first + 1:,} to {min(first + _PAGE, len(mine)):,} of {counted(len(mine), 'finding')}")
     for number, one in enumerate(mine[first : first + _PAGE], first + 1):
         with st.container(border=True):
             _finding(shown, one, number)

@@ -15,7 +15,7 @@ from dashboard.components.explore.pictures import legend
 from dashboard.components.explore.strip import strip
 from dashboard.components.gallery import image_link
 from dashboard.components.text import capital, plain
-from dashboard.components.verdict import verdict_card
+from dashboard.components.verdict import verdict_card, warnings
 from steel_core.render import percent
 
 _ALIKE = 12
@@ -69,6 +69,7 @@ def image_page(shown: services.explore.Collection, model: services.models.Predic
     if isinstance(drawn, services.datasets.Refused):
         return
     if model and services.explore.is_strip(model, shown, row):
+        warnings(model)
         strip(model, source)
     _standing(shown, row, model)
     _triaged(source)

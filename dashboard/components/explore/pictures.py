@@ -11,7 +11,7 @@ import streamlit as st
 from dashboard import services
 from dashboard.components.explore.filters import clear, first_page
 from dashboard.components.gallery import gallery
-from dashboard.components.text import capital, plain
+from dashboard.components.text import capital, counted, plain
 
 _LISTED = "as listed"
 _KEPT = (
@@ -122,7 +122,7 @@ def commons(shown: services.explore.Collection, asked: services.explore.Filter) 
                 with st.grid(2, min_column_width=60):
                     st.image(one.mean, width="stretch", alt=f"Average image of {label or 'unlabelled'}")
                     st.image(one.spread, width="stretch", alt=f"Spread of {label or 'unlabelled'}")
-                st.caption(f"{one.n:,} images; spread up to {one.largest:.2f}")
+                st.caption(f"{counted(one.n, 'image')}; spread up to {one.largest:.2f}")
     st.caption(
         f"Left: the mean of at most {services.explore.AVERAGED} images, drawn evenly. Right: their standard deviation, "
         "stretched to its own largest value. A pattern here that is not steel is a trace of the camera or the light."

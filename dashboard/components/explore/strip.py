@@ -9,12 +9,12 @@ from dashboard import services
 from dashboard.components.guard import guarded
 from dashboard.components.maps import legends, opacity
 from dashboard.components.progress import watched
-from dashboard.components.text import plain
+from dashboard.components.text import capital, plain
 from dashboard.components.verdict import marked, words
 from steel_core.render import percent
-from steel_core.types import CLEAR, Attribution
+from steel_core.types import CLEAR, UNFAMILIAR, Attribution, Prediction
 
-_TILE, _TILES = "tile", "tiles"
+_TALL, _WIDE = 720, 480  # pixels of an upright part on the page, at most
 _BREADTHS = (1, 2, 4, 8)  # tiles in view
 
 
@@ -47,27 +47,24 @@ def _viewer(model: services.models.Predictor, source: services.datasets.Source, 
     worst = found.predictions[found.worst]
     count = ", ".join(f"{n:,} {plain(outcome)}" for outcome, n in found.counts.items())
     st.markdown(f"## {marked(found.verdict)}")
-    st.markdown(
-        f"The strip is as bad as its worst tile, number {found.worst + 1}: {plain(words(worst))} "
-        f"({plain(worst.pred)} at {percent(worst.confidence)}). **{len(found.tiles):,} tiles:** {count}."
-    )
+    st.markdown(f"{_why(found.worst + 1, worst)} **{len(found.tiles):,} tiles:** {count}.")
     st.caption(
-        f":material/info: {found.width:,} × {found.height:,} pixels, too long to be judged at one look. Each tile is "
-        "judged on its own, neighbours overlap by a quarter, and false calls add up along the strip."
+        f":material/info: One look at {found.width:,} × {found.height:,} pixels would lose small defects, so the model "
+        "looks at overlapping tiles, one by one. The more tiles, the likelier a false call."
+        + (f" {capital(found.black_ends)}." if found.black_ends else "")
     )
-    if _TILE not in st.session_state or st.session_state[_TILE] > len(found.tiles):
-        st.session_state[_TILE] = found.worst + 1
+    of_this = f"{source.key} {model.hash}"  # each strip begins with its own worst tile and that tile's class
 
     def from_plot() -> None:
         for point in st.session_state["strip"]["selection"]["points"][:1]:
-            st.session_state[_TILE] = int(point["customdata"]) + 1
+            st.session_state[f"tile {of_this}"] = int(point["customdata"])
 
     def from_table() -> None:
-        for row in st.session_state[_TILES]["selection"]["rows"][:1]:
-            st.session_state[_TILE] = row + 1
+        for row in st.session_state["tiles"]["selection"]["rows"][:1]:
+            st.session_state[f"tile {of_this}"] = row + 1
 
     with st.grid(3, min_column_width=200):
-        number = st.number_input("Tile", 1, len(found.tiles), key=_TILE) - 1
+        number = st.number_input("Tile", 1, len(found.tiles), found.worst + 1, key=f"tile {of_this}") - 1
         breadth = st.segmented_control(
             "Tiles in view", _BREADTHS, default=4, required=True, help="How much of the strip is shown at full size."
         )
@@ -75,7 +72,7 @@ def _viewer(model: services.models.Predictor, source: services.datasets.Source, 
             "Class to explain",
             model.classes,
             index=model.classes.index(worst.pred),
-            key=f"strip target {source.key} {model.hash}",
+            key=f"strip target {of_this}",
             help="One class for the whole strip, so that its tiles can be compared. The worst tile's comes first.",
         )
     with st.grid(3, min_column_width=200):
@@ -95,18 +92,16 @@ def _viewer(model: services.models.Predictor, source: services.datasets.Source, 
     said, shown = found.predictions[number], services.explore.window(found, number, breadth)
     st.markdown(f"**Tile {number + 1}:** {marked(said)} · {plain(said.pred)} {percent(said.confidence)}")
     place = f"columns {shown.xmin:,} to {shown.xmax:,}, rows {shown.ymin:,} to {shown.ymax:,}"
-    st.image(
-        services.explore.close_up(model, source, shown, None, strength),
-        width="stretch",
-        alt=f"{source.name}, {place}, as it came",
-    )
+    height, width = shown.ymax - shown.ymin, shown.xmax - shown.xmin
+    with st.container(horizontal=height >= width):  # upright parts stand side by side, wide ones one below the other
+        for made in [None, stitched] if stitched else [None]:
+            st.image(
+                services.explore.close_up(model, source, shown, made, strength),
+                width="stretch" if width > height else min(_WIDE, round(_TALL * width / height)),
+                alt=f"{source.name}, {place}, {f'Grad-CAM for {target}' if made else 'as it came'}",
+            )
     if stitched:
-        st.image(
-            services.explore.close_up(model, source, shown, stitched, strength),
-            width="stretch",
-            alt=f"{source.name}, {place}, Grad-CAM for {target}",
-        )
-        _explained(model, stitched)
+        _explained(model, stitched, found)
     st.caption(f"In view: {place}.")
     with st.expander("All tiles as a table", expanded=False):
         st.dataframe(
@@ -123,12 +118,25 @@ def _viewer(model: services.models.Predictor, source: services.datasets.Source, 
                 for i, (box, one) in enumerate(zip(found.tiles, found.predictions, strict=True))
             ),
             hide_index=True,
-            key=_TILES,
+            key="tiles",
             on_select=from_table,
             selection_mode="single-row",
             column_config={"Confidence": st.column_config.NumberColumn(format="percent")},
             alt="Verdict of each tile",
         )
+
+
+def _why(number: int, worst: Prediction) -> str:
+    """What stands behind the verdict on a strip: its worst tile."""
+    sure = percent(worst.confidence)
+    if worst.outcome == CLEAR and worst.defects is None:
+        return f"Every tile is clear; the least sure is number {number}, at {sure}."
+    told = f"most likely {plain(worst.pred)}, at {sure}"
+    if not worst.judgeable:
+        told = "it cannot be judged"
+    elif worst.outcome == UNFAMILIAR:
+        told = "it is unlike all that this model has learnt from"
+    return f"The picture is as bad as its worst tile, number {number}: {told}."
 
 
 def _stitched(model: services.models.Predictor, source: services.datasets.Source, target: str) -> Attribution | None:
@@ -148,13 +156,20 @@ def _stitched(model: services.models.Predictor, source: services.datasets.Source
     return job.made.result()
 
 
-def _explained(model: services.models.Predictor, found: Attribution) -> None:
-    """Legend, scale and origin of the map."""
-    legends([found.method])
-    scale, fixed = model.map_scale(found)
-    of_what = "fixed on validation images" if fixed else "of this strip alone: not comparable with other images"
-    st.caption(
-        f"Grad-CAM for {plain(found.target)}, stitched from overlapping tiles · layer {plain(found.layer)} · full "
-        f"colour at {scale:.2g}, {of_what} · {plain(model.card.title)} · {max(found.seconds, 0.1):.1f} s"
+def _explained(model: services.models.Predictor, made: Attribution, of: services.looks.Judged) -> None:
+    """What the colours say, what to beware of, and how the map was made."""
+    scale, fixed = model.map_scale(made)
+    st.markdown(
+        f"Red: here the model saw signs of **{plain(made.target)}**; blue: signs against it; grey: none. "
+        + ("The colours mean the same in every image." if fixed else "Other images' colours do not compare with these.")
     )
+    legends([made.method])
     st.markdown(f":material/info: {services.maps.CAUTION}")
+    facts = (
+        f"The {services.maps.method(made.method).title} maps of {len(of.tiles):,} tiles, joined where they overlap",
+        f"Model: {model.card.title}",
+        f"Layer that it reads: {made.layer}",
+        f"Full colour at evidence of {scale:.2g}{', fixed on validation images' if fixed else ''}",
+        f"Made in {max(made.seconds, 0.1):.1f} s",
+    )
+    st.caption("How this map was made", help="  \n".join(plain(fact) for fact in facts))
