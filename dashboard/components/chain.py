@@ -53,8 +53,8 @@ def _inside(job: services.chain.Teaching) -> None:
     seen, outlined = services.chain.outlined(found)
     count = int(found.features["candidates"])
     with st.grid(2, min_column_width=260, width=900):
-        st.image(seen, f"1. As it sees the picture, {found.grid.shape[0]} × {found.grid.shape[1]} pixels",
-                 width="stretch", alt=f"{source.name} in grey")  # fmt: skip
+        words = f"1. As it sees {plain(source.name)}, {found.grid.shape[0]} × {found.grid.shape[1]} pixels"
+        st.image(seen, words, width="stretch", alt=f"{source.name} in grey")
         regions = "one region deviates" if count == 1 else f"{count or 'no'} regions deviate"
         words = f"2. Candidates: {regions} from the surroundings" + ("; 1 is the largest" if count > 1 else "")
         st.image(outlined, words, width="stretch", alt=f"{source.name}, {words}")
@@ -69,10 +69,9 @@ def _verdict(found: services.chain.Steps, actual: tuple[str, ...]) -> None:
     truth = f" Labelled {plain(', '.join(actual))}." if actual else ""
     st.markdown(f"3. The forest says **{plain(said)}**, {percent(probs[said])}.{truth}")
     ranked = sorted(probs, key=probs.__getitem__, reverse=True)
-    label = st.selectbox(
-        "What counts for or against", ranked, format_func=lambda name: f"{name}, {percent(probs[name])}",
-        key="chain class", width=320,
-    )  # fmt: skip
+    label = st.selectbox(  # without a key: it begins anew, with what is said of this picture
+        "What counts for or against", ranked, format_func=lambda name: f"{name}, {percent(probs[name])}", width=320
+    )
     st.dataframe(
         services.chain.weighed(found, label, _MOST),
         hide_index=True,
@@ -83,6 +82,7 @@ def _verdict(found: services.chain.Steps, actual: tuple[str, ...]) -> None:
             "Value": st.column_config.NumberColumn(format="%.4g", width="small"),
             "Adds": st.column_config.NumberColumn(format="%+.3f", width="small", help="To the probability."),
         },
+        placeholder="–",
         alt=f"Features that count most for or against {label}, with what each adds to its probability",
     )
     st.caption(

@@ -73,6 +73,7 @@ def board(found: services.leaderboard.Leaderboard) -> list[str]:
         on_select="rerun",
         selection_mode="multi-row",
         column_config={"Model": st.column_config.Column(pinned=True)} | columns,
+        placeholder="–",
         alt="All models with their figures and intervals, the best first",
     )
     st.caption(plain(services.leaderboard.CAUTION))

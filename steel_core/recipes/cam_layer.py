@@ -23,7 +23,8 @@ def with_cam_layer(backbone: str, input_size: tuple[int, int]) -> str:
     smallest = BACKBONES[backbone].config.min_size
     if min(input_size) < smallest:
         raise UsageError(
-            f"input size {input_size[0]} x {input_size[1]}: expected at least {smallest} pixels a side for {backbone}"
+            f"input size {input_size[0]} x {input_size[1]}: expected at least {smallest} pixels a side for {backbone}; "
+            "choose a larger input size or another network"
         )
     family, _, name = backbone.partition(":")
     if family != "torchvision":

@@ -13,7 +13,7 @@ from steel_core.data.transforms import Preprocessing
 from steel_core.device import choose_device
 from steel_core.models.base import BACKBONES
 from steel_core.recipes.cam_layer import with_cam_layer
-from steel_core.recipes.train import SHARES
+from steel_core.recipes.train import SHARES, learns_several
 from steel_core.recipes.training import Fit, ImageTable, TrainConfig, common_size, optimiser_for
 
 _SAMPLE = 20  # images that tell the common size, and what reading one costs
@@ -32,9 +32,10 @@ def seconds_to_train(index: DatasetIndex, config: TrainConfig, device: str = "au
         device: "auto", "cpu", "cuda" or "mps".
 
     Raises:
-        DataError: none of the images looked at can be read.
+        DataError: the labels cannot be trained on, or none of the images looked at can be read.
         UsageError: the backbone is unknown, or cannot see images of this size.
     """
+    learns_several(index, config)  # what training would refuse is refused here
     split = index.table["split"]
     images = int((split == "train").sum()) or round(SHARES[0] * len(index))
     rows = np.linspace(0, len(index) - 1, min(_SAMPLE, len(index))).astype(int).tolist()

@@ -21,6 +21,7 @@ from torch import Tensor
 
 import steel_core
 from steel_core import inference, metrics
+from steel_core.data.base import cache_folder
 from steel_core.data.index import DatasetIndex
 from steel_core.data.near_duplicates import near_duplicate_groups
 from steel_core.data.splits import split
@@ -42,6 +43,7 @@ from steel_core.models.checkpoint import (
 )
 from steel_core.models.pretrained import read_state_dict
 from steel_core.recipes.cam_layer import with_cam_layer
+from steel_core.recipes.evaluate import data_key
 from steel_core.recipes.progress_log import EpochLog, RunLog
 from steel_core.recipes.scales import map_scales, some_images
 from steel_core.recipes.team import Team
@@ -62,6 +64,7 @@ from steel_core.recipes.training import (
     read_images,
     run_fit,
 )
+from steel_core.strips import squeezed
 from steel_core.types import CLEAR, REFER
 
 SHARES = (0.8, 0.1, 0.1)
@@ -126,7 +129,7 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
     seed_everything(config.seed)
     target = choose_device(device)
     check_destination(out)
-    index, config, table, parts, preprocessing, leaks = prepare(index, config, report, progress)
+    index, config, table, parts, preprocessing, leaks, init_hash = prepare(index, config, report, progress)
     several, input_size = table.labels.ndim == 2, preprocessing.input_size
     report(f"training {BACKBONES[config.backbone].config.title} on {target}")
 
@@ -146,7 +149,7 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         device=target.type,
         examples=_example_pictures(log, index, table, parts["val"][examples]),
     )
-    run_folder = _run_folder(out, index, table, config)
+    run_folder = _run_folder(out, index, table, config, init_hash)
     fit, result, rate, curves = _fit_or_retry(
         index, table, parts, preprocessing, config, target, run_folder, report, progress, log, examples
     )
@@ -209,6 +212,7 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         metrics=figures,
         training={
             "settings": config.to_json() | {"init": Path(config.init).name, "learning_rate": rate},
+            "init_sha256": init_hash,
             "learning_rate_search": [[(round(r, 6), round(loss, 4)) for r, loss in curve] for curve in curves],
             "best_epoch": result.epoch,
             "history": result.history,
@@ -248,6 +252,7 @@ class Prepared(NamedTuple):
         parts: positions in the table of the images of "train", "val" and "test".
         preprocessing: input size, mean and standard deviation of the training images.
         leaks: a sentence where the splits that came with the data leak, else "".
+        init_hash: sha256 of the file of weights that training starts from, "" from random ones.
     """
 
     dataset: DatasetIndex
@@ -256,6 +261,7 @@ class Prepared(NamedTuple):
     parts: dict[str, Tensor]
     preprocessing: Preprocessing
     leaks: str
+    init_hash: str
 
 
 def prepare(index: DatasetIndex, config: TrainConfig, report: Report, progress: Progress) -> Prepared:
@@ -266,14 +272,18 @@ def prepare(index: DatasetIndex, config: TrainConfig, report: Report, progress: 
         UsageError: a setting is unknown or impossible.
         CheckpointError: the initial weights cannot be had.
     """
-    if len(index.classes) < 2:
-        raise DataError(f"expected images of at least 2 classes, got {', '.join(index.classes) or 'none'}")
-    several = is_multi_label(index, config.head)
+    several = learns_several(index, config)
     new_model(config, len(index.classes))  # a setting that cannot be met is refused before any work
+    init_hash = ""
+    if weights := initial_weights(config):
+        init_hash = hashlib.sha256(weights.read_bytes()).hexdigest()
+        report(f"starting from {weights.name}, sha256 {init_hash}")
     index, leaks = with_groups_and_splits(index, config.seed, report, progress)
     if several:
         index = replace(index, classes=multi_label.defect_types(index.classes))
     input_size = config.input_size or common_size(index, _sample(index, config.seed).tolist())
+    if warning := squeezed(index, input_size):
+        report(f"WARNING: {warning}")
     config = replace(config, backbone=with_cam_layer(config.backbone, input_size))
     table = read_images(index, input_size, lambda done, of: progress("reading images", done, of), config.head)
     for problem in table.problems:
@@ -291,7 +301,20 @@ def prepare(index: DatasetIndex, config: TrainConfig, report: Report, progress: 
         f"{len(table.rows)} images, {len(index.classes)} classes, {counts}; seen at {input_size[0]} x {input_size[1]}, "
         f"mean grey {preprocessing.mean:.3f}, standard deviation {preprocessing.std:.3f}"
     )
-    return Prepared(index, config.for_images(len(parts["train"])), table, parts, preprocessing, leaks)
+    config = config.for_images(len(parts["train"]))
+    return Prepared(index, config, table, parts, preprocessing, leaks, init_hash)
+
+
+def learns_several(index: DatasetIndex, config: TrainConfig) -> bool:
+    """Whether several classes an image are to be learnt, see `is_multi_label`; looks at no image.
+
+    Raises:
+        DataError: the labels cannot be trained on.
+    """
+    several = is_multi_label(index, config.head)
+    if len(index.classes) < 2:
+        raise DataError(f"expected images of at least 2 classes, got {', '.join(index.classes) or 'none'}")
+    return several
 
 
 def with_groups_and_splits(
@@ -326,11 +349,19 @@ def with_groups_and_splits(
 
 
 def with_groups(index: DatasetIndex, report: Report, progress: Progress) -> DatasetIndex:
-    """The data set with groups of near-duplicates, searched for unless every image has one."""
+    """The data set with groups of near-duplicates, searched for unless every image has one or they were found before.
+
+    What was found is kept in the user's cache until an image or the program changes.
+    """
     if not (index.table["group"] == "").any():
         return index
+    kept = cache_folder() / "groups" / f"{steel_core.__version__}-{data_key(index)[:32]}.json"
+    with contextlib.suppress(OSError, ValueError, UsageError):  # not made yet, or damaged
+        return index.with_groups(json.loads(kept.read_bytes()))
     report("looking for near-duplicates")
     groups = near_duplicate_groups(index, progress=lambda done, of: progress("looking for near-duplicates", done, of))
+    with contextlib.suppress(UsageError):  # a cache that cannot be written only costs time
+        write_bytes(kept, json.dumps(groups.tolist()).encode())
     return index.with_groups(groups)
 
 
@@ -431,15 +462,27 @@ def new_model(config: TrainConfig, classes: int) -> Classifier:
         CheckpointError: the weights cannot be had, or do not fit.
     """
     model = BACKBONES[config.backbone](classes, dropout=config.dropout)
-    if config.init == "imagenet":
-        load_features(model, model.pretrained())
-    elif config.init != "random":
-        if not Path(config.init).is_file():
-            raise UsageError(f"init: expected random, imagenet or a file of weights, got {Path(config.init).name!r}")
-        load_features(model, read_state_dict(Path(config.init)))
+    if weights := initial_weights(config):
+        load_features(model, read_state_dict(weights))
     if config.normalised and not model.config.batch_norm:
         insert_batch_norm(model.features)
     return model
+
+
+def initial_weights(config: TrainConfig) -> Path | None:
+    """The file of weights that the settings ask to start from; None for random ones.
+
+    Raises:
+        UsageError: the backbone is unknown, or there is no such file.
+        CheckpointError: the weights cannot be had.
+    """
+    if config.init == "random":
+        return None
+    if config.init == "imagenet":
+        return BACKBONES[config.backbone].pretrained()
+    if not Path(config.init).is_file():
+        raise UsageError(f"init: expected random, imagenet or a file of weights, got {Path(config.init).name!r}")
+    return Path(config.init)
 
 
 def _finished(fit: Fit, result: FitResult) -> Classifier:
@@ -504,10 +547,10 @@ def _training_background(
     return (images * 255).round().astype(np.uint8), title
 
 
-def _run_folder(out: Path, index: DatasetIndex, table: ImageTable, config: TrainConfig) -> Path:
-    """Where an unfinished run keeps its state: one folder for each combination of data, split and settings."""
-    splits = index.table["split"].to_list()
-    content = json.dumps([config.to_json(), _data_hash(table), splits, index.classes], default=str)
+def _run_folder(out: Path, index: DatasetIndex, table: ImageTable, config: TrainConfig, init_hash: str) -> Path:
+    """Where an unfinished run keeps its state: one folder for each combination of data, split, settings and weights."""
+    splits, settings = index.table["split"].to_list(), config.to_json() | {"init": init_hash or config.init}
+    content = json.dumps([settings, _data_hash(table), splits, index.classes], default=str)
     return out.parent / f".{out.name}-run" / hashlib.sha256(content.encode()).hexdigest()[:12]
 
 

@@ -175,8 +175,8 @@ def is_multi_label(index: DatasetIndex, head: str) -> bool:
     several = int(index.table["labels"].str.contains("|", regex=False).sum())
     if several and head != "sigmoid":
         raise DataError(
-            f"expected one label for each image; {several} of {len(index)} have several. `--head sigmoid` learns each "
-            "defect type by itself; `--binary` learns clear against defect"
+            f"expected one label for each image; {several} of {len(index)} have several. A sigmoid head (`--head "
+            "sigmoid`) learns each defect type by itself; or clear against defect can be learnt (`--binary`)"
         )
     return bool(several)
 

@@ -113,6 +113,10 @@ def test_without_a_data_set_the_page_says_so(app, home, monkeypatch):
     assert "No data set is here yet" in words(app("compare"))
 
 
+def said_of(test):
+    return next(box for box in test.selectbox if box.label == "What counts for or against")
+
+
 def test_the_steps_of_the_chain_can_be_looked_at(app):
     test = compared(app("compare", data="sheets", baselines="true"))
     next(button for button in test.button if button.label.startswith("Look inside")).click().run()
@@ -124,10 +128,15 @@ def test_the_steps_of_the_chain_can_be_looked_at(app):
     table = next(frame.value for frame in test.dataframe if "Feature" in frame.value)
     assert len(table) == 11 and table["Feature"].iloc[-1].startswith("the other ")
     first = table["Adds"].sum()
-    said = test.selectbox(key="chain class")
+    said = said_of(test)
     said.set_value(said.options[-1].partition(",")[0]).run()
     other = next(frame.value for frame in test.dataframe if "Feature" in frame.value)["Adds"].sum()
     assert first == pytest.approx(-other, abs=1e-6), "of two classes one gains what the other loses"
+    for image in test.selectbox(key="chain image").options[1:4]:
+        test.selectbox(key="chain image").set_value(image).run()
+        likeliest, _, share = said_of(test).options[0].partition(", ")
+        assert said_of(test).value == likeliest
+        assert f"The forest says **{likeliest}**, {share}" in words(test)
     assert not test.exception and not test.error
 
 

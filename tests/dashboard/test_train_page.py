@@ -11,7 +11,7 @@ from helpers.dash import report, words, write_model
 from dashboard import services
 from steel_core import cli
 from steel_core.data.pixels import read_image
-from steel_core.errors import UsageError
+from steel_core.errors import DataError, UsageError
 from steel_core.recipes.presets import PRESETS
 from steel_core.recipes.progress_log import RunLog
 from steel_core.store.runs import Runs
@@ -112,6 +112,16 @@ def test_a_name_that_is_taken_or_none_is_refused_with_a_sentence(app, name, says
     assert len(services.training.history()) == 1
 
 
+def test_what_cannot_be_trained_on_is_refused_before_it_is_asked_for(app, monkeypatch):
+    def refuse(*_):
+        raise DataError("expected images of at least 2 classes, got clear")
+
+    monkeypatch.setattr("dashboard.services.training.seconds_to_train", refuse)
+    test = app("train", data="sheets")
+    assert [error.value for error in test.error] == ["expected images of at least 2 classes, got clear"]
+    assert not [button for button in test.button if button.label == "Start the training"]
+
+
 def test_the_variations_are_shown_on_an_image_of_the_data(app, home):
     source = services.datasets.source(services.datasets.opened(home / "data" / "sheets", 0), 0)
     config = PRESETS["sound"].config
@@ -155,6 +165,7 @@ def test_a_failed_run_shows_its_sentence_as_it_is(app):
     name, _ = run(STARTED, ("failed", {"message": "init: expected *random* or imagenet"}))
     test = app("train", data="sheets", run=name)
     assert [error.value for error in test.error] == [r"init\: expected \*random\* or imagenet"]
+    assert "Try again" in [button.label for button in test.button]
 
 
 def test_a_finished_run_leads_to_its_model(app, home):

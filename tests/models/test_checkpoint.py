@@ -1,5 +1,6 @@
 """Checkpoints: what is written is what is read, and nothing unsound is loaded."""
 
+import hashlib
 import importlib.util
 import json
 import pickle
@@ -215,6 +216,7 @@ def test_a_bare_state_dict_is_imported(folder, tmp_path):
     found, source = load_checkpoint(tmp_path / "new"), load_checkpoint(folder)
     inputs = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(found.model(inputs), source.model(inputs))
+    assert found.card.training["init_sha256"] == hashlib.sha256((tmp_path / "bare.pth").read_bytes()).hexdigest()
 
 
 def test_a_state_dict_of_another_architecture_is_refused(tmp_path):
@@ -235,6 +237,19 @@ def test_imagenet_weights_that_cannot_be_fetched_are_a_sentence(monkeypatch):
     for name in ("squeezenet-reduced", "resnet18"):
         with pytest.raises(CheckpointError, match="could not be fetched"):
             BACKBONES[name].pretrained()
+
+
+def test_imagenet_weights_are_the_file_that_torch_has_fetched(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    torch.manual_seed(0)
+    theirs = torchvision.models.squeezenet1_1(weights=None).state_dict()
+    kept = tmp_path / "hub" / "checkpoints" / "squeezenet1_1-b8a52dc0.pth"
+    kept.parent.mkdir(parents=True)
+    torch.save(theirs, kept)
+    assert BACKBONES["squeezenet-reduced"].pretrained() == kept
+    model = BACKBONES["squeezenet-reduced"](2)
+    load_features(model, read_state_dict(kept))
+    torch.testing.assert_close(model.features[0].weight, theirs["features.0.weight"])
 
 
 def test_imagenet_weights_whose_package_is_missing_are_a_sentence(monkeypatch):

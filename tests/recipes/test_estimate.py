@@ -6,7 +6,7 @@ import pytest
 
 from steel_core.data.index import open_dataset
 from steel_core.data.strip_mill import StripMill, make
-from steel_core.errors import UsageError
+from steel_core.errors import DataError, UsageError
 from steel_core.recipes import estimate
 from steel_core.recipes.estimate import seconds_to_train
 from steel_core.recipes.training import TrainConfig
@@ -46,3 +46,13 @@ def test_a_real_step_is_timed(sheets, head):
 def test_what_cannot_be_trained_is_refused_with_its_sentence(sheets, backbone, side, sentence):
     with pytest.raises(UsageError, match=sentence):
         seconds_to_train(sheets, TrainConfig(backbone=backbone, input_size=(side, side)))
+
+
+def test_labels_that_cannot_be_trained_on_are_refused_before_anything_is_timed(sheets, monkeypatch):
+    monkeypatch.setattr(estimate, "_seconds_an_image", None)
+    one = replace(sheets, classes=("clear",), table=sheets.table.assign(labels="clear"))
+    with pytest.raises(DataError, match="at least 2 classes, got clear"):
+        seconds_to_train(one, TrainConfig())
+    labels = sheets.table["labels"].where(sheets.table.index > 2, "")
+    with pytest.raises(DataError, match="3 of 40 have none"):
+        seconds_to_train(replace(sheets, table=sheets.table.assign(labels=labels)), TrainConfig())

@@ -1,5 +1,6 @@
 """Training, evaluation and cross-validation end to end on small sheets."""
 
+import hashlib
 import json
 import math
 import shutil
@@ -12,6 +13,7 @@ from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score
 
 from steel_core.data.index import open_dataset
+from steel_core.data.near_duplicates import near_duplicate_groups
 from steel_core.data.strip_mill import StripMill, make
 from steel_core.errors import DataError, UsageError
 from steel_core.explain.base import EXPLAINERS
@@ -21,7 +23,7 @@ from steel_core.models.checkpoint import load_checkpoint
 from steel_core.recipes import training
 from steel_core.recipes.cross_validate import cross_validate
 from steel_core.recipes.evaluate import evaluate
-from steel_core.recipes.train import train
+from steel_core.recipes.train import train, with_groups
 from steel_core.recipes.training import Fit, TrainConfig, class_weights, find_learning_rate, measure, read_images
 
 SMALL = TrainConfig(epochs=3, learning_rate=2e-3, batch_size=16, average=10, seed=1)
@@ -325,6 +327,30 @@ def test_the_schedule_takes_any_number_of_steps(sheets, tmp_path, epochs):
     assert train(few, tmp_path / "model", config, report=quiet).training["history"]
 
 
+def test_near_duplicates_are_searched_for_once(sheets, tmp_path, monkeypatch):
+    """The groups found are those of a search, are kept, and are searched for anew once an image has changed."""
+    monkeypatch.setenv("STEEL_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(sheets.root, tmp_path / "sheets")
+    bare = open_dataset(tmp_path / "sheets").with_groups([""] * len(sheets))
+    expected = near_duplicate_groups(bare).tolist()
+    searches = []
+
+    def searched(index, **_):
+        searches.append(index)
+        return near_duplicate_groups(index)
+
+    monkeypatch.setattr("steel_core.recipes.train.near_duplicate_groups", searched)
+    for _ in range(2):
+        assert with_groups(bare, quiet, quiet).table["group"].tolist() == expected
+    assert len(searches) == 1
+    bare.path(0).write_bytes(bare.path(1).read_bytes())
+    groups = with_groups(bare, quiet, quiet).table["group"]
+    assert len(searches) == 2 and groups[0] == groups[1]
+    for kept in (tmp_path / "cache" / "groups").iterdir():
+        kept.write_text("damaged")
+    assert with_groups(bare, quiet, quiet).table["group"].tolist() == groups.tolist()
+
+
 def test_splits_are_made_where_there_are_none(sheets, tmp_path):
     bare = type(sheets)(sheets.root, sheets.spec, sheets.classes, sheets.table.assign(split="", group=""))
     card = train(bare, tmp_path / "model", TrainConfig(epochs=1, learning_rate=1e-3), report=quiet)
@@ -369,8 +395,12 @@ def test_training_goes_on_from_a_file_of_weights(sheets, tmp_path):
     given = BACKBONES["squeezenet-reduced"](2)
     torch.save(given.state_dict(), tmp_path / "given.pt")
     config = replace(SMALL, init=str(tmp_path / "given.pt"), epochs=1, learning_rate=1e-9)
-    train(sheets, tmp_path / "out", config, report=quiet, scale_maps=False)
+    lines = []
+    train(sheets, tmp_path / "out", config, report=lines.append, scale_maps=False)
     found = load_checkpoint(tmp_path / "out")
     assert found.card.map_scale == {}
+    digest = hashlib.sha256((tmp_path / "given.pt").read_bytes()).hexdigest()
+    assert found.card.training["init_sha256"] == digest
+    assert f"starting from given.pt, sha256 {digest}" in lines
     for name, value in found.model.features.state_dict().items():
         torch.testing.assert_close(value, given.features.state_dict()[name], rtol=1e-4, atol=1e-6)

@@ -56,7 +56,7 @@ def form(data: str) -> None:
             config = advanced(preset, backbone)
         with st.expander("How images are varied, shown on your own"):
             config = variations(preset, config, data)
-        seconds = services.training.expected_seconds(data, config)
+        seconds = services.training.expected_seconds(data, config, binary)
         st.caption(
             f":material/hourglass_top: {capital(duration(seconds))} for all epochs at this machine's pace right now, "
             "down to half of it where nothing more is learnt, up to twice where it must begin anew with another "

@@ -108,7 +108,7 @@ def _what_to_do(run: services.training.Run) -> None:
             st.button(words, on_click=services.training.stop, args=(run.name,), icon=":material/stop:")
         elif run.status in ("stopped", "failed", "crashed"):
             st.button(
-                "Go on",
+                "Try again" if run.status == "failed" else "Go on",
                 on_click=services.training.resume,
                 args=(run.name,),
                 icon=":material/play_arrow:",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -76,8 +77,8 @@ class ReducedEfficientNetLite(ConvolutionalHead):
 
     @override
     @classmethod
-    def pretrained(cls) -> dict[str, Tensor]:
-        return cls.translated(packaged(_PACKAGE, _FILE))
+    def pretrained(cls) -> Path:
+        return packaged(_PACKAGE, _FILE)
 
     @override
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -70,8 +71,8 @@ class ResNet18(Classifier):
 
     @override
     @classmethod
-    def pretrained(cls) -> dict[str, Tensor]:
-        return cls.translated(fetched(ResNet18_Weights.IMAGENET1K_V1))
+    def pretrained(cls) -> Path:
+        return fetched(ResNet18_Weights.IMAGENET1K_V1)
 
     @override
     @classmethod

@@ -8,6 +8,7 @@ be negative and Grad-CAM can be signed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -50,8 +51,8 @@ class SqueezeNet(ConvolutionalHead):
 
     @override
     @classmethod
-    def pretrained(cls) -> dict[str, Tensor]:
-        return cls.translated(fetched(SqueezeNet1_1_Weights.IMAGENET1K_V1))
+    def pretrained(cls) -> Path:
+        return fetched(SqueezeNet1_1_Weights.IMAGENET1K_V1)
 
     @override
     @classmethod

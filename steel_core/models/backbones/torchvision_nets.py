@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -62,8 +63,8 @@ class TorchvisionNet(Classifier):
 
     @override
     @classmethod
-    def pretrained(cls) -> dict[str, Tensor]:
-        return cls.translated(fetched(models.get_model_weights(cls.name).DEFAULT))
+    def pretrained(cls) -> Path:
+        return fetched(models.get_model_weights(cls.name).DEFAULT)
 
     @override
     @classmethod
