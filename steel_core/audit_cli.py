@@ -99,7 +99,10 @@ def run_audit(args: argparse.Namespace, open_data: Open, bars: Bars) -> Answer:
             told.append(f"Not kept in the history of audits: {error}.")
     content = reports[0].to_json()
     if args.kind == "all":
-        content = {"audit": "all", "verdict": verdict, "audits": {report.kind: report.to_json() for report in reports}}
+        decisive = [report for report in reports if report.verdict == verdict]
+        told.append(f"All together: {verdict} ({', '.join(report.kind for report in decisive)}).")
+        content = {"audit": "all", "rests_on": decisive[0].kind, **decisive[0].figures()}
+        content["audits"] = {report.kind: report.to_json() for report in reports}
     if args.out:
         write_bytes(args.out, (json.dumps(content, ensure_ascii=False, indent=1, default=str) + "\n").encode())
     return STATUS[verdict], content, "\n\n".join(told)
@@ -111,12 +114,13 @@ def run_cure(args: argparse.Namespace, open_data: Open, bars: Bars, say: Say) ->
     from steel_core.recipes.cure import CureConfig, cure
 
     _check_share(args.max_excess_flip)
+    settings = _one_dose(StainSettings(tolerated=args.max_excess_flip, seed=args.seed))
     ledger = cure(
         args.checkpoint,
         open_data(args.data),
         args.out,
         CureConfig(epochs=args.epochs, rate=args.rate, penalty=args.penalty, seed=args.seed),
-        _one_dose(StainSettings(tolerated=args.max_excess_flip, seed=args.seed)),
+        settings,
         limit=args.limit,
         title=args.title,
         notes=tuple(args.note),
@@ -124,21 +128,30 @@ def run_cure(args: argparse.Namespace, open_data: Open, bars: Bars, say: Say) ->
         report=say,
         progress=bars,
     )
-    rows = [
-        ("excess flip rate", "excess"),
-        ("flip rate", "flip_rate"),
-        ("accuracy", "accuracy"),
-        ("calibration error", "ece"),
-    ]
-    lines = [f"{'':20}{'before':>10}{'after':>10}"]
-    for words, key in rows:
-        cells = (_number(figures[key]) for figures in (ledger.before, ledger.after))
-        lines.append(f"{words:20}" + "".join(f"{cell:>10}" for cell in cells))
-    for label in ledger.before["escapes"]:
-        cells = (_number(figures["escapes"][label]["share"]) for figures in (ledger.before, ledger.after))
-        lines.append(f"{'escapes ' + label:20}" + "".join(f"{cell:>10}" for cell in cells))
+    before, after = _ledger_side(ledger.before), _ledger_side(ledger.after)
+    lines = [f"{'':26}{'before':26}after"]
+    lines += [f"{words:26}{before[words]:26}{after[words]}" for words in before]
+    inside, later = (figures["evidence_inside_stain"] for figures in (ledger.before, ledger.after))
+    lines.append(
+        f"Evidence in the stain: of that for {inside['class']} on {inside['n']} sheets before, and for "
+        f"{later['class']} on {later['n']} after; the stain takes {settings.area:g} of each."
+    )
     lines.append(f"after: {ledger.audits[1].verdict}; checkpoint in {args.out}")
     return ledger.audits[1].status, ledger.to_json(), "\n".join(lines)
+
+
+def _ledger_side(figures: dict[str, Any]) -> dict[str, str]:
+    """The figures of one side of a cure's ledger, by what they are called."""
+    return {
+        "sheets that count": str(figures["excess_n"]),
+        "excess flip rate": _number(figures["excess"], figures["excess_interval"]),
+        "flip rate": _number(figures["flip_rate"]),
+        "of the strongest control": _number(figures["control_flip_rate"]),
+        "accuracy": _number(figures["accuracy"], figures["accuracy_interval"]),
+        "calibration error": _number(figures["ece"]),
+        **{f"escapes of {name}": _number(one["share"], one["interval"]) for name, one in figures["escapes"].items()},
+        "evidence in the stain": _number(figures["evidence_inside_stain"]["stain"]),
+    }
 
 
 def _stain_settings(args: argparse.Namespace) -> StainSettings:
@@ -179,20 +192,25 @@ def _check_share(value: float) -> None:
 
 def _told(report: AuditReport, checkpoint: str, data: Path) -> str:
     from steel_core.audit.discover import retest
-    from steel_core.render import percent
+    from steel_core.audit_report import EXCESS, evidence_in_words, in_plain_words, missed
 
+    content = report.to_json()
     lines = [f"{report.question}", f"  {report.verdict} ({report.images} images of {report.data})"]
+    lines.append(f"  {in_plain_words(content)}")
     for finding in report.findings[:6]:
         lines.append(f"  {finding.name}: {finding.verdict}. {finding.sentence}")
         if cluster := finding.detail.get("cluster"):
             first = cluster["exemplars"][0]
             lines.append(f"    The typical one: {first['path']}, box {','.join(map(str, first['box']))}. By itself:")
             lines.append(f"    {retest(cluster, checkpoint, data)}")
-    if report.effect and report.effect.excess is not None:
-        lines.append(f"  An excess of {percent(report.effect.detectable)} or more would have been found 4 times in 5.")
-        lines.append("  Excess: what the change turns beyond the control that turns the most, on the same images.")
+    if report.findings:
+        lines += [f"  {missed(content)}", f"  {EXCESS}"]
+    if evidence := evidence_in_words(content):
+        lines.append(f"  {evidence}")
     return "\n".join([*lines, *(f"  {limit}" for limit in report.limits)])
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _number(value: float | None, interval: tuple[float, float] | None = None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 Report = dict[str, Any]
 """What `AuditReport.to_json` gave, perhaps read back from a file."""
 
-SHORTCUT, SUSPICIOUS, QUIET = "shortcut", "worth a look", "nothing found"
+SHORTCUT, SUSPICIOUS, QUIET = "shortcut", "worth a look", "no finding"
 """How severe a finding is, the worst first."""
 
 POSITIONS = {"off": "beside the defect", "anywhere": "anywhere", "on": "on the defect"}
@@ -134,6 +134,25 @@ def severity(report: Report, finding: dict[str, Any]) -> str:
         return SHORTCUT
     hint = sum(leg is True for leg in legs) >= 2 if report["audit"] == "properties" else finding["interval"][0] > 0
     return SUSPICIOUS if beyond or (excess is not None and hint) else QUIET
+
+
+def evidence_in_words(report: Report) -> str:
+    """How much of the evidence lies where no steel should count, in one sentence; "" where that was not measured."""
+    inside, border = (report["detail"].get(name) or {} for name in ("evidence_inside", "evidence_in_border"))
+    if inside.get("stain") is not None:
+        shares = {name: render.percent(inside[name]) for name in ("stain", "before", "clean steel", "area")}
+        return (
+            f"Of the evidence for {inside['class']}, {shares['stain']} lies inside the stain, against "
+            f"{shares['before']} at the same place before, {shares['clean steel']} with clean steel, and "
+            f"{shares['area']} of the area (n = {inside['n']})."
+        )
+    if border.get("share") is not None:
+        low, high = (f"{100 * end:+.1f} %" for end in border["interval_of_difference"])
+        return (
+            f"{render.percent(border['share'])} of the evidence lies in the border, which is "
+            f"{render.percent(border['area'])} of the area (difference {low} to {high}, n = {border['n']})."
+        )
+    return ""
 
 
 def by_severity(report: Report) -> list[tuple[str, dict[str, Any]]]:
@@ -332,6 +351,7 @@ def audit_html(
                 "report": report,
                 "plain": in_plain_words(report),
                 "missed": missed(report),
+                "evidence": evidence_in_words(report),
                 "findings": by_severity(report),
                 "classes": classes(report["findings"][0]).to_dict("records") if report["findings"] else [],
                 "figures": [
@@ -400,11 +420,12 @@ seed {{ first.seed }}.</p>
 <h2>{{ report.question }}</h2>
 <p><strong>{{ report.verdict[0]|upper }}{{ report.verdict[1:] }}.</strong> {{ item.plain }}</p>
 {% if report.excess is not none %}
-<table><tr><th>figure</th><th>value</th></tr>
-<tr><td>verdicts turned ({{ report.finding }})</td><td>{{ report.flip_rate|percent }} of {{ report.n }}</td></tr>
+<table><tr><th>{{ report.finding }}</th><th>value</th></tr>
+<tr><td>verdicts turned</td><td>{{ report.flip_rate|percent }} of {{ report.n }}</td></tr>
 <tr><td>by the strongest control</td><td>{{ report.control_flip_rate|percent }}</td></tr>
-<tr><td>excess, with 95 % interval</td><td>{{ "%+.1f"|format(100 * report.excess) }} %
-({{ "%+.1f"|format(100 * report.interval[0]) }} to {{ "%+.1f"|format(100 * report.interval[1]) }} %)</td></tr></table>
+<tr><td>excess</td><td>{{ "%+.1f"|format(100 * report.excess) }} %</td></tr>
+<tr><td>its 95 % interval</td><td>{{ "%+.1f"|format(100 * report.interval[0]) }} to
+{{ "%+.1f"|format(100 * report.interval[1]) }} %</td></tr></table>
 <p class="small">{{ excess_means }}</p>
 {% endif %}<p>{{ item.missed }}</p>
 <h3>Findings, the most severe first</h3>
@@ -419,12 +440,18 @@ seed {{ first.seed }}.</p>
 <td>{{ "%+.1f"|format(100 * row[name]) }} %</td>{% endfor %}
 <td>{% if row.drop == row.drop and row.drop is not none %}{{ "%+.1f"|format(100 * row.drop) }} %{% endif %}</td>
 <td>{{ row.n }}</td></tr>{% endfor %}</table>{% endif %}
+{% if item.evidence %}<p>{{ item.evidence }}</p>{% endif %}
+{% if report.detail.get("moves") %}<h3>The whole picture moved, or cut</h3>
+<table><tr><th>change</th><th>share of the side</th><th>turned</th><th>confidence lost</th><th>n</th></tr>
+{% for row in report.detail.moves %}<tr><td>{{ row.change }}</td><td>{{ row.severity|percent }}</td>
+<td>{{ row.flip_rate|percent }}</td><td>{{ "%+.1f"|format(100 * row.confidence_drop) }} %</td><td>{{ row.n }}</td></tr>
+{% endfor %}</table>{% endif %}
 {% for figure in item.figures %}<h3>{{ figure.name }}</h3>
 <figure role="img" aria-label="{{ figure.alternative }}">{{ figure.html }}
 <figcaption>{{ figure.alternative }}</figcaption></figure>{% endfor %}
 {% if item.pairs %}<h3>Pairs: the images that the stain moved the most</h3>
 <p class="small">They were chosen because they moved; the figures above say how often that happens. {{ caution }}</p>
-{% for pair in item.pairs %}<section class="worst"><div><strong>{{ pair.file }}</strong></div>
+{% for pair in item.pairs %}<h4>{{ pair.file }}</h4><section class="worst">
 {% for caption, picture in pair.pictures %}<div><img src="{{ picture }}" alt="{{ pair.file }}. {{ caption }}">
 <p class="small">{{ caption }}</p></div>{% endfor %}</section>{% endfor %}{% endif %}
 {% if item.stain %}<h3>The stain that was cut out and pasted</h3>

@@ -136,11 +136,11 @@ def test_the_page_needs_nothing_else_escapes_what_came_from_data_and_holds_hashe
         ("white-stain", {"groups": 19}, "worth a look"),
         ("white-stain", {"p_corrected": 0.03}, "worth a look"),
         ("white-stain", {"excess": 0.04}, "worth a look"),
-        ("white-stain", {"interval": [-0.01, 0.3], "p_corrected": 0.2}, "nothing found"),
-        ("white-stain", {"excess": None, "interval": [-1, 1]}, "nothing found"),
+        ("white-stain", {"interval": [-0.01, 0.3], "p_corrected": 0.2}, "no finding"),
+        ("white-stain", {"excess": None, "interval": [-1, 1]}, "no finding"),
         ("properties", {"legs": {"data": True, "model": True, "evidence": True}}, "shortcut"),
         ("properties", {"legs": {"data": True, "model": True, "evidence": None}}, "worth a look"),
-        ("properties", {"legs": {"data": False, "model": False, "evidence": False}, "excess": 0.01}, "nothing found"),
+        ("properties", {"legs": {"data": False, "model": False, "evidence": False}, "excess": 0.01}, "no finding"),
     ],
 )
 def test_severity_follows_effect_number_and_legs(kind, changed, severity):
@@ -160,3 +160,22 @@ def test_a_finding_tells_its_own_verdict_and_an_old_one_only_what_was_found():
     old = {"sentence": "A stain turns 3 of 90 images."}
     assert audit_report.in_words(old | {"verdict": TOO_FEW}) == "Not enough data. A stain turns 3 of 90 images."
     assert audit_report.in_words(old) == "A stain turns 3 of 90 images."
+
+
+def test_the_share_of_evidence_is_told_where_it_was_measured(audited):
+    (white, edges), _, _ = audited
+    inside = {"class": "clear", "n": 40, "area": 0.05, "before": 0.06, "stain": 0.29, "clean steel": 0.08}
+    told = white | {"detail": white["detail"] | {"evidence_inside": inside}}
+    said = audit_report.evidence_in_words(told)
+    assert said == (
+        "Of the evidence for clear, 29.0 % lies inside the stain, against 6.0 % at the same place before, 8.0 % with "
+        "clean steel, and 5.0 % of the area (n = 40)."
+    )
+    border = {"n": 60, "share": 0.3, "area": 0.25, "interval_of_difference": [-0.01, 0.12]}
+    framed = edges | {"detail": edges["detail"] | {"evidence_in_border": border}}
+    assert "(difference -1.0 % to +12.0 %, n = 60)" in audit_report.evidence_in_words(framed)
+    page = audit_report.audit_html([told, framed])
+    assert said in page and "The whole picture moved, or cut" in page
+    unknown = dict.fromkeys(("stain", "before", "clean steel"))
+    none = white | {"detail": white["detail"] | {"evidence_inside": inside | unknown | {"n": 0}}}
+    assert audit_report.evidence_in_words(none) == ""

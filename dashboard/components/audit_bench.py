@@ -27,11 +27,12 @@ def live_bench(model: services.models.Predictor) -> None:
         source = _sheet()
         name = services.audits.demonstration(model)
         if name:
-            st.page_link(
-                "app_pages/audit.py",
-                label=f"See a model with a planted shortcut: {plain(name)}",
+            # A link that stays on this page would not move the choice above it.
+            st.button(
+                f"See a model with a planted shortcut: {plain(name)}",
+                key="planted",
+                on_click=lambda: st.session_state.update(model=name),
                 icon=":material/science:",
-                query_params={"model": name},
             )
     if source is None:
         return
@@ -249,8 +250,10 @@ def _limits(model: services.models.Predictor, source: services.datasets.Source, 
     )
     if asked.centre:
         where = "The stain lies where you put it."
+    chosen = ""
+    if services.audits.shown_for_its_effect(source):
+        chosen = ", and this one comes first because the stain shows its effect on it"
     st.caption(
-        f":material/info: {where} One sheet proves nothing about a model, and the one shown first was chosen because "
-        "the stain shows its effect on it: how often that happens, “Data set” tells. "
-        "A map shows influence, not cause. Red: evidence for the class; all maps have the same scale."
+        f":material/info: {where} One sheet proves nothing about a model{chosen}: how often a stain turns one, "
+        "“Data set” tells. A map shows influence, not cause. Red: evidence for the class; all maps have the same scale."
     )

@@ -11,6 +11,7 @@ from dashboard import services
 from dashboard.components.audit_result import marked_verdict
 from dashboard.components.text import plain
 from steel_core.render import percent
+from steel_core.types import CLEAR
 
 
 def cure(model: services.models.Predictor) -> None:
@@ -27,22 +28,25 @@ def cure(model: services.models.Predictor) -> None:
         language="bash",
         wrap_lines=True,
     )
-    ledgers = {name: own} if (own := services.audits.cure_of(model)) else {}
+    ledgers = {name: (own, "")} if (own := services.audits.cure_of(model)) else {}  # its own card is told above
     for other in services.audits.cured_models(model):
-        told = services.audits.cure_of(services.models.predictor(other))
-        ledgers |= {other: told} if told else {}
+        cured = services.models.predictor(other)
+        told = services.audits.cure_of(cured)
+        ledgers |= {other: (told, "".join(cured.card.notes[:1]))} if told else {}
     if not ledgers:
         st.info(
             "No cured model of this one is here yet. After the command above, its ledger stands here, before and "
             "after.",
             icon=":material/healing:",
         )
-    for cured, told in ledgers.items():
-        _ledger(cured, told)
+    for other, (told, note) in ledgers.items():
+        _ledger(other, told, note)
 
 
-def _ledger(name: str, told: dict[str, Any]) -> None:
+def _ledger(name: str, told: dict[str, Any], note: str) -> None:
     st.subheader(f"{plain(str(told.get('of', '')))} before, {plain(name)} after")
+    if note:
+        st.markdown(plain(note))
     audit = told.get("audit") or {}
     before, after = audit.get("before"), audit.get("after")
     if not before or not after:
@@ -57,15 +61,16 @@ def _ledger(name: str, told: dict[str, Any]) -> None:
             st.metric("Excess", _share(figures["excess"]))
             st.caption(f"95 %: {100 * low:+.1f} % to {100 * high:+.1f} %, n = {figures['excess_n']}")
     st.caption(services.audits.EXCESS)
-    st.dataframe(
+    st.table(  # its words wrap, so that a phone shows both sides
         pd.DataFrame(_rows(before, after)),
         hide_index=True,
         alt="Figures of the model before and after the cure, with their intervals",
     )
+    inside = before.get("evidence_inside_stain") or {}
     st.caption(
         "Escapes: defective sheets called clear. Calibration error: how far stated probabilities lie from how often "
-        "they come true. Evidence inside the stain: share of what the map shows for “clear” that lies on a stain of "
-        f"{_share((before.get('evidence_inside_stain') or {}).get('area'))} of the picture. "
+        "they come true. Evidence inside the stain: share of what the map shows for "
+        f"“{plain(inside.get('class', CLEAR))}” that lies on a stain of {_share(inside.get('area'))} of the picture. "
         "Measured on images that served neither training. "
         "“One image” shows both models side by side."
     )
@@ -87,8 +92,9 @@ def _rows(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, str]]
         sides = [side["escapes"].get(label, {}) for side in (before, after)]
         cells = [f"{_share(side.get('share'), side.get('interval'))}, n = {side.get('n', 0)}" for side in sides]
         rows.append({"Figure": f"Escapes of {label}", "Before": cells[0], "After": cells[1]})
-    inside = [(side.get("evidence_inside_stain") or {}).get("stain") for side in (before, after)]
-    rows.append({"Figure": "Evidence inside the stain", "Before": _share(inside[0]), "After": _share(inside[1])})
+    inside = [side.get("evidence_inside_stain") or {} for side in (before, after)]
+    cells = [f"{_share(one.get('stain'))}, n = {one.get('n', 0)}" for one in inside]
+    rows.append({"Figure": "Evidence inside the stain", "Before": cells[0], "After": cells[1]})
     return rows
 
 

@@ -53,6 +53,8 @@ def _question(run: Any, report: dict[str, Any]) -> None:
     st.caption(plain(report["question"]))
     st.markdown(f"## {marked_verdict(report['verdict'])}")
     st.markdown(f"**{plain(services.audits.in_plain_words(report))}**")
+    if report["audit"] == "white-stain" and report["verdict"] == "evidence for a shortcut":
+        st.markdown(":material/healing: “Cure” above tells how it is trained away, and what that changed.")
     if report["audit"] != "properties":  # one excess says little there: three legs must agree
         if report["excess"] is not None:
             _figures(report)
@@ -65,9 +67,9 @@ def _question(run: Any, report: dict[str, Any]) -> None:
     _classes(report)
     if report["audit"] == "white-stain":
         _pairs(run, report)
-        _evidence(report)
-    if report["audit"] == "edges":
-        _edges(report)
+    if evidence := services.audits.evidence_in_words(report):
+        st.markdown(f":material/target: {plain(evidence)}")
+    _moves(report)
     st.markdown("**Limits**")
     limits = ["A map shows influence, not cause.", *report["limits"]]
     st.markdown("\n".join(f"- {plain(limit)}" for limit in limits))
@@ -231,26 +233,7 @@ def _side(model: services.models.Predictor, pair: Any, row: Any) -> None:
         )
 
 
-def _evidence(report: dict[str, Any]) -> None:
-    inside = report["detail"].get("evidence_inside") or {}
-    if inside.get("stain") is None:
-        return
-    st.markdown(
-        f":material/target: Of the evidence for **{plain(inside['class'])}**, {percent(inside['stain'])} lies inside "
-        f"the stain, against {percent(inside['before'])} at the same place before, {percent(inside['clean steel'])} "
-        f"with clean steel, and {percent(inside['area'])} of the area (n = {inside['n']})."
-    )
-
-
-def _edges(report: dict[str, Any]) -> None:
-    border = report["detail"].get("evidence_in_border") or {}
-    if border.get("share") is not None:
-        low, high = border["interval_of_difference"]
-        st.markdown(
-            f":material/target: {percent(border['share'])} of the evidence lies in the border, which is "
-            f"{percent(border['area'])} of the area (difference {100 * low:+.1f} % to {100 * high:+.1f} %, "
-            f"n = {border['n']})."
-        )
+def _moves(report: dict[str, Any]) -> None:
     moves = pd.DataFrame(report["detail"].get("moves", []))
     if len(moves):
         st.caption("The whole picture moved, or cut, by a share of its side: a steady model turns hardly any verdict.")

@@ -32,6 +32,7 @@ def whole_data_set(model: services.models.Predictor) -> None:
     if not name:
         _form(model)
         return
+    st.query_params["run"] = name  # a link on this very page leads here, and leaves the address bar as it was
     st.button("Ask something else", on_click=_forget, icon=":material/arrow_back:")
     job = services.audits.auditing(name)
     if job and job.at_work:
@@ -61,6 +62,11 @@ def _form(model: services.models.Predictor) -> None:
         st.info(
             "No data set is here. Point `STEEL_DATA` to one, or to a folder of them, and start again.",
             icon=":material/folder_off:",
+        )
+        return
+    if problem := services.audits.why_not(model, data):
+        st.error(
+            f"{capital(plain(problem.rstrip('.')))}. Choose another model or data set above.", icon=":material/error:"
         )
         return
     if services.models.cannot_clear(model):

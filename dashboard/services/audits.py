@@ -28,7 +28,7 @@ from steel_core.models.checkpoint import CARD
 from steel_core.perturb.methods.white_stain import TEXTURES, WhiteStain
 from steel_core.perturb.patch import LARGEST_AREA
 from steel_core.perturb.stencil import SHAPES, Stencil
-from steel_core.recipes.audit import AUDITS, audit
+from steel_core.recipes.audit import AUDITS, audit, auditable
 from steel_core.store.audits import AuditRun, AuditStore, new_name
 from steel_core.types import CLEAR
 
@@ -42,7 +42,7 @@ STAIN_SHAPES, STAIN_TEXTURES, LARGEST_STAIN = SHAPES, TEXTURES, LARGEST_AREA
 
 in_plain_words, missed, by_severity = audit_report.in_plain_words, audit_report.missed, audit_report.by_severity
 
-in_words = audit_report.in_words
+in_words, evidence_in_words = audit_report.in_words, audit_report.evidence_in_words
 
 suspects, cluster_in_words, why_not_pasted = (
     audit_report.suspects,
@@ -121,6 +121,11 @@ def defective(index: DatasetIndex, most: int = 200) -> list[str]:
     labels = index.table["labels"]
     paths = index.table["path"][(labels != CLEAR) & (labels != "")].head(most).tolist()
     return sorted(paths, key=lambda path: path != _SHOWN_FIRST)
+
+
+def shown_for_its_effect(source: datasets.Source) -> bool:
+    """Whether this is the sheet that `defective` puts first because a stain turns it."""
+    return isinstance(source.origin, Path) and source.origin.as_posix().endswith(_SHOWN_FIRST)
 
 
 def perhaps_stained(index: DatasetIndex, most: int = 200) -> list[str]:
@@ -254,6 +259,15 @@ class Auditing(work.Task[AuditRun]):
             return AuditStore().add(self.name, data, round(time.monotonic() - began, 1), said)
 
         super().__init__("audit", make)
+
+
+def why_not(model: Predictor, data: str) -> str:
+    """Why a model cannot be audited on a data set, in a sentence; "" where it can."""
+    try:
+        auditable(model, datasets.dataset(data))
+    except SteelError as error:
+        return str(error)
+    return ""
 
 
 def start(model: Predictor, data: str, kinds: tuple[str, ...], part: str, limit: int, stain: StainSettings) -> str:

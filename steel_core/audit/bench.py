@@ -111,15 +111,14 @@ def bench(
         # A stain that was cut out may have any colour.
         title = "Cut-out stain" if patch is stain and stain.source is not None else patch.info.title
         shown.append((name, title, patch.info.control, patch.paste(grid, placed, seed, avoid=region)))
+    seen = [_as_image(picture, image) for *_, picture in shown]
     rows = []
-    for name, title, control, picture in shown:
-        seen = _as_image(picture, image)
-        found = predictor.explain(seen, method, watched or clean.pred)
+    for (name, title, control, _), picture, prediction in zip(shown, seen, predictor.predict(seen), strict=True):
+        found = predictor.explain(picture, method, watched or clean.pred)
         positive = np.maximum(found.values, 0)
         total = float(positive.sum())
         inside = float(positive[placed.mask].sum()) / total if total > 0 else None
-        prediction = predictor.predict([seen])[0]
-        rows.append(BenchRow(name, title, control, seen, placed.mask, prediction, found, inside, counts))
+        rows.append(BenchRow(name, title, control, picture, placed.mask, prediction, found, inside, counts))
     return tuple(rows)
 
 

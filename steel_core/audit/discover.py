@@ -156,7 +156,15 @@ def audit_discover(
         )
         for cluster, effect, verdict, p in zip(suspects, effects, said, corrected, strict=True)
     ]
-    unknown = sum(cluster.beside is None for cluster in suspects)
+    limits = []
+    if not suspects:
+        limits.append(
+            "No patch that goes with a label lies beside the defects: the search found nothing to paste and to test."
+            if found
+            else f"Evidence is sorted into kinds from {2 * LEAST} images on; here are {len(looked)}."
+        )
+    if unknown := sum(cluster.beside is None for cluster in suspects):
+        limits.append(f"Where nothing tells the defect ({unknown} clusters), a patch may be the defect: look at it.")
     return finished(
         "discover",
         QUESTION,
@@ -166,9 +174,7 @@ def audit_discover(
         sheets,
         settings=asdict(settings),
         seed=settings.seed,
-        limits=(f"Where nothing tells the defect ({unknown} clusters), a patch may be the defect itself: look at it.",)
-        if unknown
-        else (),
+        limits=tuple(limits),
         detail={"clusters": list(told_of.values())},
     )
 

@@ -104,13 +104,10 @@ class AuditReport:
         """The effect of the first finding; None if nothing could be tested."""
         return self.findings[0].effect if self.findings else None
 
-    def to_json(self) -> dict[str, Any]:
-        """A dictionary that `json` can write; figures of the first finding stand at the top."""
-        first = self.findings[0] if self.findings else None
-        effect = first.effect if first else None
+    def figures(self) -> dict[str, Any]:
+        """What a release pipeline reads: the verdict, and the figures of the first finding."""
+        first, effect = (self.findings[0] if self.findings else None), self.effect
         return {
-            "audit": self.kind,
-            "question": self.question,
             "verdict": self.verdict,
             "finding": first.name if first else None,
             "flip_rate": effect.flip_rate if effect else None,
@@ -121,6 +118,14 @@ class AuditReport:
             "groups": effect.groups if effect else 0,
             "detectable": effect.detectable if effect else None,
             "per_class": {k: e.to_json() for k, e in first.per_class.items()} if first else {},
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary that `json` can write, with `figures` at its top."""
+        return {
+            "audit": self.kind,
+            "question": self.question,
+            **self.figures(),
             "findings": [finding.to_json() for finding in self.findings],
             "limits": list(self.limits),
             "detail": self.detail,
@@ -157,7 +162,7 @@ def finished(
         question=question,
         verdict=verdict,
         findings=tuple(sorted(findings, key=lambda finding: finding.verdict != FOR)),
-        limits=(*limits, CAUTION),
+        limits=(*limits, *sheets.told, CAUTION),
         detail=detail or {},
         settings=settings,
         model=predictor.card.name,

@@ -48,7 +48,7 @@ class Sheets:
         paths: of each file, as the data set's table has it.
         sizes: height and width of each image as it came, in pixels.
         hashes: sha256 of each file.
-        left_out: sentences about images that were not taken.
+        told: sentences about images that were not taken, or not taken as they are.
         data: name of the data set.
         data_hash: sha256 of labels and files.
     """
@@ -61,7 +61,7 @@ class Sheets:
     paths: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]
     hashes: tuple[str, ...]
-    left_out: tuple[str, ...]
+    told: tuple[str, ...]
     data: str
     data_hash: str
 
@@ -121,7 +121,7 @@ def read_sheets(
     """
     grids, labels, defects, groups, sizes, hashes = [], [], [], [], [], []
     rows: list[int] = []
-    left_out: list[str] = []
+    unread: list[str] = []
     learnt = 0
     for i in _drawn(index, part, seed):
         if len(rows) >= limit:
@@ -138,7 +138,7 @@ def read_sheets(
             grid, _ = predictor.card.preprocessing.to_grid(image)
             defect = defect_mask(index, i, (image.height, image.width), grid.shape)
         except (ImageError, DataError) as error:
-            left_out.append(str(error))
+            unread.append(str(error))
             continue
         grids.append(grid)
         labels.append(sample.labels)
@@ -149,12 +149,15 @@ def read_sheets(
         hashes.append(image.sha256)
         if progress:
             progress(len(rows), min(limit, len(index)))
+    told = []
     if long := sum(judged_in_tiles(predictor, *size) for size in sizes):
-        left_out.append(f"{long} images are long strips or very large: an audit tests them at one look, not in tiles")
+        told.append(f"{long} images are long strips or very large: an audit tests them at one look, not in tiles")
     if learnt:
-        left_out.append(f"{learnt} images served to train or tune this checkpoint and were not looked at")
+        told.append(f"{learnt} images served to train or tune this checkpoint and were not looked at")
+    if unread:
+        told.append(f"Could not be read: {len(unread)} ({'; '.join(one.rstrip('.') for one in unread[:3])})")
     if not rows:
-        raise DataError(f"no image is left to look at ({'; '.join(left_out[:3]) or f'part {part} is empty'})")
+        raise DataError(f"no image is left to look at ({'; '.join(told) or f'part {part} is empty'})")
     if progress:
         progress(1, 1)
     digest = hashlib.sha256(
@@ -169,7 +172,7 @@ def read_sheets(
         tuple(index.table["path"].iloc[rows]),
         tuple(sizes),
         tuple(hashes),
-        tuple(left_out),
+        tuple(f"{sentence}." for sentence in told),
         index.spec.name,
         digest.hexdigest(),
     )

@@ -12,9 +12,9 @@ from steel_core.audit.report import AuditReport
 from steel_core.audit.sheets import Sheets, read_sheets
 from steel_core.audit.white_stain import StainSettings, audit_white_stain
 from steel_core.data.index import DatasetIndex
-from steel_core.errors import DataError, UsageError
+from steel_core.errors import UsageError
 from steel_core.inference import Predictor
-from steel_core.recipes.evaluate import PARTS, in_words_of
+from steel_core.recipes.evaluate import PARTS, match_classes
 from steel_core.recipes.training import Progress
 
 AUDITS = ("white-stain", "edges", "properties", "discover")
@@ -61,13 +61,7 @@ def audit(
         raise UsageError(
             f"audit: expected at least 1 image and a tolerated excess of 0 to 1, got {limit}, {tolerated:g}"
         )
-    predictor.card.expect_one_label("audit")
-    index = in_words_of(index, predictor.classes)
-    if foreign := set(index.classes) - set(predictor.classes):
-        raise DataError(
-            f"the data set's labels {', '.join(sorted(foreign))} are unknown to this checkpoint, "
-            f"which knows {', '.join(predictor.classes)}"
-        )
+    index = auditable(predictor, index)
     sheets = read_sheets(predictor, index, part, limit, seed, lambda done, of: progress("reading images", done, of))
     asked: dict[str, Callable[[Sheets, Any], AuditReport]] = {
         "white-stain": lambda on, tell: audit_white_stain(
@@ -82,3 +76,14 @@ def audit(
         ),
     }
     return [asked[kind](sheets, lambda done, of, kind=kind: progress(f"audit: {kind}", done, of)) for kind in kinds]
+
+
+def auditable(predictor: Predictor, index: DatasetIndex) -> DatasetIndex:
+    """The data set in the words of a checkpoint that it can be audited with.
+
+    Raises:
+        UsageError: the checkpoint is multi-label.
+        DataError: the data set's labels are unknown to the checkpoint.
+    """
+    predictor.card.expect_one_label("audit")
+    return match_classes(index, predictor.classes)

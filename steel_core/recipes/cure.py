@@ -50,6 +50,7 @@ from steel_core.recipes.training import (
     read_images,
     run_fit,
 )
+from steel_core.strips import squeezed
 from steel_core.types import CLEAR
 
 _SHARP = 4.0  # an image whose logits differ by more than about 1 hardly weighs in `level`
@@ -159,6 +160,8 @@ def cure(
     old = load_checkpoint(name_or_path)
     old.card.expect_one_label("cure")
     index = in_words_of(index, old.card.classes)
+    if warning := squeezed(index, old.card.input_size):
+        report(f"WARNING: {warning}")
     table = read_images(index, old.card.input_size, lambda done, of: progress("reading images", done, of))
     parts = _parts(old, index, table)
     report(", ".join(f"{len(rows)} {part}" for part, rows in parts.items()) + f" images; on {target}")

@@ -13,7 +13,7 @@ import torch
 from audit.handmade import SIDE, predictor, sheets
 
 from steel_core.audit.discover import DiscoverSettings, _pixels, audit_discover, retest
-from steel_core.audit.edges import audit_edges
+from steel_core.audit.edges import EdgeSettings, audit_edges
 from steel_core.audit.properties import audit_properties
 from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
 from steel_core.audit.white_stain import StainSettings, audit_white_stain
@@ -63,6 +63,21 @@ def test_a_model_that_looks_at_the_defect_passes_the_edge_test():
     assert report.effect.n == 200 and report.effect.flip_rate == 0  # defects at the border stay, and are not hidden
     assert set(report.findings[0].per_class) == {"clear", "defect"}
     assert {row["change"] for row in report.detail["moves"]} == {"shift", "crop"}
+
+
+def test_the_edge_control_replaces_as_much_as_the_border_and_neither_touches_the_defect(monkeypatch):
+    defect = np.zeros((SIDE, SIDE), bool)
+    defect[:, :12] = True  # the border meets it, the band has room beside it
+    data = replace(sheets(20), defects=(defect,) * 20)
+    model, seen = predictor(0.0), []
+    logits = model.logits
+    monkeypatch.setattr(model, "logits", lambda grids: seen.extend(grids) or logits(grids))
+    audit_edges(model, data, EdgeSettings(moves=()))
+    assert len(seen) == 60  # as they are, then border and band of each
+    for i in range(0, 20, 2):  # clear sheets: no two pixels are alike
+        border, band = (picture != data.grids[i] for picture in seen[20 + 2 * i : 22 + 2 * i])
+        assert np.count_nonzero(band) == np.count_nonzero(border) > 700
+        assert not (border | band)[defect].any()
 
 
 def test_a_defect_that_fills_the_border_is_no_evidence_and_the_report_says_which_class_was_not_tested():
@@ -195,4 +210,6 @@ def test_defects_themselves_are_no_artefact():
 
 @pytest.mark.parametrize("run", [audit_edges, audit_discover])
 def test_few_images_decide_nothing(run):
-    assert run(predictor(0.0), sheets(12)).verdict == TOO_FEW
+    report = run(predictor(0.0), sheets(12))
+    assert report.verdict == TOO_FEW
+    assert run is audit_edges or "Evidence is sorted into kinds from 40 images on; here are 12." in report.limits

@@ -72,3 +72,13 @@ def test_a_box_that_is_dragged_over_a_stain_cuts_it_out(visit):
         assert abs(int(field.input_value()) - value) <= 1
     expect(page.get_by_role("img", name=re.compile("^The stain that was cut out of"))).to_be_visible()
     expect(page.get_by_text("None of the 4 controls")).to_be_visible()
+
+
+@pytest.mark.skipif(not SHIPPED.is_dir(), reason="the shipped model is not here")
+def test_from_the_cured_model_the_planted_shortcut_is_one_click_away(visit):
+    page = visit("/audit?model=strip-mill-cured&data=strip-mill")
+    expect(page.get_by_text("The likeliest class stays defect")).to_be_visible()
+    page.get_by_role("button", name="See a model with a planted shortcut").click()
+    expect(page.get_by_text("A stain like this lets a bad sheet out")).to_be_visible()
+    expect(page.get_by_text("The same pictures, seen by")).to_be_visible()
+    assert "model=strip-mill&" in page.url

@@ -16,6 +16,7 @@ from dashboard.components.audit_stain import CUT
 from steel_core.audit.bench import bench
 from steel_core.audit.sheets import defect_mask
 from steel_core.data.index import open_dataset
+from steel_core.data.strip_mill import StripMill, make
 from steel_core.errors import DataError
 from steel_core.inference import Predictor
 from steel_core.perturb.methods.white_stain import WhiteStain
@@ -121,6 +122,9 @@ def test_out_of_the_box_a_stain_lets_a_bad_sheet_out_and_no_control_does(shipped
     assert "None of the 4 controls" in said
     assert all(f"clear {one}" in said for one in p)
     assert "keeps off the defect on file" in said and "A map shows influence, not cause" in said
+    assert "this one comes first because the stain shows its effect on it" in said
+    test.selectbox(key="sheet strip-mill").select_index(1).run()
+    assert "comes first because" not in said_by(test)
 
 
 def test_a_small_stain_changes_nothing_and_the_smallest_that_does_is_found(shipped):
@@ -370,8 +374,18 @@ def test_a_link_to_no_run_says_so(audit):
     assert "There is no audit" in said_by(audit(view="Data set", run="../../etc", model="b-clear"))
 
 
-def test_a_model_without_clear_is_told_what_is_asked_instead(audit):
-    assert "no class “clear”" in said_by(audit(view="Data set", model="a-six", data="sheets"))
+def test_a_model_without_clear_is_told_what_is_asked_instead(audit, monkeypatch, tmp_path):
+    make(StripMill(size=(64, 64), seed=1, clear_share=0.0), 12, tmp_path / "data" / "defective")
+    monkeypatch.setenv("STEEL_DATA", str(tmp_path / "data"))
+    test = audit(view="Data set", model="a-six", data="defective")
+    assert "no class “clear”" in said_by(test)
+    assert "Start the audit" in [button.label for button in test.button]
+
+
+def test_labels_that_the_model_does_not_know_are_told_before_an_audit_is_started(audit):
+    test = audit(view="Data set", model="a-six", data="sheets")
+    assert "labels clear are unknown to this checkpoint" in test.error[0].value.replace("\\", "")
+    assert "Start the audit" not in [button.label for button in test.button]
 
 
 @pytest.mark.parametrize(
@@ -455,7 +469,7 @@ def test_the_ledger_of_a_cured_model_stands_beside_the_one_it_was_made_of(audit,
     assert "b-clear before, b-clear-cured after" in said
     assert [metric.value for metric in test.metric] == ["21.4 %", "1.8 %"]
     assert "Evidence for a shortcut" in said and "Evidence against" in said
-    table = test.dataframe[0].value
+    table = test.table[0].value
     escapes = table[table["Figure"] == "Escapes of defect"].iloc[0]
     assert escapes["After"] == "4.0 % (2.0 % to 8.0 %), n = 151"
     beside = audit(model="b-clear", data="sheets")

@@ -156,6 +156,21 @@ def test_border_and_band_replace_as_much_and_the_band_keeps_off_the_border_and_t
     assert not band.all(axis=1)[[0, -1]].any()
 
 
+def test_the_band_goes_on_like_the_steel_at_either_side_as_the_border_does():
+    rows = np.repeat(np.arange(100, dtype=np.float32)[:, None] / 100, 60, axis=1)  # grey tells the row
+    avoid = np.zeros(rows.shape, bool)
+    avoid[:, ::2] = True
+    avoid[40:90] = False  # so that it lies across
+    image, mask = PERTURBATIONS["band"]().perturb(rows, 0.08, 0, avoid=avoid)
+    taken = np.flatnonzero(mask.all(axis=1))
+    start, stop = taken[0], taken[-1] + 1
+    assert mask.sum() == len(taken) * 60 and start >= 40 and stop <= 90
+    assert np.array_equal(image[start, 0], rows[start - 1, 0]) and np.array_equal(image[stop - 1, 0], rows[stop, 0])
+    frame, _ = PERTURBATIONS["border"]().perturb(rows, 0.08, 0)
+    for filled in (image, frame):  # no line that was not there
+        assert np.abs(np.diff(filled[:, 0])).max() < 0.03
+
+
 @pytest.mark.parametrize("wrong", [{"shape": "star"}, {"number": 0}, {"brightness": 2}, {"texture": "wool"}])
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(UsageError):

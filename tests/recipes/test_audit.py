@@ -8,7 +8,7 @@ import pytest
 from helpers.small import make_checkpoint
 
 from steel_core import audit_cli
-from steel_core.audit.statistics import TOO_FEW
+from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
 from steel_core.audit.white_stain import StainSettings
 from steel_core.data.index import open_dataset
 from steel_core.data.strip_mill import StripMill, make
@@ -54,8 +54,13 @@ def test_every_audit_answers_with_the_same_figures_on_top(folder, checkpoint, tm
     status, content, text = audit_cli.run_audit(args, open_dataset, silent)
     assert status in (0, 3, 4)
     assert set(content["audits"]) == set(AUDITS)
+    gate = {"verdict", "flip_rate", "control_flip_rate", "excess", "interval", "n", "per_class"}
+    decisive = content["audits"][content["rests_on"]]
+    assert {name: content[name] for name in gate} == {name: decisive[name] for name in gate}
+    assert {0: AGAINST, 3: FOR, 4: TOO_FEW}[status] == content["verdict"]
+    assert f"All together: {content['verdict']} (" in text
     for report in content["audits"].values():
-        assert {"verdict", "flip_rate", "control_flip_rate", "excess", "interval", "n", "per_class"} <= set(report)
+        assert gate <= set(report)
         assert report["images"] == 24
         assert report["model_hash"] == Predictor.load(checkpoint, "cpu").hash
     assert json.loads((tmp_path / "all.json").read_text()) == json.loads(json.dumps(content, default=str))
@@ -133,9 +138,18 @@ def test_images_are_drawn_evenly_and_what_was_trained_on_is_left_out(folder, tmp
     made = make_checkpoint(tmp_path / "trained", split={"files": {"train": seen}})
     report = audit(Predictor.load(made, "cpu"), index, ("edges",), limit=100)[0]
     assert report.images == 30
+    assert "30 images served to train or tune this checkpoint and were not looked at." in report.limits
     few = audit(Predictor.load(made, "cpu"), index, ("edges",), limit=10)[0]
     assert {name: effect.n for name, effect in few.findings[0].per_class.items()}.keys() <= {"clear", "defect"}
     assert few.images == 10
+
+
+def test_a_damaged_file_stops_no_audit_and_is_named(checkpoint, tmp_path):
+    make(StripMill(size=(64, 64), seed=4), 12, tmp_path / "sheets")
+    (tmp_path / "sheets" / "images" / "sheet-000003.png").write_bytes(b"no picture")
+    report = audit(Predictor.load(checkpoint, "cpu"), open_dataset(tmp_path / "sheets"), ("edges",), part="all")[0]
+    assert report.images == 11
+    assert any(one.startswith("Could not be read: 1 (sheet-000003.png") for one in report.limits)
 
 
 def test_wrong_calls_are_refused(folder, checkpoint, tmp_path):

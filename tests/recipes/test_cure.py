@@ -5,7 +5,9 @@ import pytest
 import torch
 from helpers.small import make_checkpoint
 
+from steel_core.audit.report import STATUS
 from steel_core.audit.white_stain import StainSettings
+from steel_core.cli import main
 from steel_core.data.index import open_dataset
 from steel_core.data.strip_mill import StripMill, make
 from steel_core.errors import DataError, UsageError
@@ -53,6 +55,20 @@ def test_the_ledger_and_the_card(index, tmp_path, penalty):
     changed = [not torch.equal(a, b) for a, b in zip(old.model.parameters(), new.model.parameters(), strict=True)]
     assert any(changed)
     assert not list(tmp_path.glob(".cured*"))
+
+
+def test_the_command_tells_the_ledger_with_intervals_and_the_evidence_in_the_stain(index, tmp_path, capsys):
+    ill = make_checkpoint(tmp_path / "ill")
+    asked = ["cure", "--checkpoint", str(ill), "--data", str(index.root), "--out", str(tmp_path / "cured")]
+    status = main([*asked, "--epochs", "1", "--limit", "24", "--device", "cpu"])
+    ledger = load_checkpoint(tmp_path / "cured").card.training["cure"]["audit"]
+    told = {line[:26].strip(): line[26:] for line in capsys.readouterr().out.splitlines()}
+    for side in ("before", "after"):
+        low, high = ledger[side]["accuracy_interval"]
+        assert f"{ledger[side]['accuracy']:.3f} ({low:.3f} to {high:.3f})" in told["accuracy"]
+        share = ledger[side]["evidence_inside_stain"]["stain"]
+        assert ("-" if share is None else f"{share:.3f}") in told["evidence in the stain"]
+    assert status == STATUS[ledger["after"]["verdict"]]
 
 
 def test_stains_come_as_often_with_every_class_and_never_on_a_defect(index):

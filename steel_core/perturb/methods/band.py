@@ -14,7 +14,7 @@ from steel_core.perturb.base import PERTURBATIONS, Grey, Mask, Perturbation, Per
 @PERTURBATIONS.register("band")
 @dataclass(frozen=True)
 class Band(Perturbation):
-    """A band across the picture, as large as the frame that `border` replaces, filled with the steel beside it.
+    """A band across the picture, as large as the frame that `border` replaces, filled with the steel on both sides.
 
     It lies where it meets the fewest pixels to avoid, along either side of the picture.
     """
@@ -45,9 +45,12 @@ class Band(Perturbation):
         image = grid.copy()
         lying, masked = (image, mask) if axis == 0 else (image.T, mask.T)
         masked[start:stop] = True
-        above = (stop - start + 1) // 2
-        lying[start : start + above] = _mirrored(lying[:start], above)[::-1]
-        lying[start + above : stop] = _mirrored(lying[stop:][::-1], stop - start - above)
+        # Mirrored from either side like the border, and faded from one into the other: a line between the two halves
+        # would look like a scratch.
+        thick = stop - start
+        share = np.linspace(0, 1, thick, dtype=np.float32)[:, None]
+        before, behind = lying[:start].copy(), lying[stop:].copy()
+        lying[start:stop] = (1 - share) * _mirrored(before, thick) + share * _mirrored(behind[::-1], thick)[::-1]
         return Perturbed(image, mask)
 
     @staticmethod
