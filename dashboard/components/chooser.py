@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from dashboard import services
 from dashboard.components.text import plain
@@ -37,7 +39,9 @@ def _begin(offered: Mapping[str, Sequence[str]]) -> None:
         begun = services.datasets.begin_with(**named) or [next(iter(names), None) for names in offered.values()]
         for (key, name), start in zip(named.items(), begun, strict=True):
             if start and not name:
-                st.query_params[key] = st.session_state[key] = start
+                st.session_state[key] = start
+                with suppress(StreamlitAPIException):  # a run that was broken off may have bound it to the box already
+                    st.query_params[key] = start
 
 
 def _choose(label: str, key: str, names: Sequence[str], wanted: str) -> None:
