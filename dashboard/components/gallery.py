@@ -58,7 +58,8 @@ def _tile(
     if isinstance(picture, services.datasets.Refused):
         st.markdown(f":material/broken_image: Not readable. {plain(picture.sentence)}")
     else:
-        st.image(picture, width="stretch", alt=f"{source.name}, {', '.join(source.labels) or 'unlabelled'}")
+        alt = f"{source.name}, {', '.join(source.labels) or 'unlabelled'}"
+        st.image(services.files.inline(picture), width="stretch", alt=alt)
     st.page_link(
         f"app_pages/{page}.py",
         label=plain(source.name),

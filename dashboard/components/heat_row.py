@@ -31,7 +31,7 @@ def heat_row(model: services.models.Predictor, source: services.datasets.Source,
     places = _row(1 + len(services.maps.MAPS), upright=seen.width <= 3 * seen.height)
     with places[0]:
         st.markdown("**Picture as it came**")
-        st.image(seen.preview, width="stretch", alt=f"{source.name}, the picture as it came")
+        st.image(services.files.inline(seen.preview), width="stretch", alt=f"{source.name}, the picture as it came")
     read = functools.cache(source.read)  # decoded once for all methods, and only if a map is missing
     cells = []
     for place, name in zip(places[1:], services.maps.MAPS, strict=True):

@@ -643,4 +643,4 @@ def _images(n: int, one: str, several: str) -> str:
 
 
 def _learnt(n: int) -> list[str]:
-    return [f"{_images(n, 'was', 'were')} used to train or tune this checkpoint and not counted"] if n else []
+    return [f"{_images(n, 'served', 'served')} to train or tune this checkpoint: not counted"] if n else []

@@ -47,7 +47,8 @@ def image_page(shown: services.explore.Collection, model: services.models.Predic
         if isinstance(drawn, services.datasets.Refused):
             st.error(plain(drawn.sentence), icon=":material/broken_image:")
         else:
-            st.image(drawn, width="stretch", alt=f"{source.name}, {', '.join(source.labels) or 'unlabelled'}")
+            alt = f"{source.name}, {', '.join(source.labels) or 'unlabelled'}"
+            st.image(services.files.inline(drawn), width="stretch", alt=alt)
             if outlines:
                 legend(shown, [row])
         _facts(shown, row)
