@@ -287,7 +287,7 @@ def test_set(bench: Bench) -> None:
         bench.predictor.predict_and_explain(list(decoded))
 
     steps = {"ours": ours, "theirs": lambda: bench.theirs("test_set", few)}
-    took = bench.in_turn(steps, 1 if bench.short else 7)
+    took = bench.in_turn(steps, 3 if bench.short else 7)
     ratio = took["theirs"] / len(few) * len(files) / took["ours"]
     bench.goal(6, f"{count} images decoded, predicted and explained, plain loop / ours", ratio, least=6)
 
