@@ -1,10 +1,14 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and arrays larger than the memory."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from steel_core.errors import UsageError
 
@@ -28,3 +32,20 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         Path(scratch).unlink(missing_ok=True)
         raise UsageError(f"cannot write {path.name}: {error.strerror}") from error
+
+
+def scratch_array(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path) -> npt.NDArray[Any]:
+    """An array of zeros in a file without a name, of which the system keeps in memory what there is room for.
+
+    The file's blocks are reserved, so that a full disk is found out here and not at a later write, which would end the
+    process; they are free again when the array is gone or the process ends.
+
+    Raises:
+        OSError: the folder cannot be written to, or its disk has no room.
+    """
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, dtype, "w+", shape=shape)

@@ -1,4 +1,4 @@
-"""The parts that training recipes share: images held in memory, the search for a learning rate, one fit, its state."""
+"""The parts that training recipes share: images decoded once, the search for a learning rate, one fit, its state."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from steel_core.data.annotations import mask_to_boxes
 from steel_core.data.augment import Augmentation
+from steel_core.data.base import cache_folder
 from steel_core.data.index import DatasetIndex
 from steel_core.data.transforms import Preprocessing, grey_statistics
 from steel_core.device import seed_everything
 from steel_core.errors import DataError, ImageError, UsageError
+from steel_core.files import scratch_array
 from steel_core.metrics import confusion, macro_recall, multi_label
 from steel_core.models.base import Classifier
 from steel_core.recipes.losses import LOSSES, image_losses
@@ -45,6 +47,7 @@ _EPOCHS, _STEPS = 25, 800
 _TUNING_EPOCHS, _TUNING_STEPS = 10, 320  # from trained weights
 _HIGHEST_RATE = 4e-3  # AdamW gains nothing above it on these networks
 TUNING_RATE = 1e-3  # trained weights are kept by a rate that is low, not by one that is as high as the loss allows
+_HELD_BYTES = 2 << 30  # of images in memory; more of them lie on the disk
 _HEAD_FACTOR = 4.0  # a new head on trained features learns faster than they do
 
 
@@ -191,13 +194,14 @@ def read_images(
     """
     several = is_multi_label(index, head)
     shape = Preprocessing(input_size, 0.0, 1.0)
-    grids = torch.empty((len(index), 1, *input_size), dtype=torch.float16)
+    grids = _room((len(index), 1, *input_size))
     rows: list[int] = []
     hashes: list[str] = []
     problems: list[str] = []
     for i in range(len(index)):
         progress(i, len(index))
         try:
+        UsageError: the images fit neither into memory nor on the disk.
             image = index.image(i)
         except ImageError as error:
             problems.append(str(error))
@@ -228,6 +232,20 @@ def rare_defects(index: DatasetIndex, table: ImageTable, positions: Tensor) -> T
     hot = table.labels if table.labels.ndim == 2 else F.one_hot(table.labels, len(index.classes))
     counts = hot[positions].sum(dim=0)
     rare = (counts > 0) & (counts < counts[counts > 0].float().mean() / 2)
+def _room(shape: tuple[int, int, int, int]) -> Tensor:
+    """Room for images as float16, in memory or, where they are many, in a scratch file of the user's cache."""
+    size = math.prod(shape) * torch.float16.itemsize
+    if size <= _HELD_BYTES:
+        return torch.empty(shape, dtype=torch.float16)
+    try:
+        return torch.from_numpy(scratch_array(shape, np.float16, cache_folder()))
+    except OSError as error:
+        raise UsageError(
+            f"expected {size / 1e9:.1f} GB on the disk for {shape[0]:,} images, got {error.strerror!r}; the variable "
+            "STEEL_CACHE names a folder on another disk"
+        ) from error
+
+
     height, width = table.grids.shape[2:]
     for at in positions[(hot[positions].float() @ rare.float()) > 0].tolist():
         row = int(table.rows[at])

@@ -1,8 +1,10 @@
 """Training, evaluation and cross-validation end to end on small sheets."""
 
+import errno
 import hashlib
 import json
 import math
+import os
 import shutil
 from dataclasses import asdict, replace
 
@@ -17,6 +19,7 @@ from steel_core.data.near_duplicates import near_duplicate_groups
 from steel_core.data.strip_mill import StripMill, make
 from steel_core.errors import DataError, UsageError
 from steel_core.explain.base import EXPLAINERS
+from steel_core.files import scratch_array
 from steel_core.inference import Predictor
 from steel_core.models.base import BACKBONES
 from steel_core.models.checkpoint import load_checkpoint
@@ -166,6 +169,26 @@ def test_a_resumed_run_keeps_the_learning_rate_it_found(sheets, tmp_path, monkey
     card = train(sheets, tmp_path / "model", config, report=lines.append, scale_maps=False)
     assert f"learning rate found: {card.training['settings']['learning_rate']:.1e}" in lines
     assert len(card.training["learning_rate_search"]) == 2
+
+
+def test_images_that_do_not_fit_into_memory_are_learnt_from_disk(sheets, tmp_path, monkeypatch):
+    held = train(sheets, tmp_path / "held", SMALL, scale_maps=False)
+    made = []
+    monkeypatch.setattr(training, "_HELD_BYTES", 0)
+    monkeypatch.setattr(training, "scratch_array", lambda *given: made.append(scratch_array(*given)) or made[-1])
+    mapped = train(sheets, tmp_path / "mapped", SMALL, scale_maps=False)
+    assert [type(array) for array in made] == [np.memmap]
+    assert mapped.weights_sha256 == held.weights_sha256
+
+
+def test_a_full_disk_is_told_before_an_image_is_read(sheets, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(training, "_HELD_BYTES", 0)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UsageError, match=r"expected 0\.0 GB on the disk for \d+ images, got 'No space left on device'"):
+        read_images(sheets, (64, 64), lambda *_: pytest.fail("an image was read"))
 
 
 def test_other_settings_do_not_resume_a_foreign_run(sheets, tmp_path):
