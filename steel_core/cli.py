@@ -790,7 +790,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a plain list of arg
         presets = ["quick-look", "sound", "thorough"]
         changed = "settings that the flags below change (default: %(default)s)"
         made.add_argument("--preset", default="sound", choices=presets, help=changed)
-        made.add_argument("--backbone", help="squeezenet-reduced unless given; or torchvision:NAME")
+        made.add_argument("--backbone", help="efficientnet-lite-reduced unless given; or torchvision:NAME")
         made.add_argument("--cam-layer", help="of torchvision:NAME, for Grad-CAM; the last with a grid unless given")
         several = "softmax unless given; sigmoid where an image can hold several defect types"
         made.add_argument("--head", choices=["softmax", "sigmoid"], help=several)
@@ -804,14 +804,15 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a plain list of arg
         made.add_argument("--epochs", type=int, help="chosen by the number of images unless given")
         made.add_argument("--freeze-epochs", type=int, help="of those, with trained features kept as they are")
         made.add_argument("--batch-size", type=int)
-        made.add_argument("--learning-rate", type=float, help="searched for unless given")
+        made.add_argument("--learning-rate", type=float, help="from random weights searched for unless given")
         made.add_argument("--weight-decay", type=float)
         made.add_argument("--dropout", type=float)
         varied = (
             "how images are varied: noise=0.1, flip=0, cut-out=0.2 ..., or strength=1.5 for all; may be given again"
         )
         made.add_argument("--augment", action="append", default=[], metavar="NAME=VALUE", help=varied)
-        made.add_argument("--init", help="random, imagenet, or a file of weights")
+        start = "random, imagenet, or a file of weights; imagenet where a package brings them, unless given"
+        made.add_argument("--init", help=start)
         made.add_argument("--input-size", help="HEIGHTxWIDTH; measured on the images unless given")
         made.add_argument("--seed", type=int)
         return with_device(made)

@@ -32,6 +32,7 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 _POINTS = 1000  # of a curve: as many as a screen can tell apart
 _STEADY = 0.1  # coverage from which an interval decides how high a plot is; before, it spans nearly everything
+_FEW_EPOCHS = 10  # each has a tick of its own
 
 
 def alternative(figure: go.Figure) -> str:
@@ -258,7 +259,8 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> go.Figure:
     if skill:
         figure.add_scatter(x=table["epoch"], y=table[skill], name=f"{words[skill]}, validation", yaxis="y2",
                            mode="lines+markers", line={"color": SERIES[2], "dash": DASHES[2]})  # fmt: skip
-    figure.update_xaxes(tickformat="d", rangemode="tozero").update_yaxes(rangemode="tozero")
+    whole = 1 if len(table) <= _FEW_EPOCHS else None  # no tick between two epochs
+    figure.update_xaxes(tickformat="d", rangemode="tozero", dtick=whole).update_yaxes(rangemode="tozero")
     return figure.update_layout(
         yaxis2={"overlaying": "y", "side": "right", "title": words.get(skill or "", ""), "range": [0, 1.02],
                 "dtick": 0.2, "showgrid": False, "automargin": True}

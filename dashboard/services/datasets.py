@@ -157,14 +157,16 @@ def source(index: DatasetIndex, i: int) -> Source:
 def begin_with(model: str | None, data: str | None) -> tuple[str, str] | None:
     """A model and the data set that it learnt from, for a visitor who named one of them at most; None without such.
 
-    The last ones in both lists, a plant's own, go before the shipped ones.
+    The last ones in both lists, a plant's own, go before the shipped ones, and models that have learnt something before
+    those that have not.
     """
-    for one in [data] if data else reversed(available()):
-        for name in [model] if model else reversed(models.available()):
-            card = models.card(name)
-            if card and card.data.get("name") == one:
-                return name, one
-    return None
+    pairs = [
+        (name, one)
+        for one in ([data] if data else reversed(available()))
+        for name in ([model] if model else reversed(models.available()))
+        if (card := models.card(name)) and card.data.get("name") == one
+    ]
+    return next((pair for pair in pairs if models.has_learnt(pair[0])), pairs[0] if pairs else None)
 
 
 def samples(name: str | None, model: Predictor, count: int) -> list[tuple[str, Source]]:

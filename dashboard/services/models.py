@@ -12,6 +12,7 @@ import streamlit as st
 from dashboard.services import files
 from steel_core.errors import CheckpointError, SteelError
 from steel_core.inference import Predictor
+from steel_core.metrics import beats_chance
 from steel_core.models.checkpoint import CARD, Card, list_checkpoints, read_card
 from steel_core.types import SteelImage
 
@@ -51,6 +52,13 @@ def _card(folder: Path, stamp: int) -> Card | None:  # noqa: ARG001 - part of th
         return read_card(folder)
     except CheckpointError:
         return None  # the page says so as soon as somebody chooses this model
+
+
+def has_learnt(name: str) -> bool:
+    """Whether nothing tells that the model of that name is no better than chance on its validation images."""
+    known = card(name)
+    figures = known.metrics.get("val", {}) if known else {}
+    return not {"support", "intervals"} <= figures.keys() or beats_chance(figures)
 
 
 @st.cache_resource(show_spinner=False)

@@ -18,13 +18,13 @@ from steel_core.models.base import BACKBONES
 from steel_core.recipes.estimate import seconds_to_train
 from steel_core.recipes.losses import LOSSES
 from steel_core.recipes.presets import PRESETS
-from steel_core.recipes.training import TrainConfig
+from steel_core.recipes.training import TUNING_RATE, TrainConfig
 from steel_core.store import runs
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["LOSSES", "PRESETS", "Augmentation", "TrainConfig"]
+__all__ = ["LOSSES", "PRESETS", "TUNING_RATE", "Augmentation", "TrainConfig"]
 
 Run = runs.Run
 

@@ -8,7 +8,7 @@ Legend: N samples, K classes, R resamples, B bins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -367,6 +367,23 @@ def confusion_table(
                          cell.n < FEW))  # fmt: skip
     names_of = ["actual", "predicted", "n", "of", "share", "low", "high", "n_low", "n_high", "few"]
     return pd.DataFrame(rows, columns=names_of)
+
+
+def chance(figures: Mapping[str, Any]) -> tuple[str, float]:
+    """Which of a card's figures tells skill, and what a model that has learnt nothing reaches there.
+
+    Args:
+        figures: of one part of the data, as `EvaluationReport.to_json` gives them.
+    """
+    if figures.get("multi_label"):
+        return "auc", 0.5
+    return "macro_recall", 1 / max(sum(count > 0 for count in figures["support"].values()), 1)
+
+
+def beats_chance(figures: Mapping[str, Any]) -> bool:
+    """Whether the whole interval of the figure that tells skill lies above `chance`."""
+    name, level = chance(figures)
+    return figures[name] is not None and (figures["intervals"][name] or (0.0,))[0] > level
 
 
 def most_confused(cells: pd.DataFrame, most: int = 10) -> pd.DataFrame:

@@ -26,6 +26,7 @@ class BackboneConfig:
         min_size: smallest height and width in pixels that the network accepts.
         linear_head: whether the logits are a linear function of the global average of what `features` gives.
         batch_norm: whether the architecture holds batch normalisation of its own.
+        weights_package: Python package among the requirements that brings ImageNet weights; "" if they must be fetched.
         hook_free: whether `features` and `classify`, called one after the other, are the whole network, and nothing but
             a ReLU reads what that ReLU is given, so that the engine of `steel_core.explain` may serve it; other
             networks are explained by captum and shap.
@@ -37,6 +38,7 @@ class BackboneConfig:
     min_size: int
     linear_head: bool
     batch_norm: bool = False
+    weights_package: str = ""
     hook_free: bool = True
 
 

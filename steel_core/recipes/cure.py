@@ -440,6 +440,7 @@ def _train_config(old: Checkpoint, config: CureConfig) -> TrainConfig:
     return TrainConfig(
         backbone=old.card.backbone,
         head=old.card.head,
+        init="random",  # the weights to cure are loaded into it
         epochs=config.epochs,
         patience=config.epochs,
         batch_norm=False,

@@ -211,7 +211,7 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         },
         metrics=figures,
         training={
-            "settings": config.to_json() | {"init": Path(config.init).name, "learning_rate": rate},
+            "settings": config.to_json() | {"init": Path(config.start).name, "learning_rate": rate},
             "init_sha256": init_hash,
             "learning_rate_search": [[(round(r, 6), round(loss, 4)) for r, loss in curve] for curve in curves],
             "best_epoch": result.epoch,
@@ -476,9 +476,9 @@ def initial_weights(config: TrainConfig) -> Path | None:
         UsageError: the backbone is unknown, or there is no such file.
         CheckpointError: the weights cannot be had.
     """
-    if config.init == "random":
+    if config.start == "random":
         return None
-    if config.init == "imagenet":
+    if config.start == "imagenet":
         return BACKBONES[config.backbone].pretrained()
     if not Path(config.init).is_file():
         raise UsageError(f"init: expected random, imagenet or a file of weights, got {Path(config.init).name!r}")
@@ -516,18 +516,14 @@ def _headline(figures: dict[str, Any]) -> str:
 
 def _no_better_than_majority(figures: dict[str, Any], index: DatasetIndex) -> str:
     """A sentence if the interval of what was reached holds what a model that has learnt nothing would reach."""
-    if figures.get("multi_label"):
-        chance, what, name = 0.5, "chance", "auc"
-    else:
-        chance = 1 / sum(count > 0 for count in figures["support"].values())
-        what, name = "always naming one class", "macro_recall"
-    low = (figures["intervals"][name] or (0.0,))[0]
-    if figures[name] is not None and low > chance:
+    if metrics.beats_chance(figures):
         return ""
+    name, level = metrics.chance(figures)
+    what = "chance" if figures.get("multi_label") else "always naming one class"
     return (
-        f"on {figures['n']} validation images this model is no better than {what} "
-        f"({name.replace('_', ' ')} {figures[name] or 0.0:.2f} against {chance:.2f}): do not rely on it. "
-        f"More images of {', '.join(index.classes)}, or a closer look at their labels, would help"
+        f"On {figures['n']} validation images this model is no better than {what} "
+        f"({name.replace('_', ' ')} {figures[name] or 0.0:.2f} against {level:.2f}): do not rely on it. "
+        f"More images of {', '.join(index.classes)}, or a closer look at their labels, would help."
     )
 
 
@@ -549,7 +545,7 @@ def _training_background(
 
 def _run_folder(out: Path, index: DatasetIndex, table: ImageTable, config: TrainConfig, init_hash: str) -> Path:
     """Where an unfinished run keeps its state: one folder for each combination of data, split, settings and weights."""
-    splits, settings = index.table["split"].to_list(), config.to_json() | {"init": init_hash or config.init}
+    splits, settings = index.table["split"].to_list(), config.to_json() | {"init": init_hash or config.start}
     content = json.dumps([settings, _data_hash(table), splits, index.classes], default=str)
     return out.parent / f".{out.name}-run" / hashlib.sha256(content.encode()).hexdigest()[:12]
 

@@ -24,7 +24,7 @@ from steel_core.device import seed_everything
 from steel_core.errors import DataError, ImageError, UsageError
 from steel_core.files import scratch_array
 from steel_core.metrics import confusion, macro_recall, multi_label
-from steel_core.models.base import Classifier
+from steel_core.models.base import BACKBONES, Classifier
 from steel_core.recipes.losses import LOSSES, image_losses
 from steel_core.recipes.progress_log import RunStopped
 from steel_core.recipes.team import Team
@@ -73,7 +73,8 @@ class TrainConfig:
         dropout: before the head.
         label_smoothing: share of the target spread over all classes.
         average: weights are averaged over about this many steps; the average is validated and kept.
-        init: "random", "imagenet", or a file with weights of the same architecture.
+        init: "random", "imagenet", or a file with weights of the same architecture; if empty, from ImageNet weights
+            where a package brings those of the backbone, else from random ones.
         batch_norm: normalise while training from random weights, and fold it into the weights afterwards.
         input_size: height and width; the median of a sample of training images, at most 256 on the shorter side, if
             None.
@@ -96,7 +97,7 @@ class TrainConfig:
     dropout: float = 0.2
     label_smoothing: float = 0.05
     average: int = 60
-    init: str = "random"
+    init: str = ""
     batch_norm: bool = True
     input_size: tuple[int, int] | None = None
     augmentation: Augmentation = Augmentation()
@@ -127,9 +128,18 @@ class TrainConfig:
         return self if self.epochs else replace(self, epochs=math.ceil(self.effort * max(epochs, steps / of)))
 
     @property
+    def start(self) -> str:
+        """What training starts from: "random", "imagenet" or a file.
+
+        Raises:
+            UsageError: the backbone is unknown.
+        """
+        return self.init or ("imagenet" if BACKBONES[self.backbone].config.weights_package else "random")
+
+    @property
     def pretrained(self) -> bool:
         """Whether training starts from weights that were trained before."""
-        return self.init != "random"
+        return self.start != "random"
 
     @property
     def normalised(self) -> bool:
@@ -137,8 +147,8 @@ class TrainConfig:
         return self.batch_norm and not self.pretrained
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary that `json` can write."""
-        return asdict(self)
+        """A dictionary that `json` can write; it says what training starts from."""
+        return asdict(self) | {"init": self.start}
 
 
 @dataclass(frozen=True)
@@ -191,6 +201,7 @@ def read_images(
 
     Raises:
         DataError: see `is_multi_label`; or no image could be read.
+        UsageError: the images fit neither into memory nor on the disk.
     """
     several = is_multi_label(index, head)
     shape = Preprocessing(input_size, 0.0, 1.0)
@@ -201,7 +212,6 @@ def read_images(
     for i in range(len(index)):
         progress(i, len(index))
         try:
-        UsageError: the images fit neither into memory nor on the disk.
             image = index.image(i)
         except ImageError as error:
             problems.append(str(error))
@@ -222,16 +232,6 @@ def read_images(
     return ImageTable(grids[: len(rows)], labels, np.array(rows), tuple(hashes), tuple(problems))
 
 
-def rare_defects(index: DatasetIndex, table: ImageTable, positions: Tensor) -> Tensor:
-    """Column and row (N, 2) of the largest defect of each image of a rare class, from -1 to 1 over the sides.
-
-    A class is rare if it has less than half as many images as the mean class has. Not a number: the image is of no rare
-    class, not among `positions`, or nothing tells where its defect lies.
-    """
-    centres = torch.full((len(table.rows), 2), math.nan)
-    hot = table.labels if table.labels.ndim == 2 else F.one_hot(table.labels, len(index.classes))
-    counts = hot[positions].sum(dim=0)
-    rare = (counts > 0) & (counts < counts[counts > 0].float().mean() / 2)
 def _room(shape: tuple[int, int, int, int]) -> Tensor:
     """Room for images as float16, in memory or, where they are many, in a scratch file of the user's cache."""
     size = math.prod(shape) * torch.float16.itemsize
@@ -246,6 +246,16 @@ def _room(shape: tuple[int, int, int, int]) -> Tensor:
         ) from error
 
 
+def rare_defects(index: DatasetIndex, table: ImageTable, positions: Tensor) -> Tensor:
+    """Column and row (N, 2) of the largest defect of each image of a rare class, from -1 to 1 over the sides.
+
+    A class is rare if it has less than half as many images as the mean class has. Not a number: the image is of no rare
+    class, not among `positions`, or nothing tells where its defect lies.
+    """
+    centres = torch.full((len(table.rows), 2), math.nan)
+    hot = table.labels if table.labels.ndim == 2 else F.one_hot(table.labels, len(index.classes))
+    counts = hot[positions].sum(dim=0)
+    rare = (counts > 0) & (counts < counts[counts > 0].float().mean() / 2)
     height, width = table.grids.shape[2:]
     for at in positions[(hot[positions].float() @ rare.float()) > 0].tolist():
         row = int(table.rows[at])

@@ -25,6 +25,13 @@ def test_a_visit_begins_with_a_model_and_the_data_set_that_it_learnt_from(app, t
     assert (chosen["model"], chosen["data"]) == ("b-own", "sheets")
     assert app(model="c-last").session_state["model"] == "c-last", "who names a model gets it"
     assert app(data="sheets").session_state["model"] == "b-own"
+    # One that has learnt nothing is nobody's first model, unless there is no other for these sheets.
+    figures = {"val": {"n": 9, "support": {"clear": 4, "defect": 5}, "macro_recall": 0.5,
+                       "intervals": {"macro_recall": [0.3, 0.7]}}}  # fmt: skip
+    write_model(tmp_path / "d-blind", DEFECTS, data={"name": "sheets"}, metrics=figures)
+    assert app(data="sheets").session_state["model"] == "b-own"
+    shutil.rmtree(tmp_path / "b-own")
+    assert app(data="sheets").session_state["model"] == "d-blind"
 
 
 def test_samples_are_none_that_the_model_has_learnt_from(app, home, tmp_path, monkeypatch):

@@ -58,7 +58,7 @@ def test_the_form_names_the_data_and_what_it_costs(app):
     test = app("train", data="sheets")
     said = words(test)
     assert "60 images" in said and "clear" in said
-    assert "About 13 minutes for all epochs" in said
+    assert "From ImageNet weights, about 13 minutes for all epochs" in said
     assert [button for button in test.button if button.label == "Start the training"]
     assert not test.exception and not test.error
 
@@ -143,7 +143,7 @@ def test_a_run_at_work_shows_how_far_it_is(app, home):
         assert "At work" in said
         assert "Actual: defect: 20.0 % at first, 90.0 % now" in said
         (bar,) = test.get("progress")
-        assert bar.proto.text == "Epoch 2 of at most 4, about 4 s left"
+        assert bar.proto.text == "2 of at most 4 epochs, about 4 s left"
         assert bar.proto.value == 50
         assert len(test.get("plotly_chart")) == 1
         next(button for button in test.button if button.label.startswith("Stop")).click().run()

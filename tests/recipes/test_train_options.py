@@ -44,10 +44,16 @@ def fit_of(index, config, backbone):
 
 
 def test_presets_ask_for_more_epochs_one_after_the_other():
-    epochs = [preset.config.for_images(1000).epochs for preset in PRESETS.values()]
     assert list(PRESETS) == ["quick-look", "sound", "thorough"]
-    assert epochs == [7, 25, 75]
-    assert PRESETS["sound"].config == TrainConfig()
+    for start, epochs in (("", [3, 10, 30]), ("random", [7, 25, 75])):
+        assert [replace(preset.config, init=start).for_images(1000).epochs for preset in PRESETS.values()] == epochs
+
+
+def test_a_backbone_starts_from_trained_weights_where_a_package_brings_them():
+    assert PRESETS["sound"].config.start == "imagenet"
+    assert replace(PRESETS["sound"].config, backbone="small-cnn").start == "random"
+    assert replace(PRESETS["sound"].config, init="random").to_json()["init"] == "random"
+    assert TrainConfig(backbone="efficientnet-lite-reduced").to_json()["init"] == "imagenet"
 
 
 @pytest.mark.parametrize("wrong", [{"loss": "hinge"}, {"effort": 0}, {"freeze_epochs": 2}, {"freeze_epochs": -1}])
@@ -137,6 +143,7 @@ def test_training_on_patches_blur_and_focal_loss_runs_from_the_command_line(shee
     monkeypatch.setattr("steel_core.recipes.scales.IMAGES", 1)
     monkeypatch.setattr("steel_core.recipes.train.map_scales", lambda *_: {})
     flags = ["--data", str(sheets.root), "--binary", "--preset", "quick-look", "--epochs", "1", "--loss", "focal"]
+    flags += ["--backbone", "squeezenet-reduced"]
     flags += ["--augment", "patches=0.5", "--augment", "cut-out=0.2", "--no-balanced", "--log", str(tmp_path / "log")]
     assert main(["train", *flags, "--out", str(tmp_path / "m"), "--json"]) == 0
     settings = load_checkpoint(tmp_path / "m").card.training["settings"]

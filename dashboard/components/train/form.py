@@ -8,11 +8,12 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.progress import duration
-from dashboard.components.text import capital, plain
+from dashboard.components.text import plain
 from dashboard.components.train.settings import advanced
 from dashboard.components.train.variations import variations
 from steel_core.errors import SteelError
 
+_STARTS = {"imagenet": "ImageNet weights", "random": "random weights"}
 _FEW = 20  # images of a class below which the page warns
 
 
@@ -58,9 +59,10 @@ def form(data: str) -> None:
             config = variations(preset, config, data)
         seconds = services.training.expected_seconds(data, config, binary)
         st.caption(
-            f":material/hourglass_top: {capital(duration(seconds))} for all epochs at this machine's pace right now, "
-            "down to half of it where nothing more is learnt, up to twice where it must begin anew with another "
-            "learning rate; near-duplicates and maps come on top. The page can be left meanwhile."
+            f":material/hourglass_top: From {_STARTS[config.start]}, {duration(seconds)} for all epochs at this "
+            "machine's pace right now, down to half of it where nothing more is learnt, up to twice where it must "
+            "begin anew with another learning rate; near-duplicates and maps come on top. The page can be left "
+            "meanwhile."
         )
         if st.button("Start the training", type="primary", icon=":material/play_arrow:"):
             st.query_params["run"] = services.training.start(preset, config, name, data, binary=binary)

@@ -25,18 +25,20 @@ def advanced(preset: str, backbone: str) -> services.training.TrainConfig:
             "Epochs", 0, 1000, usual.epochs, key=key("epochs"), help="Passes over the images; 0: by their number."
         )
         batch = st.number_input("Images a step", 1, 512, usual.batch_size, key=key("batch"))
-        searched = usual.learning_rate is None
+        open_rate = usual.learning_rate is None
+        if_0 = f"; 0: {services.training.TUNING_RATE:g} from trained weights, else searched for" if open_rate else ""
         rate = st.number_input(
-            "Learning rate", 0.0 if searched else 1e-5, 1.0, usual.learning_rate or 0.0, 1e-4, format="%.5f",
-            key=key("rate"), help=f"The highest of the one-cycle schedule{'; 0: searched for' if searched else ''}.",
+            "Learning rate", 0.0 if open_rate else 1e-5, 1.0, usual.learning_rate or 0.0, 1e-4, format="%.5f",
+            key=key("rate"), help=f"The highest of the one-cycle schedule{if_0}.",
         )  # fmt: skip
         init = st.selectbox(
-            "Weights to start from", ["random", "imagenet"], ["random", "imagenet"].index(usual.init), key=key("init"),
-            help="ImageNet weights help with few images. They are fetched, or come with an installed package, for some "
-            "architectures; where they cannot be had, the run says so.",
+            "Weights to start from", ["", "random", "imagenet"], format_func=lambda start: start or "usual for it",
+            key=key("init"), help="ImageNet weights help with few images. They come with an installed package or are "
+            "fetched, for some architectures; where they cannot be had, the run says so.",
         )  # fmt: skip
+        pretrained = replace(usual, backbone=backbone, init=init).pretrained
         freeze = st.number_input(
-            "Epochs for the head alone", 0, 100, usual.freeze_epochs, key=key("freeze"), disabled=init == "random",
+            "Epochs for the head alone", 0, 100, usual.freeze_epochs, key=key("freeze"), disabled=not pretrained,
             help="The trained features stay as they are so long.",
         )  # fmt: skip
         head = st.selectbox(
@@ -63,7 +65,7 @@ def advanced(preset: str, backbone: str) -> services.training.TrainConfig:
         batch_size=batch,
         learning_rate=rate or None,
         init=init,
-        freeze_epochs=0 if init == "random" else freeze,
+        freeze_epochs=freeze if pretrained else 0,
         head=head,
         loss=loss,
         label_smoothing=smoothing,

