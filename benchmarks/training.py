@@ -8,8 +8,8 @@ forward and backward passes, as a share of those of a product of two large matri
 
 memory: what is in use after the second and after the last of 30 epochs, promised to grow by at most 1 %, and what the
 process holds then, by at most 10 %: blocks that glibc keeps free lie between others, and more of them do in time. Then
-what the process holds for itself while it learns from 512 images and from 4.3 GB of them; promised to be at most 10 %
-more, because they lie on the disk. Linux alone.
+what the process holds for itself while it learns from 512 images of 512, and from 512 of as many as take 4.3 GB;
+promised to be at most 10 % more, because they lie on the disk. Linux alone.
 
 kills: a training is killed at a random moment and called again, until it was killed 20 times; what comes out must have
 the weights of a run that nobody disturbed, bit for bit on the CPU, and no checkpoint may be found that does not load.
@@ -126,7 +126,8 @@ def _memory(device: str, scratch: Path) -> bool:
             lambda *_, own=own: own.append(_resident("RssAnon")),
         )  # fmt: skip
         peaks.append(max(own))
-    return all([*kept, _grown(f"its own memory while it learns from {IMAGES} and from {MANY:,} images", *peaks, HELD)])
+    what = f"its own memory while it learns from {IMAGES} images of {IMAGES} and of {MANY:,}"
+    return all([*kept, _grown(what, *peaks, HELD)])
 
 
 def _resident(kind: str) -> float:

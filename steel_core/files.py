@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -37,8 +39,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 def scratch_array(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path) -> npt.NDArray[Any]:
     """An array of zeros in a file without a name, of which the system keeps in memory what there is room for.
 
-    The file's blocks are reserved, so that a full disk is found out here and not at a later write, which would end the
-    process; they are free again when the array is gone or the process ends.
+    On Linux the file's blocks are reserved, so that a full disk is found out here and not at a later write, which would
+    end the process; they are free again when the array is gone or the process ends.
 
     Raises:
         OSError: the folder cannot be written to, or its disk has no room.
@@ -48,4 +50,6 @@ def scratch_array(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path) ->
     with tempfile.TemporaryFile(dir=folder) as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
+        elif shutil.disk_usage(folder).free < size:  # elsewhere only what can be known beforehand
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return np.memmap(file, dtype, "w+", shape=shape)

@@ -510,3 +510,18 @@ def test_the_cost_of_sheets_has_an_interval_that_knows_how_few_were_seen():
     assert table.loc["defect", ["cost_low", "cost_per_1000", "cost_high"]].to_list() == pytest.approx(
         [50_000 * low, 50_000 * 6 / 24, 50_000 * high]
     )
+
+
+@pytest.mark.parametrize(
+    ("figures", "beats"),
+    [
+        ({"support": {"a": 9, "b": 9, "c": 0}, "intervals": {"macro_recall": (0.51, 0.7)}}, True),
+        ({"support": {"a": 9, "b": 9, "c": 0}, "intervals": {"macro_recall": (0.49, 0.9)}}, False),
+        ({"support": {"a": 9}, "intervals": {"macro_recall": None}}, False),
+        ({"multi_label": True, "intervals": {"auc": (0.6, 0.8)}}, True),
+        ({"multi_label": True, "intervals": {"auc": (0.35, 0.65)}}, False),
+        ({"multi_label": True, "intervals": {"auc": (None, None)}}, False),
+    ],
+)
+def test_skill_is_shown_by_an_interval_above_chance(figures, beats):
+    assert metrics.beats_chance(figures) is beats

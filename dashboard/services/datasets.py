@@ -160,11 +160,13 @@ def begin_with(model: str | None, data: str | None) -> tuple[str, str] | None:
     The last ones in both lists, a plant's own, go before the shipped ones, and models that have learnt something before
     those that have not.
     """
+    names = [model] if model else reversed(models.available())
+    learnt_from = {name: card.data.get("name") for name in names if (card := models.card(name))}
     pairs = [
         (name, one)
         for one in ([data] if data else reversed(available()))
-        for name in ([model] if model else reversed(models.available()))
-        if (card := models.card(name)) and card.data.get("name") == one
+        for name, learnt in learnt_from.items()
+        if learnt == one
     ]
     return next((pair for pair in pairs if models.has_learnt(pair[0])), pairs[0] if pairs else None)
 

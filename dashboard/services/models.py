@@ -55,10 +55,12 @@ def _card(folder: Path, stamp: int) -> Card | None:  # noqa: ARG001 - part of th
 
 
 def has_learnt(name: str) -> bool:
-    """Whether nothing tells that the model of that name is no better than chance on its validation images."""
+    """Whether the card does not tell that the model is no better than chance on its validation images."""
     known = card(name)
-    figures = known.metrics.get("val", {}) if known else {}
-    return not {"support", "intervals"} <= figures.keys() or beats_chance(figures)
+    try:
+        return known is None or beats_chance(known.metrics["val"])
+    except (KeyError, TypeError, AttributeError):  # a card of another make, which tells nothing of it
+        return True
 
 
 @st.cache_resource(show_spinner=False)

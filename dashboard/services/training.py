@@ -28,9 +28,9 @@ __all__ = ["LOSSES", "PRESETS", "TUNING_RATE", "Augmentation", "TrainConfig"]
 
 Run = runs.Run
 
-_FLAGS = ("backbone", "head", "loss", "balanced", "label_smoothing", "epochs", "freeze_epochs", "batch_size",
-          "learning_rate", "weight_decay", "dropout", "init", "input_size", "seed")  # fmt: skip
-"""Settings that the command line takes one by one."""
+_FLAGS = ("head", "loss", "balanced", "label_smoothing", "epochs", "freeze_epochs", "batch_size",
+          "learning_rate", "weight_decay", "dropout", "input_size", "seed")  # fmt: skip
+"""Settings that the command line takes one by one, and a preset may change in a later version."""
 
 _SHOWN = 30  # runs
 
@@ -49,7 +49,7 @@ def command(preset: str, config: TrainConfig, name: str, data: Path, binary: boo
     """The arguments of `python -m steel_core` that train with these settings."""
     usual = PRESETS[preset].config
     words = ["train", "--data", str(data), "--out", str(destination() / name), "--preset", preset]
-    words += ["--binary"] if binary else []
+    words += ["--backbone", config.backbone, "--init", config.start, *(["--binary"] if binary else [])]
     for setting in _FLAGS:
         value, flag = getattr(config, setting), f"--{setting.replace('_', '-')}"
         if value == getattr(usual, setting):
@@ -127,7 +127,7 @@ def expected_seconds(data: str, config: TrainConfig, binary: bool = False) -> fl
     folder = datasets.available()[data]
     # What takes no part in the time is left out, so that a slider for it times nothing anew.
     usual = TrainConfig()
-    told = replace(config, dropout=usual.dropout, weight_decay=usual.weight_decay, seed=usual.seed,
+    told = replace(config, dropout=usual.dropout, weight_decay=usual.weight_decay, seed=usual.seed, init=config.start,
                    label_smoothing=usual.label_smoothing, augmentation=usual.augmentation)  # fmt: skip
     return _expected(folder, files.stamp(folder), told, binary)
 

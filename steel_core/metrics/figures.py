@@ -381,9 +381,10 @@ def chance(figures: Mapping[str, Any]) -> tuple[str, float]:
 
 
 def beats_chance(figures: Mapping[str, Any]) -> bool:
-    """Whether the whole interval of the figure that tells skill lies above `chance`."""
+    """Whether the whole interval of the figure that tells skill lies above `chance`; an unknown figure does not."""
     name, level = chance(figures)
-    return figures[name] is not None and (figures["intervals"][name] or (0.0,))[0] > level
+    low = (figures["intervals"].get(name) or (None,))[0]
+    return low is not None and low > level
 
 
 def most_confused(cells: pd.DataFrame, most: int = 10) -> pd.DataFrame:

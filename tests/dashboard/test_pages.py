@@ -29,9 +29,13 @@ def test_a_visit_begins_with_a_model_and_the_data_set_that_it_learnt_from(app, t
     figures = {"val": {"n": 9, "support": {"clear": 4, "defect": 5}, "macro_recall": 0.5,
                        "intervals": {"macro_recall": [0.3, 0.7]}}}  # fmt: skip
     write_model(tmp_path / "d-blind", DEFECTS, data={"name": "sheets"}, metrics=figures)
+    several = {"val": {"multi_label": True, "intervals": {"auc": [0.4, 0.6]}}}
+    write_model(tmp_path / "e-blind", DEFECTS, data={"name": "sheets"}, metrics=several)
     assert app(data="sheets").session_state["model"] == "b-own"
     shutil.rmtree(tmp_path / "b-own")
-    assert app(data="sheets").session_state["model"] == "d-blind"
+    assert app(data="sheets").session_state["model"] == "e-blind"
+    write_model(tmp_path / "f-other", DEFECTS, data={"name": "sheets"}, metrics={"val": {"intervals": {}}})
+    assert app(data="sheets").session_state["model"] == "f-other", "a card that does not tell speaks against nothing"
 
 
 def test_samples_are_none_that_the_model_has_learnt_from(app, home, tmp_path, monkeypatch):

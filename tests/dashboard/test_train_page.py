@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from helpers.dash import report, words, write_model
+from streamlit.testing.v1 import AppTest
 
 from dashboard import services
 from steel_core import cli
@@ -84,7 +85,7 @@ def test_what_is_asked_is_what_the_command_line_trains_with(app, home):
     assert args.binary
     usual = PRESETS["quick-look"].config
     assert cli._train_config(args) == replace(
-        usual, backbone="small-cnn", epochs=7, input_size=(64, 64), balanced=False,
+        usual, backbone="small-cnn", init="random", epochs=7, input_size=(64, 64), balanced=False,
         augmentation=replace(usual.augmentation, noise=0.0),
     )  # fmt: skip
     said = words(test)
@@ -92,11 +93,11 @@ def test_what_is_asked_is_what_the_command_line_trains_with(app, home):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_as_it_is_needs_no_further_flag(preset, tmp_path):
+def test_a_preset_as_it_is_needs_its_architecture_and_start_alone(preset, tmp_path):
     config = PRESETS[preset].config
     words_ = services.training.command(preset, config, "x", tmp_path)
-    assert cli._train_config(cli._parser().parse_args(words_)) == config
-    assert len(words_) == 7
+    assert cli._train_config(cli._parser().parse_args(words_)) == replace(config, init="imagenet")
+    assert len(words_) == 11
 
 
 @pytest.mark.parametrize(
@@ -151,6 +152,33 @@ def test_a_run_at_work_shows_how_far_it_is(app, home):
         assert "Stops after this epoch" in words(test)
     assert not test.exception and not test.error
     assert str(home) not in words(test)
+
+
+@pytest.mark.parametrize(
+    ("what", "done", "says", "share"),
+    [
+        ("training", 13, "2 of at most 4 epochs, about 4 s left", 65),
+        ("training", 2, "Training: 2 of 20", 10),  # it began anew with another rate
+        ("measuring maps", 3, "Measuring maps: 3 of 20", 15),
+    ],
+)
+def test_what_goes_on_since_the_last_epoch_is_told(app, what, done, says, share):
+    name, log = run(STARTED, ("epoch", epoch(1, 0.2)), ("epoch", epoch(2, 0.9)))
+    log.write("progress", what=what, done=done, of=20)
+    with FileLock(log.folder / "lock"):
+        (bar,) = app("train", data="sheets", run=name).get("progress")
+    assert (bar.proto.text, bar.proto.value) == (says, share)
+
+
+def test_all_settings_stay_in_sight_while_an_architecture_is_mistyped():
+    def page():
+        from dashboard.components.train.settings import advanced
+
+        advanced("sound", "resnet81")
+
+    test = AppTest.from_function(page).run()
+    assert not test.exception
+    assert {"Dropout", "Weight decay", "Seed"} <= {box.label for box in test.number_input}
 
 
 def test_a_run_that_was_cut_off_says_so_and_goes_on(app):
@@ -211,4 +239,4 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_anything_runs(app, 
 def test_any_classifier_of_torchvision_can_be_named(tmp_path):
     config = replace(PRESETS["sound"].config, backbone="torchvision:mobilenet_v3_small")
     words_ = services.training.command("sound", config, "x", tmp_path)
-    assert cli._train_config(cli._parser().parse_args(words_)) == config
+    assert cli._train_config(cli._parser().parse_args(words_)) == replace(config, init="random")

@@ -186,7 +186,7 @@ def test_a_full_disk_is_told_before_an_image_is_read(sheets, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(training, "_HELD_BYTES", 0)
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(training, "scratch_array", full)
     with pytest.raises(UsageError, match=r"expected 0\.0 GB on the disk for \d+ images, got 'No space left on device'"):
         read_images(sheets, (64, 64), lambda *_: pytest.fail("an image was read"))
 

@@ -12,7 +12,7 @@ from dashboard.components.evaluate.compute import evaluated
 from dashboard.components.evaluate.headline import countable
 from dashboard.components.evaluate.pictures import plot, worst_images
 from dashboard.components.guard import guarded
-from dashboard.components.text import plain
+from dashboard.components.text import counted, plain
 
 
 @guarded()
@@ -59,7 +59,7 @@ def compared(
         if round(made.effective) < made.n
         else ""
     )
-    st.caption(f"{made.n:,} images {which}.{worth}")
+    st.caption(f"{counted(made.n, 'image')} {which}.{worth}")
     for sentence in made.left_out:
         st.caption(f":material/info: {plain(sentence)}.")
     st.dataframe(
@@ -73,8 +73,8 @@ def compared(
     )  # fmt: skip
     test = made.mcnemar
     st.markdown(
-        f"Only **{plain(made.a)}** is right on {test.only_a} images, only **{plain(made.b)}** on {test.only_b}: "
-        f"McNemar p = {test.p:.3g}, by groups of near-duplicates {test.p_groups:.3g}."
+        f"Only **{plain(made.a)}** is right on {counted(test.only_a, 'image')}, only **{plain(made.b)}** on "
+        f"{test.only_b}: McNemar p = {test.p:.3g}, by groups of near-duplicates {test.p_groups:.3g}."
     )
     label = st.selectbox("Curves of", found.classes, key="curves", bind="query-params", width=320)
     drawn = services.evaluation.overlaid(found, theirs, label)
@@ -83,7 +83,7 @@ def compared(
             with st.container():
                 st.subheader(heading)
                 plot(figure, f"{heading} of both")
-    st.subheader(f"Where they disagree: {len(made.disagreements):,} images")
+    st.subheader(f"Where they disagree: {counted(len(made.disagreements), 'image')}")
     both = made.disagreements
     mine = found.labelled.table
     rows = mine.set_index("image_sha256", drop=False).loc[list(both["image_sha256"])] if len(both) else mine.head(0)

@@ -13,7 +13,7 @@ from dashboard import services
 from dashboard.components.evaluate.headline import countable
 from dashboard.components.evaluate.pictures import worst_images
 from dashboard.components.guard import guarded
-from dashboard.components.text import plain
+from dashboard.components.text import counted, plain
 from steel_core.render import percent
 
 _CHART, _TABLE, _CELL = "matrix", "cells", "cell"
@@ -63,7 +63,7 @@ def matrix(model: services.models.Predictor, data: str, found: services.evaluati
     if (actual, predicted) == (services.evaluation.ANY, services.evaluation.ANY):
         st.subheader("All images, by falling loss")
     else:
-        st.subheader(f"Actual {plain(actual)}, predicted {plain(predicted)}: {len(rows):,} images")
+        st.subheader(f"Actual {plain(actual)}, predicted {plain(predicted)}: {counted(len(rows), 'image')}")
     worst_images(model, data, rows, "cell-page")
 
 

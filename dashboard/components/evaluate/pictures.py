@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.gallery import image_link
-from dashboard.components.text import plain
+from dashboard.components.text import counted, plain
 from steel_core.render import percent
 from steel_core.types import CLEAR
 
@@ -41,7 +41,7 @@ def worst_images(
     chosen = st.pagination(pages, key=name, bind="query-params") if pages > 1 else 1
     first = (min(chosen, pages) - 1) * PAGE
     part = rows.iloc[first : first + PAGE]
-    st.caption(f"{first + 1:,} to {first + len(part):,} of {len(rows):,} images" if len(part) else "No images")
+    st.caption(f"{first + 1:,} to {first + len(part):,} of {counted(len(rows), 'image')}" if len(part) else "No images")
     maps, waiting = [], st.empty()
     with st.grid(3, min_column_width=300):
         for row, (path, source) in zip(

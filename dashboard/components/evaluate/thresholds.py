@@ -13,7 +13,7 @@ from dashboard.components.evaluate.brushing import brush, within
 from dashboard.components.evaluate.headline import countable
 from dashboard.components.evaluate.pictures import plot, worst_images
 from dashboard.components.guard import guarded
-from dashboard.components.text import plain
+from dashboard.components.text import counted, plain
 from steel_core.errors import DataError, SteelError
 from steel_core.types import CLEAR
 
@@ -110,7 +110,7 @@ def _curves(
         (behind, "Decided with such a confidence", "risk-page"),
     ):
         if len(rows):
-            st.subheader(f"{heading}: {len(rows):,} images")
+            st.subheader(f"{heading}: {counted(len(rows), 'image')}")
             worst_images(model, data, rows, name)
 
 

@@ -71,7 +71,7 @@ def _finding(shown: services.explore.Collection, one: services.explore.Finding, 
         st.caption(plain(" · ".join(told)))
     tiles(shown, one.rows[:_SHOWN], outlines=False, name=f"finding-{number}-")
     if len(one.rows) > _SHOWN:
-        with st.expander(f"All {len(one.rows):,} images"):
+        with st.expander(f"All {counted(len(one.rows), 'image')}"):
             st.dataframe(pd.DataFrame({"File": one.files}), hide_index=True, alt="Images of this finding")
 
 

@@ -57,7 +57,7 @@ def pictures(shown: services.explore.Collection, asked: services.explore.Filter)
     if wanted and wanted not in map(str, range(1, pages + 1)):
         st.caption(f":material/info: There is no page “{plain(wanted[:20])}” here; showing page {current} instead.")
     first = (current - 1) * per
-    st.caption(f"{first + 1:,} to {min(first + per, len(rows)):,} of {len(rows):,} images")
+    st.caption(f"{first + 1:,} to {min(first + per, len(rows)):,} of {counted(len(rows), 'image')}")
     page = rows[first : first + per].tolist()
     if outlines:
         legend(shown, page)

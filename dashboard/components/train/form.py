@@ -60,9 +60,8 @@ def form(data: str) -> None:
         seconds = services.training.expected_seconds(data, config, binary)
         st.caption(
             f":material/hourglass_top: From {_STARTS[config.start]}, {duration(seconds)} for all epochs at this "
-            "machine's pace right now, down to half of it where nothing more is learnt, up to twice where it must "
-            "begin anew with another learning rate; near-duplicates and maps come on top. The page can be left "
-            "meanwhile."
+            "machine's pace right now, less where nothing more is learnt, up to twice as long where it must begin anew "
+            "with another learning rate; near-duplicates and maps come on top. The page can be left meanwhile."
         )
         if st.button("Start the training", type="primary", icon=":material/play_arrow:"):
             st.query_params["run"] = services.training.start(preset, config, name, data, binary=binary)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import streamlit as st
 
 from dashboard import services
+from steel_core.errors import UsageError
 
 
 def advanced(preset: str, backbone: str) -> services.training.TrainConfig:
@@ -32,11 +33,15 @@ def advanced(preset: str, backbone: str) -> services.training.TrainConfig:
             key=key("rate"), help=f"The highest of the one-cycle schedule{if_0}.",
         )  # fmt: skip
         init = st.selectbox(
-            "Weights to start from", ["", "random", "imagenet"], format_func=lambda start: start or "usual for it",
-            key=key("init"), help="ImageNet weights help with few images. They come with an installed package or are "
-            "fetched, for some architectures; where they cannot be had, the run says so.",
+            "Weights to start from", ["", "random", "imagenet"], key=key("init"),
+            format_func=lambda start: start or "usual for the architecture",
+            help="ImageNet weights help with few images. They come with an installed package or are fetched, for some "
+            "architectures; where they cannot be had, the run says so.",
         )  # fmt: skip
-        pretrained = replace(usual, backbone=backbone, init=init).pretrained
+        try:
+            pretrained = replace(usual, backbone=backbone, init=init).pretrained
+        except UsageError:  # an architecture that is unknown is told below, where nothing that was set is lost
+            pretrained = False
         freeze = st.number_input(
             "Epochs for the head alone", 0, 100, usual.freeze_epochs, key=key("freeze"), disabled=not pretrained,
             help="The trained features stay as they are so long.",

@@ -91,12 +91,13 @@ def _how_far(run: services.training.Run) -> None:
     if step and step["time"] < (last or {}).get("time", 0.0):  # the epoch that ended since says more
         step = None
     share = min(step["done"] / max(step["of"], 1), 1.0) if step else 0.0
-    if step and not (last and step["what"] == "training"):  # what comes before the first epoch, and after the last
+    of = last.get("of", last["epoch"]) if last else 1
+    ended = last["epoch"] / of if last else 1.0
+    if step and (step["what"] != "training" or share < ended):  # before the first epoch of an attempt; after the last
         st.progress(share, f"{capital(plain(step['what']))}: {step['done']} of {step['of']}")
     elif last:
         left = f", {duration(state.seconds_left)} left" if run.unfinished and state.seconds_left else ""
-        of = last.get("of", last["epoch"])
-        done = 1.0 if run.status == "done" else share or last["epoch"] / of
+        done = 1.0 if run.status == "done" else share or ended
         st.progress(done, f"{last['epoch']} of at most {of} epochs{left}")
     elif run.unfinished and run.status != "waiting":
         st.progress(0.0, "Starting")
