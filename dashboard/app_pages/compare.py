@@ -13,7 +13,7 @@ if not data or not services.models.available():
     missing = "data set" if not data else "model"
     st.info(f"No {missing} is here yet, so nothing can be compared.", icon=":material/deployed_code:")
     st.stop()
-with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     part = st.segmented_control(
         "Images",
         services.leaderboard.PARTS,
