@@ -96,7 +96,7 @@ def _how_far(run: services.training.Run) -> None:
     if step and (step["what"] != "training" or share < ended):  # before the first epoch of an attempt; after the last
         st.progress(share, f"{capital(plain(step['what']))}: {step['done']} of {step['of']}")
     elif last:
-        left = f", {duration(state.seconds_left)} left" if run.unfinished and state.seconds_left else ""
+        left = f", {duration(state.seconds_left)} left" if run.status == "running" and state.seconds_left else ""
         done = 1.0 if run.status == "done" else share or ended
         st.progress(done, f"{last['epoch']} of at most {of} epochs{left}")
     elif run.unfinished and run.status != "waiting":
