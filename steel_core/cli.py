@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"steel_core: {sentence}", file=sys.stderr)
         return WRONG_CALL
     except KeyboardInterrupt:
-        print("steel_core: interrupted", file=sys.stderr)
+        goes_on = "; the same call goes on where it stopped" if args.run in (_train, _cross_validate) else ""
+        print(f"steel_core: interrupted{goes_on}", file=sys.stderr)
         return INTERRUPTED
     if os.environ.get("RANK", "0") != "0":  # of the processes that torchrun started, the first one answers
         return status
@@ -387,6 +388,7 @@ def _compare(args: argparse.Namespace) -> Answer:
 
 
 def _leaderboard(args: argparse.Namespace) -> Answer:
+    from steel_core.models.checkpoint import list_checkpoints
     from steel_core.recipes.leaderboard import leaderboard
     from steel_core.recipes.leaderboard_of_folds import leaderboard_of_folds
 
@@ -398,7 +400,8 @@ def _leaderboard(args: argparse.Namespace) -> Answer:
     else:
         found = leaderboard(index, args.models or None, args.split, **common)
     written = found.markdown() if args.markdown else found.to_csv().rstrip() if args.csv else found.text()
-    return OK, found.to_json(), written
+    missing = [name for name in args.models or () if name not in list_checkpoints() and not Path(name).is_dir()]
+    return BAD_INPUT if missing else OK, found.to_json(), written
 
 
 def _familiarity(args: argparse.Namespace) -> Answer:

@@ -30,7 +30,10 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         "network must beat. Below, the steps of the chain can be looked at for any image.",
     )
     binary = services.leaderboard.tells_types(data) and st.toggle(
-        "Only clear or defect", key="two-classes", bind="query-params", help="All defect types are one class."
+        "Only clear or defect",
+        key="two-classes",
+        bind="query-params",
+        help="All defect types are one class; models that know the types are left out.",
     )
 asked = services.leaderboard.Asked(data, part, baselines, binary)
 found = obtained(asked)

@@ -10,6 +10,7 @@ from dashboard.components.train.watch import watched
 st.title("Train")
 services.training.wake()
 if name := st.query_params.get("run"):
+    st.query_params["run"] = name  # a link on this very page leads here, and leaves the address bar as it was
     watched(name)
     st.stop()
 st.markdown("From labelled images to a model that stands in every chooser, with its card and honest figures.")

@@ -78,15 +78,19 @@ def _repeated(card: Any, part: str) -> None:
 def _figure(title: str, meaning: str, name: str, found: dict[str, Any]) -> None:
     low, high = (found.get("intervals") or {}).get(name) or (None, None)
     value, target, upper = found[name], services.models.TARGETS.get(name), name == "ece"
-    show = (lambda x: f"{x:.3f}") if name in ("auc", "mean_average_precision") else percent
+    plain_number = name in ("auc", "mean_average_precision")
+    show = (lambda x: f"{x:.3f}") if plain_number else percent
+    sure, hope = (high, value) if upper else (low, value)
+    reached = [target is not None and x is not None and (x <= target if upper else x >= target) for x in (sure, hope)]
+    shown = show(value)
+    if target is not None and not reached[1] and shown == show(target):  # missed by less than is shown
+        shown = f"{value:.5f}" if plain_number else f"{100 * value:.3f} %"
     with st.container(border=True, height="stretch"):
-        st.metric(title, show(value), help=meaning)
+        st.metric(title, shown, help=meaning)
         if low is not None and high is not None:
             st.markdown(f"95 %: {show(low)} to {show(high)}")
         if target is None:
             return
-        sure, hope = (high, value) if upper else (low, value)
-        reached = [x is not None and (x <= target if upper else x >= target) for x in (sure, hope)]
         icon, word = ("close", "missed")
         if reached[1]:
             icon, word = ("check", "reached") if reached[0] else ("more_horiz", "reached, not yet certain")

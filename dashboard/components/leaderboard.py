@@ -15,6 +15,8 @@ from dashboard.components.evaluate.pictures import plot
 from dashboard.components.progress import duration, watched
 from dashboard.components.text import plain
 
+_FIRST = ["Model", "Macro recall", "Behind the best", "95 %", "Shortcut"]  # what a narrow screen shall show
+_LAST = ["Best map, Dice", "Size", "Speed"]
 _CURVES = 4  # models whose curves are drawn where none was chosen
 
 
@@ -39,7 +41,8 @@ def obtained(asked: services.leaderboard.Asked) -> services.leaderboard.Leaderbo
 def _offer(asked: services.leaderboard.Asked) -> None:
     names = ", ".join(services.models.available()) + (", and the baselines" if asked.baselines else "")
     st.info(
-        f"To be compared on {plain(asked.data)}: {plain(names)}. Evaluations that are there already are used.",
+        f"To be compared on {plain(asked.data)}, as far as they know its labels: {plain(names)}. Evaluations that are "
+        "there already are used.",
         icon=":material/balance:",
     )
     st.button(
@@ -69,6 +72,7 @@ def board(found: services.leaderboard.Leaderboard) -> list[str]:
     event = st.dataframe(
         pd.DataFrame([_row(entry, cells) for entry, cells in zip(found.entries, found.cells(), strict=True)]),
         hide_index=True,
+        column_order=_FIRST + [name for name in services.leaderboard.FIGURES.values() if name not in _FIRST] + _LAST,
         key="leaderboard",
         on_select="rerun",
         selection_mode="multi-row",
@@ -133,6 +137,8 @@ def disagreements(data: str, found: services.leaderboard.Leaderboard) -> None:
     st.subheader("Two of them side by side")
     by_name = {entry.name: entry for entry in found.entries}
     with st.grid(2, min_column_width=240, width=640):
-        one = st.selectbox("Model", models, key="one of two")
-        other = st.selectbox("against", [name for name in by_name if name != one], key="other of two")
+        # A key for each list of names: the browser would keep the place of a choice in a list that has changed.
+        one = st.selectbox("Model", models, key=f"one of {sorted(by_name)}")
+        rivals = [name for name in by_name if name != one]
+        other = st.selectbox("against", rivals, key=f"against one of {sorted(rivals)}")
     compared(services.models.predictor(one), data, by_name[one].evaluation, by_name[other].evaluation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -155,20 +156,38 @@ def source(index: DatasetIndex, i: int) -> Source:
 
 
 def begin_with(model: str | None, data: str | None) -> tuple[str, str] | None:
-    """A model and the data set that it learnt from, for a visitor who named one of them at most; None without such.
+    """A model and a data set for a visitor who named one of them at most; None where there is nothing to choose.
 
-    The last ones in both lists, a plant's own, go before the shipped ones, and models that have learnt something before
-    those that have not.
+    They belong together: the model learnt from the data. The last ones in both lists, a plant's own, go before the
+    shipped ones, and models that have learnt something before those that have not. A plant's own data from which no
+    model has learnt is shown all the same.
     """
-    names = [model] if model else reversed(models.available())
+    everything = list(reversed(available().items()))
+    yours = [(name, folder) for name, folder in everything if not folder.is_relative_to(SHIPPED)]
+    names = [model] if model else list(reversed(models.available()))
     learnt_from = {name: card.data.get("name") for name in names if (card := models.card(name))}
-    pairs = [
-        (name, one)
-        for one in ([data] if data else reversed(available()))
-        for name, learnt in learnt_from.items()
-        if learnt == one
-    ]
-    return next((pair for pair in pairs if models.has_learnt(pair[0])), pairs[0] if pairs else None)
+
+    def pair(offered: list[tuple[str, Path]]) -> tuple[str, str] | None:
+        pairs = [
+            (name, one)
+            for one, folder in offered
+            for name, learnt in learnt_from.items()
+            if learnt in (one, _stated_name(folder))
+        ]
+        return next((found for found in pairs if models.has_learnt(found[0])), pairs[0] if pairs else None)
+
+    offered = [one for one in everything if one[0] == data] if data else everything if model else yours or everything
+    found = pair(offered) or pair(everything)
+    return (found[0], found[1] if found[1] in dict(offered) else offered[0][0]) if found and offered else None
+
+
+def _stated_name(place: Path) -> str:
+    """The name that a data set gives itself, by which a card knows it; "" where it has none, or is damaged."""
+    beside = place / "dataset.json" if place.is_dir() else place.with_name("dataset.json")
+    try:
+        return str(json.loads(beside.read_text("utf-8"))["name"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
 
 
 def samples(name: str | None, model: Predictor, count: int) -> list[tuple[str, Source]]:

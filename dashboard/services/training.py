@@ -15,7 +15,7 @@ from steel_core import plots
 from steel_core.data.augment import Augmentation, preview
 from steel_core.errors import UsageError
 from steel_core.models.base import BACKBONES
-from steel_core.recipes.estimate import seconds_to_train
+from steel_core.recipes.estimate import images_to_train, seconds_to_train
 from steel_core.recipes.losses import LOSSES
 from steel_core.recipes.presets import PRESETS
 from steel_core.recipes.training import TUNING_RATE, TrainConfig
@@ -97,6 +97,12 @@ def run(name: str) -> Run | None:
     return runs.Runs().get(name)
 
 
+def architecture(found: Run) -> str:
+    """Title of the architecture that a run trains."""
+    name = str(found.about.get("backbone", ""))
+    return backbones().get(name, name)
+
+
 def history() -> list[Run]:
     """The latest runs, the newest first."""
     return runs.Runs().history(_SHOWN)
@@ -130,6 +136,11 @@ def expected_seconds(data: str, config: TrainConfig, binary: bool = False) -> fl
     told = replace(config, dropout=usual.dropout, weight_decay=usual.weight_decay, seed=usual.seed, init=config.start,
                    label_smoothing=usual.label_smoothing, augmentation=usual.augmentation)  # fmt: skip
     return _expected(folder, files.stamp(folder), told, binary)
+
+
+def expected_epochs(data: str, config: TrainConfig) -> int:
+    """How many epochs a training takes at the most."""
+    return config.for_images(images_to_train(datasets.dataset(data))).epochs
 
 
 @st.cache_data(max_entries=32, show_spinner="Timing one step of training")

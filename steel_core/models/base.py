@@ -81,6 +81,11 @@ class Classifier(nn.Module, ABC):
         raise CheckpointError(f"{cls.config.title}: no ImageNet weights are known; start from random ones or a file")
 
     @classmethod
+    def has_pretrained(cls) -> bool:
+        """Whether ImageNet weights are known, be it that they must be fetched."""
+        return any("pretrained" in vars(kind) for kind in cls.__mro__[: cls.__mro__.index(Classifier)])
+
+    @classmethod
     def translated(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A state dictionary of the original implementation under the names of this class; others are left as is."""
         return dict(state)

@@ -11,6 +11,7 @@ import torch
 from steel_core.data.index import DatasetIndex
 from steel_core.data.transforms import Preprocessing
 from steel_core.device import choose_device
+from steel_core.errors import UsageError
 from steel_core.models.base import BACKBONES
 from steel_core.recipes.cam_layer import with_cam_layer
 from steel_core.recipes.train import SHARES, learns_several
@@ -36,8 +37,10 @@ def seconds_to_train(index: DatasetIndex, config: TrainConfig, device: str = "au
         UsageError: the backbone is unknown, or cannot see images of this size.
     """
     learns_several(index, config)  # what training would refuse is refused here
-    split = index.table["split"]
-    images = int((split == "train").sum()) or round(SHARES[0] * len(index))
+    kind = BACKBONES[config.backbone]
+    if config.start == "imagenet" and not kind.has_pretrained():
+        raise UsageError(f"{kind.config.title}: no ImageNet weights are known; start from random ones")
+    images = images_to_train(index)
     rows = np.linspace(0, len(index) - 1, min(_SAMPLE, len(index))).astype(int).tolist()
     began = time.perf_counter()
     size = config.input_size or common_size(index, rows)
@@ -48,6 +51,11 @@ def seconds_to_train(index: DatasetIndex, config: TrainConfig, device: str = "au
     searched = 0 if config.learning_rate or config.pretrained else _SEARCH_STEPS * config.batch_size
     looked_at = images * config.epochs + searched
     return reading + step * looked_at
+
+
+def images_to_train(index: DatasetIndex) -> int:
+    """How many images the train split has, or will have where it is still to be made."""
+    return int((index.table["split"] == "train").sum()) or round(SHARES[0] * len(index))
 
 
 def _seconds_an_image(config: TrainConfig, classes: int, size: tuple[int, int], device: str) -> float:

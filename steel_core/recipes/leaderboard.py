@@ -132,6 +132,9 @@ def leaderboard(
         ),
         folder,
     )
+    if baselines and part == "held-out":
+        train = int((told.table["split"] == "train").sum())
+        remarks.insert(0, f"The baselines learn from the {train} images of the train split: none of them counts here.")
     silent = [name for name in counted if name in checkpoints and not learnt[name]]
     if silent:
         remarks.append(f"{', '.join(silent)} does not tell what it learnt from: some of these images may be among it.")

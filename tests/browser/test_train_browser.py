@@ -44,12 +44,16 @@ def test_a_tiny_run_ends_in_a_model_that_every_chooser_offers(visit, home):
     with dashboard(home, STEEL_DATA=None) as other:  # another dashboard reads the same files
         page.goto(other + again)
         expect(page.get_by_text("Finished", exact=True)).to_be_visible()
-        expect(page.get_by_text("Validation images, as they are learnt")).to_be_visible()
-        expect(page.get_by_role("link", name="Audit it")).to_be_visible()
+        expect(page.get_by_text("Validation images, as the network learns")).to_be_visible()
+        expect(page.get_by_role("button", name="Audit it")).to_be_visible()
         assert load_checkpoint(home / "models" / "tiny-steel").card.classes == ("clear", "defect")
-        page.get_by_role("link", name="Evaluate it").click()
-        page.wait_for_url("**/evaluate**")
-        expect(page.get_by_role("combobox", name="Model").or_(page.get_by_text("tiny-steel")).first).to_be_visible()
-        assert "model=tiny-steel" in page.url
+        page.goto(f"{other}/train?model=neu-six-class&data=strip-mill")  # another model is chosen above
+        page.get_by_role("link", name="tiny-steel").click()
+        expect(page.get_by_text("Finished", exact=True)).to_be_visible()
+        page.wait_for_url(re.compile("run=2"))
+        page.get_by_role("button", name="Evaluate it").click()
+        page.wait_for_url(re.compile("/evaluate.*model=tiny-steel"))
+        expect(page.get_by_role("combobox", name="Model")).to_have_value("tiny-steel")
+        expect(page.get_by_role("combobox", name="Data set")).to_have_value("strip-mill")
         page.goto("about:blank")  # before its server is gone
     assert "Traceback" not in (home / "log").read_text()

@@ -367,7 +367,7 @@ def test_two_models_are_compared_on_the_same_images(app, evaluated):
     rows = table(test, "Difference").set_index("Figure")
     for name, found in (("a-six", a), ("c-bare", b)):
         counted = found.labelled.table
-        assert rows.loc["accuracy", name] == pytest.approx((counted["label"] == counted["pred"]).mean())
+        assert rows.loc["Accuracy", name] == pytest.approx((counted["label"] == counted["pred"]).mean())
     assert "McNemar p" in words(test)
     assert "b-clear" not in test.selectbox(key="other").options, "other classes do not compare"
 

@@ -38,6 +38,19 @@ def test_a_visit_begins_with_a_model_and_the_data_set_that_it_learnt_from(app, t
     assert app(data="sheets").session_state["model"] == "f-other", "a card that does not tell speaks against nothing"
 
 
+def test_a_visit_begins_with_a_plant_s_own_data_though_no_model_has_learnt_from_it(app, tmp_path, monkeypatch):
+    monkeypatch.setenv("STEEL_MODELS", str(tmp_path))
+    write_model(tmp_path / "a-first", DEFECTS, data={"name": "elsewhere"})
+    assert app().session_state["data"] == "sheets"
+
+
+def test_a_figure_that_misses_its_target_by_less_than_is_shown_has_more_digits(app, tmp_path, monkeypatch):
+    monkeypatch.setenv("STEEL_MODELS", str(tmp_path))
+    figures = {"n": 99, "auc": 0.98952, "accuracy": 0.97996, "intervals": {}}
+    write_model(tmp_path / "near", (*DEFECTS, CLEAR), metrics={"test": figures})
+    assert [metric.value for metric in app(model="near").metric] == ["97.996 %", "0.98952"]
+
+
 def test_samples_are_none_that_the_model_has_learnt_from(app, home, tmp_path, monkeypatch):
     monkeypatch.setenv("STEEL_MODELS", str(tmp_path))
     index = open_dataset(home / "data" / "sheets")

@@ -59,7 +59,7 @@ def test_the_form_names_the_data_and_what_it_costs(app):
     test = app("train", data="sheets")
     said = words(test)
     assert "60 images" in said and "clear" in said
-    assert "From ImageNet weights, about 13 minutes for all epochs" in said
+    assert "From ImageNet weights, at most 160 epochs: about 13 minutes at this" in said
     assert [button for button in test.button if button.label == "Start the training"]
     assert not test.exception and not test.error
 
@@ -202,12 +202,13 @@ def test_a_finished_run_leads_to_its_model(app, home):
         done = ("done", {"name": "e-new", "out": str(home / "models" / "e-new"), "metrics": FIGURES})
         name, _ = run(STARTED, ("epoch", epoch(4, 0.9)), done, model="e-new")
         test = app("train", data="sheets", run=name)
-        links = {link.proto.label: link.proto for link in test.get("page_link")}
-        for label, page in (("Evaluate it", "evaluate"), ("Audit it", "audit")):
-            assert links[label].page == page
-            assert "model=e-new" in links[label].query_string
+        assert test.session_state["model"] != "e-new"
+        leads = {button.label: button for button in test.button}
+        assert {"Evaluate it", "Audit it", "Inspect images with it"} <= leads.keys()
         assert r"It is \*new\*\." in words(test)
         assert "e-new" in test.selectbox(key="model").options
+        leads["Evaluate it"].click().run()
+        assert test.session_state["model"] == "e-new"
         assert not test.exception and not test.error
     finally:
         shutil.rmtree(home / "models" / "e-new")

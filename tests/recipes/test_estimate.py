@@ -53,6 +53,8 @@ def test_labels_that_cannot_be_trained_on_are_refused_before_anything_is_timed(s
     one = replace(sheets, classes=("clear",), table=sheets.table.assign(labels="clear"))
     with pytest.raises(DataError, match="at least 2 classes, got clear"):
         seconds_to_train(one, TrainConfig())
+    with pytest.raises(UsageError, match="Small CNN: no ImageNet weights are known"):
+        seconds_to_train(sheets, TrainConfig(backbone="small-cnn", init="imagenet"))
     labels = sheets.table["labels"].where(sheets.table.index > 2, "")
     with pytest.raises(DataError, match="3 of 40 have none"):
         seconds_to_train(replace(sheets, table=sheets.table.assign(labels=labels)), TrainConfig())

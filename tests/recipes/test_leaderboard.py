@@ -218,3 +218,6 @@ def test_the_command_prints_what_documents_and_spreadsheets_need(sheets, place, 
     assert [float(row["macro_recall"]) for row in rows] == pytest.approx([row["macro_recall"] for row in told["rows"]])
     assert {"macro_recall_low", "macro_recall_high", "n", "speed", "shortcut"} <= rows[0].keys()
     assert "not compared: six" in printed()
+    assert cli.main([*command, "nonsense"]) == 1, (
+        "what was meant is not known, and the others are compared all the same"
+    )

@@ -62,15 +62,14 @@ def compared(
     st.caption(f"{counted(made.n, 'image')} {which}.{worth}")
     for sentence in made.left_out:
         st.caption(f":material/info: {plain(sentence)}.")
+    words = {"difference": "Difference", "low": "95 % from", "high": "to"}
+    named = made.figures["figure"].map(lambda name: services.leaderboard.FIGURES.get(name, name.replace("_", " ")))
     st.dataframe(
-        made.figures.rename(columns={"figure": "Figure", "a": made.a, "b": made.b, "difference": "Difference",
-                                     "low": "95 % from", "high": "to"}),
+        made.figures.assign(figure=named).rename(columns={"figure": "Figure", "a": made.a, "b": made.b, **words}),
         hide_index=True,
-        column_config=dict.fromkeys(
-            (made.a, made.b, "Difference", "95 % from", "to"), st.column_config.NumberColumn(format="%.3f")
-        ),
+        column_config=dict.fromkeys((made.a, made.b, *words.values()), st.column_config.NumberColumn(format="%.3f")),
         alt="Figures of both models and their paired difference with its interval",
-    )  # fmt: skip
+    )
     test = made.mcnemar
     st.markdown(
         f"Only **{plain(made.a)}** is right on {counted(test.only_a, 'image')}, only **{plain(made.b)}** on "

@@ -58,10 +58,11 @@ def form(data: str) -> None:
         with st.expander("How images are varied, shown on your own"):
             config = variations(preset, config, data)
         seconds = services.training.expected_seconds(data, config, binary)
+        epochs = services.training.expected_epochs(data, config)
         st.caption(
-            f":material/hourglass_top: From {_STARTS[config.start]}, {duration(seconds)} for all epochs at this "
-            "machine's pace right now, less where nothing more is learnt, up to twice as long where it must begin anew "
-            "with another learning rate; near-duplicates and maps come on top. The page can be left meanwhile."
+            f":material/hourglass_top: From {_STARTS[config.start]}, at most {epochs} epochs: {duration(seconds)} at "
+            "this machine's pace right now, less where nothing more is learnt, up to twice as long where it must begin "
+            "anew with another learning rate; near-duplicates and maps come on top. The page can be left meanwhile."
         )
         if st.button("Start the training", type="primary", icon=":material/play_arrow:"):
             st.query_params["run"] = services.training.start(preset, config, name, data, binary=binary)

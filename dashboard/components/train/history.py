@@ -27,6 +27,7 @@ def history() -> None:
             )
             epochs = f" · epoch {run.state.history[-1]['epoch']}" if run.state.history else ""
             st.markdown(
-                f"{icon} {words}{epochs} · {plain(str(run.about.get('backbone', '')))} "
-                f"on {plain(str(run.about.get('data', '')))} · {run.name[:4]}-{run.name[4:6]}-{run.name[6:8]}"
+                f"{icon} {words}{epochs} · {plain(services.training.architecture(run))} "
+                f"on {plain(str(run.about.get('data', '')))} · {run.name[:4]}-{run.name[4:6]}-{run.name[6:8]} "
+                f"{run.name[9:11]}:{run.name[11:13]} UTC"
             )

@@ -56,7 +56,7 @@ def _shown(run: services.training.Run) -> None:
     st.subheader(plain(str(run.about.get("model", run.name))))
     preset = services.training.PRESETS.get(str(run.about.get("preset")))
     st.markdown(
-        f"{icon} **{words}** · {plain(preset.title if preset else '')} · {plain(str(run.about.get('backbone', '')))} "
+        f"{icon} **{words}** · {plain(preset.title if preset else '')} · {plain(services.training.architecture(run))} "
         f"on {plain(str(run.about.get('data', '')))}"
     )
     if run.sentence:
@@ -139,7 +139,9 @@ def _result(run: services.training.Run) -> None:
             ("audit", "Audit it", ":material/policy:", {"view": "Data set"}),
             ("inspect", "Inspect images with it", ":material/frame_inspect:", {}),
         ):
-            st.page_link(f"app_pages/{page}.py", label=label, icon=icon, query_params=chosen | more)
+            # A link to another model or data set than those chosen above would not move that choice.
+            if st.button(label, icon=icon, on_click=st.session_state.update, kwargs=chosen):
+                st.switch_page(f"app_pages/{page}.py", query_params=more)
 
 
 def _examples(run: services.training.Run) -> None:
@@ -148,7 +150,7 @@ def _examples(run: services.training.Run) -> None:
     told = [row["examples"] for row in run.state.history if row.get("examples")]
     if not examples or not told:
         return
-    st.markdown("**Validation images, as they are learnt**")
+    st.markdown("**Validation images, as the network learns**")
     with st.grid(min(len(examples), 6), min_column_width=140):
         for number, example in enumerate(examples):
             picture = services.training.example_picture(run, number)
