@@ -388,13 +388,15 @@ def open_dataset(root: Path | str, progress: Progress | None = None) -> DatasetI
 
 
 def find_datasets(place: Path) -> list[Path]:
-    """The data sets that a person means by one path: those in its folders, or else the one that it is itself."""
+    """The data sets that a person means by one path: those in its folders, or the one that it is itself."""
     readers = [READERS[name]() for name in READERS]
     if not place.is_dir():
         return [place] if place.is_file() else []
     folders = [folder for folder in sorted(place.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
     inside = [folder for folder in folders if any(reader.matches(folder) for reader in readers)]
-    return inside or ([place] if any(reader.matches(place) for reader in readers) else [])
+    # A data set whose folders could be read by themselves, as NEU's images or its train and validation, is one.
+    whole = any(reader.matches(place) and all(reader.matches(folder) for folder in inside) for reader in readers)
+    return [place] if whole else inside
 
 
 def is_inside(root: str, path: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from steel_core.data.base import READERS, walk
-from steel_core.data.index import open_dataset
+from steel_core.data.index import find_datasets, open_dataset
 from steel_core.data.readers.neu import CODES
 from steel_core.errors import DataError
 from steel_core.types import Box
@@ -74,6 +74,24 @@ def test_two_data_sets_side_by_side_are_not_one(tmp_path):
     touch(tmp_path, "neu-cls/images/Cr_1.bmp", "neu-seg/images/1.jpg", "neu-seg/masks/1.png")
     with pytest.raises(DataError, match="expected one of these layouts"):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("paths", "found"),
+    [
+        (["images/Cr_1.bmp", "annotations/crazing_1.xml"], ["."]),
+        (["train/images/crazing/crazing_1.jpg", "validation/images/crazing/crazing_1.jpg"], ["."]),
+        (["one/images/Cr_1.bmp", "two/images/In_1.bmp"], ["one", "two"]),
+        (["one/Cr_1.bmp", "two/In_1.bmp"], ["one", "two"]),
+        (["a/clear/1.png", "a/defect/2.png", "b/clear/3.png", "b/defect/4.png"], ["a", "b"]),
+        (["neu-cls/images/Cr_1.bmp", "neu-seg/images/1.jpg", "neu-seg/masks/1.png"], ["neu-cls", "neu-seg"]),
+        (["clear/1.png", "defect/2.png"], ["."]),
+        (["a/notes.txt"], []),
+    ],
+)
+def test_one_path_means_one_data_set_or_those_in_its_folders(tmp_path, paths, found):
+    touch(tmp_path, *paths)
+    assert find_datasets(tmp_path) == [tmp_path / name for name in found]
 
 
 # NEU -----------------------------------------------------------------------------------------------------------------
