@@ -32,20 +32,21 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from steel_core import plots
 from steel_core.audit.sheets import read_sheets
 from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
 from steel_core.audit.white_stain import StainSettings, audit_white_stain
 from steel_core.data.annotations import boxes_to_mask
-from steel_core.data.index import DatasetIndex, open_dataset
-from steel_core.data.near_duplicates import near_duplicate_groups
+from steel_core.data.index import DatasetIndex
+from steel_core.data.open import open_dataset
+from steel_core.data.quality.near_duplicates import near_duplicate_groups
 from steel_core.data.strip_mill import StripMill, draw_stain, make
 from steel_core.files import write_bytes
-from steel_core.inference import Predictor
+from steel_core.inference.predictor import Predictor
 from steel_core.metrics import wilson
-from steel_core.plot_png import png
-from steel_core.recipes.train import train
-from steel_core.recipes.training import TrainConfig
+from steel_core.render import plots
+from steel_core.render.plot_png import png
+from steel_core.training.config import TrainConfig
+from steel_core.training.train import train
 from steel_core.types import CLEAR, DEFECT
 
 if TYPE_CHECKING:

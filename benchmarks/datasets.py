@@ -26,16 +26,17 @@ import pandas as pd
 from PIL import Image
 
 from steel_core import render
-from steel_core.data.base import unknown_spec
 from steel_core.data.filters import Filter, Range, facts
-from steel_core.data.index import DatasetIndex, open_dataset
+from steel_core.data.images.read import encode_png
+from steel_core.data.index import DatasetIndex
 from steel_core.data.manifest import write_manifest
-from steel_core.data.pixels import encode_png
-from steel_core.data.properties import PROPERTIES
+from steel_core.data.open import open_dataset
+from steel_core.data.quality.properties import PROPERTIES
+from steel_core.data.spec import unknown_spec
 from steel_core.data.strip_mill import StripMill, make
-from steel_core.embedding import Embedding
-from steel_core.inference import Predictor
-from steel_core.strips import explain_whole
+from steel_core.inference.embedding import Embedding
+from steel_core.inference.predictor import Predictor
+from steel_core.inference.tiling import explain_whole
 from steel_core.types import SteelImage
 
 T = TypeVar("T")

@@ -32,11 +32,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from steel_core.data.index import DatasetIndex, open_dataset
+from steel_core.data.index import DatasetIndex
+from steel_core.data.open import open_dataset
 from steel_core.data.strip_mill import StripMill, make
-from steel_core.explain import engine
-from steel_core.inference import Predictor
-from steel_core.recipes.evaluate import (
+from steel_core.evaluation.estimates import kept_figures
+from steel_core.evaluation.evaluate import (
     PARTS,
     Evaluation,
     data_key,
@@ -45,7 +45,8 @@ from steel_core.recipes.evaluate import (
     in_words_of,
     stored_evaluation,
 )
-from steel_core.recipes.figures import kept_figures
+from steel_core.explain import engine
+from steel_core.inference.predictor import Predictor
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page

@@ -32,12 +32,12 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as F
 
-from steel_core.data.pixels import encode_png, read_image
+from steel_core.data.images.read import encode_png, read_image
 from steel_core.data.strip_mill import StripMill
 from steel_core.device import in_parallel
 from steel_core.explain import engine
 from steel_core.explain.base import EXPLAINERS
-from steel_core.inference import Predictor, drawn_background
+from steel_core.inference.predictor import Predictor, drawn_background
 from steel_core.models.batch_norm import folded_for_inference
 from steel_core.models.checkpoint import load_checkpoint
 from steel_core.types import Patch

@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from steel_core.data.findings import odd_images, suspicious_labels, textures
-from steel_core.data.index import DatasetIndex, open_dataset
-from steel_core.data.near_duplicates import near_duplicate_groups, near_duplicate_pairs
-from steel_core.data.properties import picture_properties, properties
+from steel_core.data.index import DatasetIndex
+from steel_core.data.open import open_dataset
+from steel_core.data.quality.findings import odd_images, suspicious_labels, textures
+from steel_core.data.quality.near_duplicates import near_duplicate_groups, near_duplicate_pairs
+from steel_core.data.quality.properties import picture_properties, properties
 from steel_core.metrics import wilson
 
 FLIPPED = (0.02, 0.05, 0.1)

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from steel_core.data.index import open_dataset
+from steel_core.data.open import open_dataset
 from steel_core.data.strip_mill import StripMill, make
-from steel_core.inference import Predictor
+from steel_core.inference.predictor import Predictor
 from steel_core.metrics import wilson
-from steel_core.recipes.presets import PRESETS
-from steel_core.recipes.train import train
-from steel_core.recipes.training import TrainConfig
+from steel_core.training.config import TrainConfig
+from steel_core.training.presets import PRESETS
+from steel_core.training.train import train
 
 SIDE, LEARNT, COUNTED = 64, 500, 700
 FULL, DULL = 1.0, 0.1

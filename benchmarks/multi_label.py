@@ -16,13 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from steel_core.data.index import DatasetIndex, open_dataset
-from steel_core.inference import Predictor
+from steel_core.data.index import DatasetIndex
+from steel_core.data.open import open_dataset
+from steel_core.evaluation.evaluate import evaluate
+from steel_core.inference.predictor import Predictor
 from steel_core.metrics import multi_label
 from steel_core.metrics.multi_label import MultiLabelReport
-from steel_core.recipes.evaluate import evaluate
-from steel_core.recipes.train import train
-from steel_core.recipes.training import TrainConfig
+from steel_core.training.config import TrainConfig
+from steel_core.training.train import train
 from tests.helpers.several import write_severstal
 
 LEARNT, SHEETS, STRIPS = (900, (64, 64)), (300, (64, 64)), (100, (64, 512))

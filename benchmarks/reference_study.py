@@ -25,14 +25,15 @@ from pathlib import Path
 import numpy as np
 
 from steel_core.data.augment import Augmentation
-from steel_core.data.index import DatasetIndex, open_dataset
+from steel_core.data.index import DatasetIndex
+from steel_core.data.open import open_dataset
 from steel_core.errors import SteelError
+from steel_core.leaderboard.checkpoints import leaderboard
+from steel_core.leaderboard.table import Entry
 from steel_core.metrics import Figure, Floats, confusion, effective_observations, group_weights
 from steel_core.metrics.intervals import basic
-from steel_core.recipes.board import Entry
-from steel_core.recipes.leaderboard import leaderboard
-from steel_core.recipes.train import train, with_groups_and_splits
-from steel_core.recipes.training import TrainConfig
+from steel_core.training.config import TrainConfig
+from steel_core.training.train import train, with_groups_and_splits
 from steel_core.types import DEFECT
 
 CONFIG = TrainConfig(

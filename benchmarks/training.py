@@ -36,13 +36,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from steel_core.data.index import open_dataset
+from steel_core.data.open import open_dataset
 from steel_core.data.strip_mill import StripMill, make
 from steel_core.data.transforms import Preprocessing
 from steel_core.device import choose_device, tune_memory
 from steel_core.models.checkpoint import load_checkpoint
-from steel_core.recipes.train import new_model
-from steel_core.recipes.training import Fit, ImageTable, TrainConfig, has_bfloat16, read_images, run_fit
+from steel_core.training.config import TrainConfig
+from steel_core.training.fit import Fit, has_bfloat16, run_fit
+from steel_core.training.images import ImageTable, read_images
+from steel_core.training.train import new_model
 
 PACE, WAITING, TURNS, SIDE, IMAGES = 0.85, 0.1, 9, 200, 512
 IN_USE, HELD, EPOCHS, MANY = 1.01, 1.10, 30, 54_000

@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 import torch
 
-from steel_core.data.pixels import encode_png, read_image
+from steel_core.data.images.read import encode_png, read_image
 from steel_core.data.strip_mill import StripMill
-from steel_core.inference import Predictor
+from steel_core.inference.predictor import Predictor
 
 VERDICT_SECONDS, MAPS_SECONDS = 2.0, 10.0
 PICTURES = {"photograph": (480, 640), "strip": (256, 1600)}

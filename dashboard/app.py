@@ -10,8 +10,8 @@ if str(ROOT) not in sys.path:  # Streamlit puts this script's folder there, not 
     sys.path.append(str(ROOT))
 
 from dashboard import services  # noqa: E402
-from dashboard.components.chooser import chooser  # noqa: E402
-from dashboard.components.guard import guarded  # noqa: E402
+from dashboard.components.common.chooser import chooser  # noqa: E402
+from dashboard.components.common.guard import guarded  # noqa: E402
 
 st.set_page_config("Steel Lens", page_icon=str(ROOT / "assets" / "favicon.png"), layout="wide")
 st.logo(str(ROOT / "assets" / "logo.svg"), size="large")

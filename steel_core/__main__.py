@@ -2,6 +2,6 @@
 
 import sys
 
-from steel_core.cli import main
+from steel_core.cli.main import main
 
 sys.exit(main())

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from steel_core.errors import UsageError
+
+if TYPE_CHECKING:
+    pass
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -53,3 +58,18 @@ def scratch_array(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path) ->
         elif shutil.disk_usage(folder).free < size:  # elsewhere only what can be known beforehand
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return np.memmap(file, dtype, "w+", shape=shape)
+
+
+def cache_folder() -> Path:
+    """Where things are remembered that can be computed again: `$STEEL_CACHE`, or `~/.cache/steel-lens`."""
+    return Path(os.environ.get("STEEL_CACHE") or Path.home() / ".cache" / "steel-lens")
+
+
+def steel_home() -> Path:
+    """The folder for what cannot be computed again: `$STEEL_HOME`, or `~/.steel-lens`."""
+    return Path(os.environ.get("STEEL_HOME") or Path.home() / ".steel-lens")
+
+
+def new_name() -> str:
+    """A name for a run that begins now; there is no second one."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"

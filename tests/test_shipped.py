@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from steel_core.data.index import open_dataset
+from steel_core.data.open import open_dataset
 from steel_core.data.strip_mill import StripMill
+from steel_core.evaluation.evaluate import evaluate
 from steel_core.explain.quality.__main__ import quality_table
-from steel_core.inference import Predictor
+from steel_core.inference.predictor import Predictor
 from steel_core.models.checkpoint import ASSETS
-from steel_core.recipes.evaluate import evaluate
 from steel_core.types import CLEAR, SteelImage
 
 

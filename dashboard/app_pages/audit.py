@@ -3,11 +3,11 @@
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.audit_bench import live_bench
-from dashboard.components.audit_cure import cure
-from dashboard.components.audit_history import history
-from dashboard.components.audit_run import whole_data_set
-from dashboard.components.verdict import warnings
+from dashboard.components.audit.bench import live_bench
+from dashboard.components.audit.cure import cure
+from dashboard.components.audit.history import history
+from dashboard.components.audit.run import whole_data_set
+from dashboard.components.common.verdict import warnings
 
 ONE, MANY, HISTORY, CURE = VIEWS = ("One image", "Data set", "History", "Cure")  # as the URL holds them
 

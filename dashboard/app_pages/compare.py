@@ -3,8 +3,8 @@
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.chain import chain
-from dashboard.components.leaderboard import board, disagreements, obtained, plots
+from dashboard.components.compare.classical_chain import chain
+from dashboard.components.compare.leaderboard import board, disagreements, obtained, plots
 
 st.title("Compare")
 st.markdown("All models on the same images, none of which any of them has learnt from.")

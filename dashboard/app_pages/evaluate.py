@@ -3,6 +3,7 @@
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.common.verdict import warnings
 from dashboard.components.evaluate.calibration import calibration
 from dashboard.components.evaluate.comparing import comparing
 from dashboard.components.evaluate.compute import evaluated
@@ -13,7 +14,6 @@ from dashboard.components.evaluate.matrix import matrix
 from dashboard.components.evaluate.takeaway import takeaway
 from dashboard.components.evaluate.thresholds import thresholds
 from dashboard.components.evaluate.weak import weak
-from dashboard.components.verdict import warnings
 
 st.title("Evaluate")
 name, data = st.session_state.get("model"), st.session_state.get("data")

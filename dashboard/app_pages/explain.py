@@ -3,11 +3,11 @@
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.gallery import try_a_sample
-from dashboard.components.grid import explained
-from dashboard.components.intake import intake, pick
-from dashboard.components.question import question
-from dashboard.components.text import plain
+from dashboard.components.common.gallery import try_a_sample
+from dashboard.components.common.intake import intake, pick
+from dashboard.components.common.question import question
+from dashboard.components.common.text import plain
+from dashboard.components.explain.grid import explained
 
 st.title("Explain")
 model = services.models.predictor(st.session_state["model"]) if st.session_state.get("model") else None
@@ -19,7 +19,7 @@ if not given:
     try_a_sample("explain", model)
     st.stop()
 source = pick(given)
-seen = services.looks.look(model, source)
+seen = services.images.look(model, source)
 if isinstance(seen, services.datasets.Refused):
     st.error(plain(seen.sentence), icon=":material/broken_image:")
     st.stop()

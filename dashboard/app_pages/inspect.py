@@ -3,14 +3,14 @@
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.downloads import verdict_buttons
+from dashboard.components.common.downloads import verdict_buttons
+from dashboard.components.common.gallery import try_a_sample
+from dashboard.components.common.heat_row import heat_row
+from dashboard.components.common.intake import intake
+from dashboard.components.common.text import plain
+from dashboard.components.common.verdict import verdict_card
 from dashboard.components.explore.strip import strip
-from dashboard.components.gallery import try_a_sample
-from dashboard.components.heat_row import heat_row
-from dashboard.components.intake import intake
-from dashboard.components.summary import choose_one, look_at_all, refusals
-from dashboard.components.text import plain
-from dashboard.components.verdict import verdict_card
+from dashboard.components.inspect.summary import choose_one, look_at_all, refusals
 
 st.title("Inspect")
 model = services.models.predictor(st.session_state["model"]) if st.session_state.get("model") else None
@@ -24,7 +24,7 @@ if not given:
 
 looks = look_at_all(model, given)
 refusals(looks)
-if any(isinstance(seen, services.looks.Look) for _, seen in looks):
+if any(isinstance(seen, services.images.Look) for _, seen in looks):
     source, seen = choose_one(looks)
     with st.container(border=True):
         picture, words = st.columns([2, 3], gap="large")

@@ -3,8 +3,8 @@
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.quality_table import agreement, behind, headline, plots, table
-from dashboard.components.reference import reference
+from dashboard.components.methods.quality_table import agreement, behind, headline, plots, table
+from dashboard.components.methods.reference import reference
 
 st.title("Methods")
 st.markdown("How far the maps of this model can be trusted: what was measured, on which images, with intervals.")

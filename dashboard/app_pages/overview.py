@@ -3,10 +3,10 @@
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.figures import figures
-from dashboard.components.gallery import image_link
-from dashboard.components.text import plain
-from dashboard.components.verdict import marked, other_data
+from dashboard.components.common.estimates import figures
+from dashboard.components.common.gallery import image_link
+from dashboard.components.common.text import plain
+from dashboard.components.common.verdict import marked, other_data
 from steel_core.render import percent
 
 st.title("A second pair of eyes on every sheet")

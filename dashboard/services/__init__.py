@@ -5,32 +5,32 @@ Caches are bounded. What comes from a visitor's own images is cached for that vi
 
 from dashboard.services import (
     audits,
-    chain,
+    classical_chain,
     datasets,
     evaluation,
     explore,
     files,
+    images,
+    jobs,
     leaderboard,
-    looks,
     maps,
     models,
     quality,
     training,
-    work,
 )
 
 __all__ = [
     "audits",
-    "chain",
+    "classical_chain",
     "datasets",
     "evaluation",
     "explore",
     "files",
+    "images",
+    "jobs",
     "leaderboard",
-    "looks",
     "maps",
     "models",
     "quality",
     "training",
-    "work",
 ]

@@ -13,23 +13,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
-from dashboard.services import datasets, files, looks, maps, models, work
-from steel_core import audit_report, plots, render, report
+from dashboard.services import datasets, files, images, jobs, maps, models
+from steel_core import render
 from steel_core.audit import white_stain
 from steel_core.audit.bench import BenchRow, SmallestFlip, bench, smallest_flip
 from steel_core.audit.discover import retest
+from steel_core.audit.run import AUDITS, audit, auditable
 from steel_core.audit.sheets import defect_mask
 from steel_core.audit.white_stain import StainSettings
-from steel_core.audit_report import Pair, audit_html
 from steel_core.data.index import DatasetIndex
 from steel_core.errors import DataError, SteelError
-from steel_core.inference import Predictor
+from steel_core.files import new_name
+from steel_core.inference.predictor import Predictor
 from steel_core.models.checkpoint import CARD
 from steel_core.perturb.methods.white_stain import TEXTURES, WhiteStain
 from steel_core.perturb.patch import LARGEST_AREA
 from steel_core.perturb.stencil import SHAPES, Stencil
-from steel_core.recipes.audit import AUDITS, audit, auditable
-from steel_core.store.audits import AuditRun, AuditStore, new_name
+from steel_core.render import plots
+from steel_core.reports import audit_report, image_report
+from steel_core.reports.audit_report import Pair, audit_html
+from steel_core.store.audits import AuditRun, AuditStore
 from steel_core.types import CLEAR
 
 if TYPE_CHECKING:
@@ -111,7 +114,7 @@ def _cut_out(
         return datasets.Refused(str(error))
 
 
-def watched_class(model: Predictor, seen: looks.Look) -> str:
+def watched_class(model: Predictor, seen: images.Look) -> str:
     """The class whose gain is shown: "clear" where the model knows it, else the one it names now."""
     return CLEAR if CLEAR in model.classes else seen.prediction.pred
 
@@ -205,12 +208,12 @@ def _defect(model: Predictor, source: datasets.Source) -> Any:
 def bench_map(model: Predictor, row: BenchRow, rows: Sequence[BenchRow]) -> render.Panel:
     """The evidence of one picture of the bench, drawn on it; all its rows have the same scale."""
     scale, _ = maps.scale_of(model, [one.attribution for one in rows])
-    return report.panel(model, row.image, row.attribution, scale=scale)
+    return image_report.panel(model, row.image, row.attribution, scale=scale)
 
 
 def bench_picture(row: BenchRow) -> render.Picture:
     """One picture of the bench."""
-    return render.thumbnail(row.image, looks.PREVIEW)
+    return render.thumbnail(row.image, images.PREVIEW)
 
 
 def cure_of(model: Predictor) -> dict[str, Any] | None:
@@ -236,7 +239,7 @@ def _cure_in(folder: Path, stamp: int) -> dict[str, Any] | None:  # noqa: ARG001
         return None  # a damaged card gets its sentence where the model is chosen
 
 
-class Auditing(work.Task[AuditRun]):
+class Auditing(jobs.Task[AuditRun]):
     """An audit that a worker makes; the link to it holds its name.
 
     Attributes:
@@ -252,7 +255,7 @@ class Auditing(work.Task[AuditRun]):
         self.name, self.model, self.data, self.kinds = new_name(), model.card.name, data, kinds
         index = datasets.dataset(data)
 
-        def make(count: work.Count) -> AuditRun:
+        def make(count: jobs.Count) -> AuditRun:
             began = time.monotonic()
             found = audit(model, index, kinds, part=part, limit=limit, stain=stain, progress=count)
             said = [one.to_json() for one in found]

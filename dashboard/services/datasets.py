@@ -18,10 +18,11 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from dashboard.services import files, models
 from steel_core import render
 from steel_core.data.describe import describe
-from steel_core.data.index import DatasetIndex, find_datasets, open_dataset
-from steel_core.data.pixels import FORMATS, MAX_BYTES, MAX_PIXELS, read_image
+from steel_core.data.images.read import FORMATS, MAX_BYTES, MAX_PIXELS, read_image
+from steel_core.data.index import DatasetIndex
+from steel_core.data.open import find_datasets, open_dataset
 from steel_core.errors import DataError, ImageError
-from steel_core.inference import Predictor
+from steel_core.inference.predictor import Predictor
 from steel_core.models.checkpoint import ASSETS
 from steel_core.types import CLEAR, SteelImage
 

@@ -16,17 +16,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard.services import datasets, files, models, work
-from steel_core import plots
+from dashboard.services import datasets, files, jobs, models
 from steel_core.data.index import DatasetIndex
-from steel_core.evaluation_report import NO_MATRIX, evaluation_html, evaluation_plots, main_figures
-from steel_core.inference import Predictor
-from steel_core.metrics import Figure, curves, decisions, most_confused
-from steel_core.metrics.decisions import Costs
-from steel_core.metrics.multi_label import MultiLabelReport
-from steel_core.plot_png import pngs
-from steel_core.recipes.compare import Comparison, compare
-from steel_core.recipes.evaluate import (
+from steel_core.evaluation.compare import Comparison, compare
+from steel_core.evaluation.estimates import Figures, kept_figures, kept_paired
+from steel_core.evaluation.evaluate import (
     PARTS,
     Evaluation,
     data_key,
@@ -34,8 +28,14 @@ from steel_core.recipes.evaluate import (
     in_words_of,
     stored_evaluation,
 )
-from steel_core.recipes.figures import Figures, kept_figures, kept_paired
-from steel_core.recipes.thresholds import Choice, propose_thresholds, save_thresholds
+from steel_core.evaluation.thresholds import Choice, propose_thresholds, save_thresholds
+from steel_core.inference.predictor import Predictor
+from steel_core.metrics import Figure, curves, decisions, most_confused
+from steel_core.metrics.decisions import Costs
+from steel_core.metrics.multi_label import MultiLabelReport
+from steel_core.render import plots
+from steel_core.render.plot_png import pngs
+from steel_core.reports.evaluation_report import NO_MATRIX, evaluation_html, evaluation_plots, main_figures
 from steel_core.store.triage import FINDINGS, Triage, TriageStore
 
 if TYPE_CHECKING:
@@ -59,11 +59,11 @@ class _NotStored(Exception):  # noqa: N818
 
 
 @st.cache_resource(show_spinner=False)
-def _in_work() -> dict[tuple[str, str], work.Task[Evaluation]]:
+def _in_work() -> dict[tuple[str, str], jobs.Task[Evaluation]]:
     return {}
 
 
-def evaluating(model: Predictor, data: str) -> work.Task[Evaluation] | None:
+def evaluating(model: Predictor, data: str) -> jobs.Task[Evaluation] | None:
     """The evaluation of a model on a data set that is being made, if one is; all sessions share it."""
     job = _in_work().get((model.hash, data))
     return None if job is None or job.stopped else job
@@ -72,17 +72,11 @@ def evaluating(model: Predictor, data: str) -> work.Task[Evaluation] | None:
 def start(model: Predictor, data: str) -> None:
     """Let a worker make an evaluation, unless one is at it."""
     if not evaluating(model, data):
-        _in_work()[model.hash, data] = work.Task("evaluation", functools.partial(_make, model, datasets.dataset(data)))
+        _in_work()[model.hash, data] = jobs.Task("evaluation", functools.partial(_make, model, datasets.dataset(data)))
 
 
-def _make(model: Predictor, index: DatasetIndex, count: work.Count) -> Evaluation:
-    def looked_at(done: int, total: int) -> None:
-        if done < total:
-            count("looking at images", done, total)
-        else:
-            count("measuring brightness and contrast", 0, 0)
-
-    made = stored_evaluation(model, index, None, looked_at)
+def _make(model: Predictor, index: DatasetIndex, count: jobs.Count) -> Evaluation:
+    made = stored_evaluation(model, index, None, count)
     for part in PARTS:  # a page shall not wait for a bootstrap, whichever part it shows
         count(f"counting figures, {part}", 0, 0)
         if len((chosen := made.select(part)).labelled):

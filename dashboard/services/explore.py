@@ -15,20 +15,22 @@ import numpy.typing as npt
 import pandas as pd
 import streamlit as st
 
-from dashboard.services import datasets, evaluation, files, maps, work
-from steel_core import data_plots, embedding, render, strips
-from steel_core.data import properties
-from steel_core.data.base import cache_folder
+from dashboard.services import datasets, evaluation, files, jobs, maps
+from steel_core import render
 from steel_core.data.filters import NAMED, PLACES, Filter, Point, Range, Rows, facts, numbers
-from steel_core.data.findings import KINDS, Finding, cleaned, findings_csv
 from steel_core.data.index import DatasetIndex
 from steel_core.data.manifest import write_manifest
-from steel_core.embedding import Embedding
+from steel_core.data.quality import properties
+from steel_core.data.quality.findings import KINDS, Finding, cleaned, findings_csv
 from steel_core.errors import DataError, ImageError
-from steel_core.inference import Predictor, evidence
-from steel_core.recipes import check
+from steel_core.evaluation import data_check
+from steel_core.files import cache_folder
+from steel_core.inference import embedding, tiling
+from steel_core.inference.embedding import Embedding
+from steel_core.inference.predictor import Predictor, evidence
+from steel_core.inference.tiling import Judged
+from steel_core.render import data_plots
 from steel_core.store.triage import Triage, TriageStore
-from steel_core.strips import Judged
 from steel_core.types import Attribution, Box, SteelImage
 
 if TYPE_CHECKING:
@@ -389,11 +391,11 @@ def triage_of(sha256: str) -> list[Triage]:
 
 
 @st.cache_resource(show_spinner=False)
-def _tasks() -> dict[tuple[str, str, str], work.Task[Any]]:
+def _tasks() -> dict[tuple[str, str, str], jobs.Task[Any]]:
     return {}
 
 
-def task(kind: str, model: Predictor | None, name: str) -> work.Task[Any] | None:
+def task(kind: str, model: Predictor | None, name: str) -> jobs.Task[Any] | None:
     """The work of a kind ("properties", "embedding", "check", "strip IMAGE") on a data set, if it was started."""
     return _tasks().get((kind, _of(kind, model), name))
 
@@ -402,7 +404,7 @@ def start(kind: str, model: Predictor | None, name: str) -> None:
     """Let a worker do it, unless one is at it."""
     job = task(kind, model, name)
     if job is None or not job.at_work:
-        _tasks()[kind, _of(kind, model), name] = work.Task(_QUEUE, _work(kind, model, datasets.dataset(name)))
+        _tasks()[kind, _of(kind, model), name] = jobs.Task(_QUEUE, _work(kind, model, datasets.dataset(name)))
 
 
 def seconds(kind: str, name: str) -> float:
@@ -414,19 +416,19 @@ def _of(kind: str, model: Predictor | None) -> str:
     return model.hash if model and kind != "properties" else ""
 
 
-def _work(kind: str, model: Predictor | None, index: DatasetIndex) -> Callable[[work.Count], Any]:
-    def measure(count: work.Count) -> pd.DataFrame:
+def _work(kind: str, model: Predictor | None, index: DatasetIndex) -> Callable[[jobs.Count], Any]:
+    def measure(count: jobs.Count) -> pd.DataFrame:
         return properties.properties(index, functools.partial(count, "Measuring pictures"))
 
-    def embed(count: work.Count) -> Embedding:
+    def embed(count: jobs.Count) -> Embedding:
         assert model is not None
         found = embedding.embed(model, index, functools.partial(count, "Looking at pictures"))
         count("Drawing the map", 0, 0)
         found.layout()
         return found
 
-    def look_for_findings(count: work.Count) -> list[Finding]:
-        return check.stored_check(index, model, count)
+    def look_for_findings(count: jobs.Count) -> list[Finding]:
+        return data_check.stored_check(index, model, count)
 
     return {"properties": measure, "embedding": embed, "check": look_for_findings}[kind]
 
@@ -446,13 +448,13 @@ def _stored_or_made(kind: str, model: Predictor | None, name: str, stored: Any) 
 
 
 def findings(shown: Collection, model: Predictor | None) -> list[Finding] | None:
-    """What is wrong with a data set, see `steel_core.recipes.check`; None where nobody has looked yet."""
-    return _findings(f"{shown.key} {files.stamp(check.kept_in())}", shown, model)
+    """What is wrong with a data set, see `steel_core.evaluation.data_check`; None where nobody has looked yet."""
+    return _findings(f"{shown.key} {files.stamp(data_check.kept_in())}", shown, model)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _findings(key: str, _shown: Collection, _model: Predictor | None) -> list[Finding] | None:  # noqa: ARG001
-    return _stored_or_made("check", _model, _shown.name, check.find_check(_shown.index, _model))
+    return _stored_or_made("check", _model, _shown.name, data_check.find_check(_shown.index, _model))
 
 
 def findings_as_csv(found: Sequence[Finding]) -> bytes:
@@ -486,12 +488,12 @@ def cleaned_manifest(shown: Collection, found: Sequence[Finding]) -> bytes:
 def is_strip(model: Predictor, shown: Collection, row: int) -> bool:
     """Whether an image is so long or large that the model judges it in tiles; False if it cannot be read."""
     try:
-        return strips.judged_in_tiles(model, *shown.index.size(row))
+        return tiling.judged_in_tiles(model, *shown.index.size(row))
     except ImageError:
         return False
 
 
-def judging(model: Predictor, source: datasets.Source) -> work.Task[Judged]:
+def judging(model: Predictor, source: datasets.Source) -> jobs.Task[Judged]:
     """The work that judges a strip tile by tile; started when it is first asked for."""
     return _judging(model.hash, source.key, model, source)
 
@@ -501,15 +503,15 @@ def judge_again(model: Predictor, source: datasets.Source) -> None:
     _judging.clear(model.hash, source.key, model, source)
 
 
-@st.cache_resource(max_entries=32, show_spinner=False, on_release=work.Task.cancel)
-def _judging(checkpoint: str, key: str, _model: Predictor, _source: datasets.Source) -> work.Task[Judged]:  # noqa: ARG001
-    def judge(count: work.Count) -> Judged:
-        return strips.judge(_model, [_source.read()], functools.partial(count, "Judging tiles"))[0]
+@st.cache_resource(max_entries=32, show_spinner=False, on_release=jobs.Task.cancel)
+def _judging(checkpoint: str, key: str, _model: Predictor, _source: datasets.Source) -> jobs.Task[Judged]:  # noqa: ARG001
+    def judge(count: jobs.Count) -> Judged:
+        return tiling.judge(_model, [_source.read()], functools.partial(count, "Judging tiles"))[0]
 
-    return work.Task(_QUEUE, judge)
+    return jobs.Task(_QUEUE, judge)
 
 
-def mapping(model: Predictor, source: datasets.Source, target: str) -> work.Task[Attribution]:
+def mapping(model: Predictor, source: datasets.Source, target: str) -> jobs.Task[Attribution]:
     """The work that stitches the Grad-CAM of a strip for one class; started when it is first asked for."""
     return _mapping(model.hash, source.key, target, model, source)
 
@@ -519,17 +521,17 @@ def map_again(model: Predictor, source: datasets.Source, target: str) -> None:
     _mapping.clear(model.hash, source.key, target, model, source)
 
 
-@st.cache_resource(max_entries=4, show_spinner=False, on_release=work.Task.cancel)
+@st.cache_resource(max_entries=4, show_spinner=False, on_release=jobs.Task.cancel)
 def _mapping(
     checkpoint: str,  # noqa: ARG001
     key: str,  # noqa: ARG001
     target: str,
     _model: Predictor,
     _source: datasets.Source,
-) -> work.Task[Attribution]:
-    return work.Task(
+) -> jobs.Task[Attribution]:
+    return jobs.Task(
         _QUEUE,
-        lambda count: strips.explain_whole(
+        lambda count: tiling.explain_whole(
             _model, _source.read(), maps.MAPS[0], target, functools.partial(count, "Looking for evidence in tiles")
         ),
     )
@@ -565,7 +567,7 @@ def window(strip: Judged, number: int, breadth: int) -> Box:
 
 def close_up(model: Predictor, source: datasets.Source, shown: Box, found: Attribution | None, opacity: float) -> bytes:
     """JPEG of a part of a strip, with its map if there is one."""
-    part = strips.cut(_decoded(source.key, source), shown)
+    part = tiling.cut(_decoded(source.key, source), shown)
     if not found:
         return files.jpeg(render.thumbnail(part, _WIDEST))
     values = found.values[shown.ymin : shown.ymax, shown.xmin : shown.xmax]

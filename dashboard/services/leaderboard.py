@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import streamlit as st
 
-from dashboard.services import datasets, evaluation, files, models, work
-from steel_core import plots
+from dashboard.services import datasets, evaluation, files, jobs, models
 from steel_core.baselines.base import BASELINES
+from steel_core.leaderboard.checkpoints import PARTS, leaderboard
+from steel_core.leaderboard.table import CAUTION, FIGURES, Entry, Leaderboard
 from steel_core.metrics import curves
 from steel_core.models.checkpoint import CARD
-from steel_core.recipes.board import CAUTION, FIGURES, Entry, Leaderboard
-from steel_core.recipes.leaderboard import PARTS, leaderboard
+from steel_core.render import plots
 from steel_core.types import CLEAR
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Asked(NamedTuple):
     binary: bool = False
 
 
-class Comparing(work.Task[Leaderboard]):
+class Comparing(jobs.Task[Leaderboard]):
     """A comparison that a worker makes; all sessions that ask for the same share it, also when it is finished.
 
     Evaluations that are finished when it is stopped are kept.

@@ -10,23 +10,24 @@ from typing import Any
 import streamlit as st
 from PIL import Image
 
-from dashboard.services import datasets, files, looks, work
-from steel_core import render, report
+from dashboard.services import datasets, files, images, jobs
+from steel_core import render
 from steel_core.errors import SteelError
+from steel_core.evaluation import map_quality
 from steel_core.explain.base import EXPLAINERS, ExplainerInfo
 from steel_core.explain.quality.agreement import agreement
 from steel_core.explain.regions import Region, RegionRule, region
-from steel_core.inference import Predictor, evidence
-from steel_core.recipes import quality
-from steel_core.strips import explain_whole
+from steel_core.inference.predictor import Predictor, evidence
+from steel_core.inference.tiling import explain_whole
+from steel_core.reports import image_report
 from steel_core.types import Attribution, SteelImage
 
 Read = Callable[[], SteelImage]
 """Gives a decoded image."""
 
-CAUTION = report.CAUTION
+CAUTION = image_report.CAUTION
 
-Trust = quality.Trust
+Trust = map_quality.Trust
 
 MAPS = ("grad-cam", "guided-grad-cam", "shap")
 """The explainers that Inspect shows, cheap ones first."""
@@ -113,7 +114,7 @@ def wanted(name: str, target: str, against: str = "", layer: str = "", backgroun
     )
 
 
-def explain(model: Predictor, seen: looks.Look, read: Read, asked: Wanted, patience: float = 0.0) -> Made:
+def explain(model: Predictor, seen: images.Look, read: Read, asked: Wanted, patience: float = 0.0) -> Made:
     """A raw map. One that takes long comes from a worker, step by step: ask again until it is done.
 
     Args:
@@ -147,15 +148,15 @@ def _explain(
     return _model.explain(_read(), asked.method, asked.target, **_settings(asked))
 
 
-@st.cache_resource(max_entries=64, scope="session", show_spinner=False, on_release=work.Job.give_up)
+@st.cache_resource(max_entries=64, scope="session", show_spinner=False, on_release=jobs.Job.give_up)
 def _job(
     checkpoint: str,  # noqa: ARG001
     image_sha256: str,  # noqa: ARG001
     asked: Wanted,
     _model: Predictor,
     _read: Read,
-) -> work.Job[Attribution]:
-    return work.Job(lambda: _model.refine(_read(), asked.method, asked.target, **_settings(asked)))
+) -> jobs.Job[Attribution]:
+    return jobs.Job(lambda: _model.refine(_read(), asked.method, asked.target, **_settings(asked)))
 
 
 def measured(model: Predictor) -> bool:
@@ -163,13 +164,13 @@ def measured(model: Predictor) -> bool:
     return bool(model.card.quality)
 
 
-def trust(model: Predictor, read: Read, found: Attribution) -> tuple[quality.Trust | None, bool]:
+def trust(model: Predictor, read: Read, found: Attribution) -> tuple[map_quality.Trust | None, bool]:
     """How far a finished map can be trusted, or None as long as a worker measures it; and whether that is done."""
     asked = Wanted(found.method, found.target, found.against, found.layer, found.baseline)
     return _trust(model.hash, found.image_sha256, asked, model, read, found).look(0.0)[:2]
 
 
-@st.cache_resource(max_entries=96, scope="session", show_spinner=False, on_release=work.Job.give_up)
+@st.cache_resource(max_entries=96, scope="session", show_spinner=False, on_release=jobs.Job.give_up)
 def _trust(
     checkpoint: str,  # noqa: ARG001
     image_sha256: str,  # noqa: ARG001
@@ -177,8 +178,8 @@ def _trust(
     _model: Predictor,
     _read: Read,
     _found: Attribution,
-) -> work.Job[quality.Trust]:
-    return work.Job(lambda: [quality.trust(_model, _read(), _found)])
+) -> jobs.Job[map_quality.Trust]:
+    return jobs.Job(lambda: [map_quality.trust(_model, _read(), _found)])
 
 
 def _settings(asked: Wanted) -> dict[str, Any]:
@@ -230,10 +231,10 @@ class Style:
 
 
 def panel(
-    model: Predictor, seen: looks.Look, found: Attribution, style: Style, scale: float | None = None
+    model: Predictor, seen: images.Look, found: Attribution, style: Style, scale: float | None = None
 ) -> render.Panel:
     """A map drawn over the preview, with the sentence that says where its evidence lies."""
-    return report.panel(model, seen.picture(), found, style.opacity, style.threshold, scale)
+    return image_report.panel(model, seen.picture(), found, style.opacity, style.threshold, scale)
 
 
 def scale_of(model: Predictor, maps: Sequence[Attribution]) -> tuple[float, bool]:
@@ -262,7 +263,7 @@ class Marked:
     sentence: str
 
 
-def marked(model: Predictor, seen: looks.Look, found: Attribution) -> Marked:
+def marked(model: Predictor, seen: images.Look, found: Attribution) -> Marked:
     """Where the evidence of a map lies.
 
     Without a rule in the model's card, what reaches half of the map's strongest evidence counts, if it is not faint.
@@ -275,7 +276,7 @@ def marked(model: Predictor, seen: looks.Look, found: Attribution) -> Marked:
     return Marked(region(shown, rule, found.target, (seen.height, seen.width)), rule, bool(chosen), sentence)
 
 
-def boxes_drawn(seen: looks.Look, found: Region) -> render.Picture:
+def boxes_drawn(seen: images.Look, found: Region) -> render.Picture:
     """The preview with a frame around each box of a region."""
     return render.outlined(seen.picture().display(), found.boxes, (seen.height, seen.width))
 
@@ -287,7 +288,7 @@ def mask_png(found: Region) -> bytes:
     return file.getvalue()
 
 
-def region_json(model: Predictor, seen: looks.Look, made: Attribution, found: Marked) -> bytes:
+def region_json(model: Predictor, seen: images.Look, made: Attribution, found: Marked) -> bytes:
     """A region's boxes, its rule and the map it was made of. Boxes are half open, counted from 0 in the file's picture.
 
     Of a strip its worst tile was explained: "left", "top", "width" and "height" say which part that is.
@@ -319,7 +320,7 @@ def region_json(model: Predictor, seen: looks.Look, made: Attribution, found: Ma
 class Example:
     """A shipped image with its verdict and the JPEG of its Grad-CAM overlay."""
 
-    look: looks.Look
+    look: images.Look
     overlay: bytes
 
 
@@ -330,7 +331,7 @@ def example(model: Predictor, source: datasets.Source) -> Example | datasets.Ref
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _example(checkpoint: str, key: str, _model: Predictor, _source: datasets.Source) -> Example | datasets.Refused:  # noqa: ARG001
-    seen = looks.first_look(_model, _source)
+    seen = images.first_look(_model, _source)
     if isinstance(seen, datasets.Refused):
         return seen
     found = explain_whole(_model, _source.read(), MAPS[0], seen.prediction.pred)
@@ -338,15 +339,15 @@ def _example(checkpoint: str, key: str, _model: Predictor, _source: datasets.Sou
 
 
 def report_png(
-    model: Predictor, source: datasets.Source, seen: looks.Look, maps: Sequence[Attribution], style: Style
+    model: Predictor, source: datasets.Source, seen: images.Look, maps: Sequence[Attribution], style: Style
 ) -> bytes:
     """The report on one image as a PNG."""
-    return report.report_png(model, source.read(), seen.prediction, maps, style.opacity, style.threshold)
+    return image_report.report_png(model, source.read(), seen.prediction, maps, style.opacity, style.threshold)
 
 
-def report_json(model: Predictor, seen: looks.Look, maps: Sequence[Attribution]) -> bytes:
+def report_json(model: Predictor, seen: images.Look, maps: Sequence[Attribution]) -> bytes:
     """The report on one image in numbers."""
-    return files.as_json(report.result_json(model, seen.prediction, maps))
+    return files.as_json(image_report.result_json(model, seen.prediction, maps))
 
 
 def small_map(model: Predictor, source: datasets.Source, target: str) -> bytes | datasets.Refused:
@@ -366,6 +367,6 @@ def _small_map(
         image = _source.read()
         found = explain_whole(_model, image, MAPS[0], target)
         small_image = SteelImage(render.thumbnail(image, datasets.THUMBNAIL), image.name, image.sha256)
-        return files.jpeg(report.panel(_model, small_image, found).picture)
+        return files.jpeg(image_report.panel(_model, small_image, found).picture)
     except SteelError as error:
         return datasets.Refused(str(error))

@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboard.services import files
 from steel_core.errors import CheckpointError, SteelError
-from steel_core.inference import Predictor
+from steel_core.inference.predictor import Predictor
 from steel_core.metrics import beats_chance
 from steel_core.models.checkpoint import CARD, Card, list_checkpoints, read_card
 from steel_core.types import SteelImage

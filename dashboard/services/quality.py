@@ -10,8 +10,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.services import datasets, files, models
+from steel_core.evaluation import map_quality
 from steel_core.explain.quality.base import FAMILIES, METRICS, Metric
-from steel_core.recipes import quality
 
 
 def metric(name: str) -> Metric:
@@ -31,7 +31,7 @@ def survives(figures: dict[str, Any]) -> bool | None:
         figures: of the method, as the card holds them.
     """
     likeness = figures.get("randomised-model") or {}
-    told = quality.explains_model(likeness.get("low"), likeness.get("high"))
+    told = map_quality.explains_model(likeness.get("low"), likeness.get("high"))
     return None if told is None else not told
 
 
@@ -63,9 +63,9 @@ def stand_in(model: str, data: str) -> tuple[int, int] | None:
 
 @st.cache_data(max_entries=4, ttl=600, show_spinner=False)
 def _rows(folder: Path, data: str, stamp: int) -> pd.DataFrame:  # noqa: ARG001
-    return quality.stored_rows(folder, data)
+    return map_quality.stored_rows(folder, data)
 
 
 def by_class(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean and 95 % interval of each class: columns method, metric, class, value, low, high, n, lift."""
-    return quality.summarised(rows, by_class=True)
+    return map_quality.summarised(rows, by_class=True)

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from dashboard.services import datasets, files, models
-from steel_core import plots
 from steel_core.data.augment import Augmentation, preview
 from steel_core.errors import UsageError
+from steel_core.jobs import queue
 from steel_core.models.base import BACKBONES
-from steel_core.recipes.estimate import images_to_train, seconds_to_train
-from steel_core.recipes.losses import LOSSES
-from steel_core.recipes.presets import PRESETS
-from steel_core.recipes.training import TUNING_RATE, TrainConfig
-from steel_core.store import runs
+from steel_core.render import plots
+from steel_core.training.config import TUNING_RATE, TrainConfig
+from steel_core.training.duration import images_to_train, seconds_to_train
+from steel_core.training.losses import LOSSES
+from steel_core.training.presets import PRESETS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 __all__ = ["LOSSES", "PRESETS", "TUNING_RATE", "Augmentation", "TrainConfig"]
 
-Run = runs.Run
+Run = queue.Run
 
 _FLAGS = ("head", "loss", "balanced", "label_smoothing", "epochs", "freeze_epochs", "batch_size",
           "learning_rate", "weight_decay", "dropout", "input_size", "seed")  # fmt: skip
@@ -89,12 +89,12 @@ def start(preset: str, config: TrainConfig, name: str, data: str, binary: bool =
         raise UsageError(f"{place.name}: the folder of models cannot be written to")
     words = command(preset, config, name, datasets.available()[data], binary)
     about = {"model": name, "data": data, "preset": preset, "backbone": config.backbone}
-    return runs.Runs().submit(words, about)
+    return queue.Runs().submit(words, about)
 
 
 def run(name: str) -> Run | None:
     """The run of that name, which may come from a link; None if there is none."""
-    return runs.Runs().get(name)
+    return queue.Runs().get(name)
 
 
 def architecture(found: Run) -> str:
@@ -105,22 +105,22 @@ def architecture(found: Run) -> str:
 
 def history() -> list[Run]:
     """The latest runs, the newest first."""
-    return runs.Runs().history(_SHOWN)
+    return queue.Runs().history(_SHOWN)
 
 
 def wake() -> None:
     """See that somebody works where a run waits."""
-    runs.Runs().wake()
+    queue.Runs().wake()
 
 
 def stop(name: str) -> None:
     """Let a run end after its epoch, or take it out of the queue."""
-    runs.Runs().stop(name)
+    queue.Runs().stop(name)
 
 
 def resume(name: str) -> None:
     """Let a run go on where it was."""
-    runs.Runs().resume(name)
+    queue.Runs().resume(name)
 
 
 def expected_seconds(data: str, config: TrainConfig, binary: bool = False) -> float:

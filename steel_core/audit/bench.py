@@ -12,7 +12,7 @@ import numpy as np
 from steel_core.audit.sheets import own_regions
 from steel_core.audit.white_stain import CONTROLS, POSITIONS, control_patch
 from steel_core.errors import UsageError
-from steel_core.inference import Predictor
+from steel_core.inference.predictor import Predictor
 from steel_core.perturb.base import PERTURBATIONS, Grey, Mask
 from steel_core.perturb.methods.white_stain import WhiteStain
 from steel_core.perturb.patch import LARGEST_AREA, Patch

@@ -31,8 +31,7 @@ from steel_core.audit import sheets as pictures
 from steel_core.audit.report import AuditReport, Finding, finished, strongest_first, told
 from steel_core.audit.sheets import Maps, Sheets
 from steel_core.audit.statistics import LEAST, Effect, joint, judged, measure
-from steel_core.data.base import Progress
-from steel_core.inference import Predictor
+from steel_core.inference.predictor import Predictor
 from steel_core.metrics import holm
 from steel_core.metrics import share as share_of
 from steel_core.perturb.base import Grey, Mask
@@ -41,6 +40,7 @@ from steel_core.perturb.methods.mean_grey import MeanGrey
 from steel_core.perturb.methods.white_stain import WhiteStain
 from steel_core.perturb.patch import LARGEST_AREA
 from steel_core.perturb.stencil import Stencil, cut, place
+from steel_core.progress import Progress, no_progress
 
 QUESTION = "Is there evidence beside the defects that goes with a label and moves the model by itself?"
 CONTROLS = ("same-picture-elsewhere", "clean-steel", "mean-grey")
@@ -107,7 +107,7 @@ def audit_discover(
     predictor: Predictor,
     sheets: Sheets,
     settings: DiscoverSettings = DiscoverSettings(),
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> AuditReport:
     """The search on a whole split.
 
@@ -123,11 +123,9 @@ def audit_discover(
     rows = np.random.default_rng(settings.seed).permutation(len(sheets))[: settings.mapped]
     looked = sheets.part(rows)
     maps = pictures.evidence_maps(predictor, looked.grids, preds[rows])
-    if progress:
-        progress(1, steps)
+    progress("discover", 1, steps)
     found = clusters(predictor, looked, maps, preds[rows], settings)
-    if progress:
-        progress(2, steps)
+    progress("discover", 2, steps)
     suspects = [
         cluster
         for cluster in found
@@ -140,8 +138,7 @@ def audit_discover(
     effects = []
     for done, cluster in enumerate(suspects):
         effects.append(_confirm(predictor, sheets, looked, maps, clean, cluster, settings))
-        if progress:
-            progress(3 + done, steps)
+        progress("discover", 3 + done, steps)
     said, corrected = judged(effects, settings.tolerated)
     findings = [
         Finding(

@@ -19,13 +19,13 @@ from steel_core.audit import sheets as pictures
 from steel_core.audit.report import AuditReport, Finding, finished, told
 from steel_core.audit.sheets import Sheets
 from steel_core.audit.statistics import judged, measure, paired_interval
-from steel_core.data.base import Progress
-from steel_core.inference import Predictor
+from steel_core.inference.predictor import Predictor
 from steel_core.perturb.base import Grey
 from steel_core.perturb.methods.band import Band
 from steel_core.perturb.methods.border import Border
 from steel_core.perturb.methods.crop import Crop
 from steel_core.perturb.methods.shift import Shift
+from steel_core.progress import Progress, no_progress
 
 QUESTION = "Does the border of the picture decide, rather than the steel?"
 
@@ -53,7 +53,7 @@ class EdgeSettings:
 
 
 def audit_edges(
-    predictor: Predictor, sheets: Sheets, settings: EdgeSettings = EdgeSettings(), progress: Progress | None = None
+    predictor: Predictor, sheets: Sheets, settings: EdgeSettings = EdgeSettings(), progress: Progress = no_progress
 ) -> AuditReport:
     """The test on a whole split.
 
@@ -85,8 +85,7 @@ def audit_edges(
             control.flat[surplus] = grid.flat[surplus]
             yield control
             yield from (kind.perturb(grid, move, settings.seed + i).image for _, kind, move in moves)
-            if progress:
-                progress(i + 1, len(sheets))
+            progress("edges", i + 1, len(sheets))
 
     found = np.stack(list(pictures.stream_logits(predictor, changed())))
     logits = found.reshape(len(sheets), 2 + len(moves), -1)

@@ -26,14 +26,14 @@ from steel_core.audit import sheets as pictures
 from steel_core.audit.report import AuditReport, Finding, finished, in_percent, signed, strongest_first
 from steel_core.audit.sheets import Sheets
 from steel_core.audit.statistics import AGAINST, ALPHA, FOR, LEAST, TOO_FEW, Effect, joint, measure, paired_interval
-from steel_core.data.base import Progress
 from steel_core.data.index import DatasetIndex
-from steel_core.data.properties import noise, sharpness
-from steel_core.inference import Predictor
+from steel_core.data.quality.properties import noise, sharpness
+from steel_core.inference.predictor import Predictor
 from steel_core.metrics import holm
 from steel_core.perturb.base import PERTURBATIONS, Grey, Mask, Perturbation
 from steel_core.perturb.methods.white_stain import WhiteStain
 from steel_core.perturb.stencil import bright_spots, inpainted
+from steel_core.progress import Progress, no_progress
 
 QUESTION = "Does a property of the picture, rather than the steel, go with the label and move the model?"
 
@@ -134,7 +134,7 @@ def audit_properties(
     sheets: Sheets,
     index: DatasetIndex,
     settings: PropertySettings = PropertySettings(),
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> AuditReport:
     """The test on a whole split.
 
@@ -170,8 +170,7 @@ def audit_properties(
         effect = _moves(predictor, labelled, steel, clean, kind, data, settings)
         evidence = _lies_on(predictor, labelled, clean, kind, data, settings)
         tested.append((name, data, effect, evidence))
-        if progress:
-            progress(done + 1, len(measured))
+        progress("properties", done + 1, len(measured))
     by_data = holm([data["p"] for _, data, _, _ in tested])
     by_model = holm([effect.p for _, _, effect, _ in tested])
     findings = []

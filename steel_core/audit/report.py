@@ -9,7 +9,7 @@ from typing import Any
 import steel_core
 from steel_core.audit.sheets import Sheets
 from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW, Effect
-from steel_core.inference import Predictor
+from steel_core.inference.predictor import Predictor
 from steel_core.render import percent
 
 STATUS = {AGAINST: 0, FOR: 3, TOO_FEW: 4}

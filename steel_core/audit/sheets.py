@@ -17,15 +17,15 @@ import numpy.typing as npt
 import torch
 
 from steel_core.data.annotations import boxes_to_mask
-from steel_core.data.base import Progress
 from steel_core.data.index import DatasetIndex
 from steel_core.device import batch_size
 from steel_core.errors import DataError, ImageError
 from steel_core.explain.base import EXPLAINERS
-from steel_core.inference import Predictor
+from steel_core.inference.predictor import Predictor
+from steel_core.inference.tiling import judged_in_tiles
 from steel_core.metrics import probabilities
 from steel_core.perturb.base import Grey, Mask
-from steel_core.strips import judged_in_tiles
+from steel_core.progress import Progress, no_progress
 from steel_core.types import CLEAR
 
 Floats = npt.NDArray[np.float64]
@@ -104,7 +104,7 @@ def read_sheets(
     part: str = "held-out",
     limit: int = 300,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Sheets:
     """Read at most `limit` images, drawn evenly from the classes.
 
@@ -147,8 +147,7 @@ def read_sheets(
         rows.append(i)
         sizes.append((image.height, image.width))
         hashes.append(image.sha256)
-        if progress:
-            progress(len(rows), min(limit, len(index)))
+        progress("reading images", len(rows), min(limit, len(index)))
     told = []
     if long := sum(judged_in_tiles(predictor, *size) for size in sizes):
         told.append(f"{long} images are long strips or very large: an audit tests them at one look, not in tiles")
@@ -158,8 +157,7 @@ def read_sheets(
         told.append(f"Could not be read: {len(unread)} ({'; '.join(one.rstrip('.') for one in unread[:3])})")
     if not rows:
         raise DataError(f"no image is left to look at ({'; '.join(told) or f'part {part} is empty'})")
-    if progress:
-        progress(1, 1)
+    progress("reading images", 1, 1)
     digest = hashlib.sha256(
         "\n".join(sorted(f"{h} {'|'.join(own)}" for h, own in zip(hashes, labels, strict=True))).encode()
     )

@@ -20,13 +20,13 @@ from steel_core.audit import sheets as pictures
 from steel_core.audit.report import AuditReport, Finding, finished, strongest_first, told
 from steel_core.audit.sheets import Sheets
 from steel_core.audit.statistics import FOR, Effect, joint, judged, measure
-from steel_core.data.base import Progress
 from steel_core.errors import UsageError
-from steel_core.inference import Predictor
+from steel_core.inference.predictor import Predictor
 from steel_core.perturb.base import PERTURBATIONS, Grey, Mask
 from steel_core.perturb.methods.white_stain import WhiteStain
 from steel_core.perturb.patch import LARGEST_AREA, Patch, Placed
 from steel_core.perturb.stencil import Stencil, bright_spots, cut_box, inpainted, place
+from steel_core.progress import Progress, no_progress
 from steel_core.types import CLEAR, SteelImage
 
 QUESTION = "Does a harmless white stain turn the verdict of this model?"
@@ -114,7 +114,7 @@ class StainSettings:
 
 
 def audit_white_stain(
-    predictor: Predictor, sheets: Sheets, settings: StainSettings = StainSettings(), progress: Progress | None = None
+    predictor: Predictor, sheets: Sheets, settings: StainSettings = StainSettings(), progress: Progress = no_progress
 ) -> AuditReport:
     """The test on a whole split.
 
@@ -137,7 +137,7 @@ def audit_white_stain(
     done = 0
     for position in POSITIONS:
         rows = np.arange(len(sheets)) if position == "off" else some
-        tick = None if progress is None else _offset(progress, done, total)
+        tick = _offset(progress, done, total)
         runs[position] = _expose(predictor, sheets.part(rows), [regions[i] for i in rows], position, settings, tick)
         done += len(rows)
 
@@ -232,7 +232,7 @@ def _expose(
     regions: Sequence[Mask],
     position: str,
     settings: StainSettings,
-    progress: Callable[[int], None] | None = None,
+    tick: Callable[[int], None] = lambda _: None,
 ) -> Exposure:
     """Predict every variant of every image, one image at a time."""
     spots = [bright_spots(grid) for grid in sheets.grids]  # a stain that is there already is not clean steel
@@ -257,8 +257,7 @@ def _expose(
                 share[i, a] = placed.mask.mean()
                 for _, picture in variants(grid, placed, settings, seed, region | spots[i], donor):
                     yield picture
-            if progress:
-                progress(i + 1)
+            tick(i + 1)
 
     flat = logits.reshape(-1, logits.shape[-1])
     for row, found in enumerate(pictures.stream_logits(predictor, pictures_of())):
@@ -489,4 +488,4 @@ def seed_of(seed: int, sha256: str) -> int:
 
 
 def _offset(progress: Progress, done: int, total: int) -> Callable[[int], None]:
-    return lambda more: progress(done + more, total)
+    return lambda more: progress("white-stain", done + more, total)

@@ -16,8 +16,8 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 from PIL import Image
 
-from steel_core.data.containers import read_png
-from steel_core.data.pixels import MAX_PIXELS
+from steel_core.data.images.png import read_png
+from steel_core.data.images.read import MAX_PIXELS
 from steel_core.errors import DataError, ImageError
 from steel_core.types import Box
 

@@ -17,9 +17,10 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from steel_core.data.base import Progress, cache_folder
-from steel_core.data.pixels import MAX_BYTES, SUFFIXES
+from steel_core.data.images.read import MAX_BYTES, SUFFIXES
 from steel_core.errors import DataError
+from steel_core.files import cache_folder
+from steel_core.progress import Progress, no_progress
 
 MAX_ENTRIES = 200_000
 MAX_TOTAL = 8_000_000_000
@@ -43,7 +44,7 @@ def is_archive(path: Path) -> bool:
         return False
 
 
-def unpack(path: Path, progress: Progress | None = None) -> tuple[Path, list[str]]:
+def unpack(path: Path, progress: Progress = no_progress) -> tuple[Path, list[str]]:
     """Unpacks a zip archive into the user's cache, once for each content.
 
     Args:
@@ -145,7 +146,7 @@ def _name(entry: zipfile.ZipInfo) -> str:
 
 
 def _write(
-    archive: zipfile.ZipFile, wanted: dict[str, zipfile.ZipInfo], home: Path, folder: Path, progress: Progress | None
+    archive: zipfile.ZipFile, wanted: dict[str, zipfile.ZipInfo], home: Path, folder: Path, progress: Progress
 ) -> None:
     home.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=home))
@@ -155,8 +156,7 @@ def _write(
             target.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(entry) as source, target.open("xb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)  # zipfile gives no more than the size declared, and checks it
-            if progress:
-                progress(done, len(wanted))
+            progress("unpacking", done, len(wanted))
         try:
             scratch.rename(folder)
         except OSError:

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from steel_core.data.base import Progress
 from steel_core.data.index import DatasetIndex
 from steel_core.data.regions import Mask, encode_runs
 from steel_core.errors import DataError, ImageError
 from steel_core.files import write_bytes
+from steel_core.progress import Progress, no_progress
 from steel_core.types import CLEAR
 
 
-def write_coco(index: DatasetIndex, path: Path, progress: Progress | None = None) -> list[str]:
+def write_coco(index: DatasetIndex, path: Path, progress: Progress = no_progress) -> list[str]:
     """Writes images, boxes and masks as one COCO file. Categories are the classes but "clear", numbered from 1.
 
     A class of which an image has a mask is written as one annotation with run lengths; the others with their boxes. A
@@ -67,8 +67,7 @@ def write_coco(index: DatasetIndex, path: Path, progress: Progress | None = None
                 | {"iscrowd": int("segmentation" in shape), "area": w * h}
                 | shape
             )
-        if progress:
-            progress(i + 1, len(index))
+        progress("writing", i + 1, len(index))
     content = {
         "info": {"description": index.spec.title, "url": "", "contributor": index.spec.citation},
         "licenses": [{"id": 1, "name": index.spec.licence, "url": ""}],

@@ -19,9 +19,10 @@ import pyarrow.compute as pc
 
 from steel_core.data import regions
 from steel_core.data.annotations import read_boxes, read_mask
-from steel_core.data.base import READERS, SPLITS, DatasetSpec, Progress
-from steel_core.data.pixels import image_size, read_image
+from steel_core.data.images.read import image_size, read_image
+from steel_core.data.spec import SPLITS, DatasetSpec
 from steel_core.errors import DataError, ImageError, UsageError
+from steel_core.progress import Progress, no_progress
 from steel_core.types import CLEAR, DEFECT, Box, Sample, SteelImage
 
 COLUMNS = ("path", "labels", "split", "group", "source", "boxes", "mask", "mask_classes")
@@ -218,13 +219,12 @@ class DatasetIndex:
             _log.warning(problem)
         return boxes
 
-    def check_boxes(self, progress: Progress | None = None) -> list[str]:
+    def check_boxes(self, progress: Progress = no_progress) -> list[str]:
         """Reads every annotation with boxes; one sentence, with file and line, for each that is wrong."""
         found: list[str] = []
         for i in range(len(self)):
             found += self._read_boxes(i)[1]
-            if progress:
-                progress(i + 1, len(self))
+            progress("reading boxes", i + 1, len(self))
         return found
 
     def mask(self, i: int) -> npt.NDArray[np.uint8] | None:
@@ -281,7 +281,7 @@ class DatasetIndex:
                 digest.update((b"\0" if start else b"") + whole[0].as_py().encode())
         return digest.hexdigest()
 
-    def file_hashes(self, progress: Progress | None = None) -> list[str]:
+    def file_hashes(self, progress: Progress = no_progress) -> list[str]:
         """SHA-256 of the bytes of each image, in hexadecimal.
 
         Raises:
@@ -294,11 +294,10 @@ class DatasetIndex:
                     hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
             except OSError as error:
                 raise DataError(f"{Path(path).name}: cannot be read ({error.strerror}).") from error
-            if progress:
-                progress(len(hashes), len(self))
+            progress("hashing files", len(hashes), len(self))
         return hashes
 
-    def content_hash(self, progress: Progress | None = None) -> str:
+    def content_hash(self, progress: Progress = no_progress) -> str:
         """SHA-256 of `hash` and the bytes of all images, in hexadecimal.
 
         Raises:
@@ -353,50 +352,6 @@ class DatasetIndex:
             return read_boxes(path, self.classes)
         boxes, problems = read_boxes(path)
         return [dataclasses.replace(box, label=DEFECT) for box in boxes], problems
-
-
-def open_dataset(root: Path | str, progress: Progress | None = None) -> DatasetIndex:
-    """The index of the data set in a folder, or of a manifest file, whatever its layout.
-
-    The readers are asked in falling order of priority; the first that recognises the layout reads it. A folder named
-    "images" beside masks or annotations stands for its parent. No pixels are read, except that labels which only
-    masks tell are taken from the masks at the first opening, and remembered in the user's cache.
-
-    Args:
-        root: folder of the data set, its `images` folder, or a manifest.
-        progress: told how many masks were read.
-
-    Raises:
-        DataError: nothing is there, or no reader recognises it; the message lists the layouts that are known.
-    """
-    root = Path(root)
-    if not root.exists():
-        raise DataError(f"{root.name}: no such folder or file.")
-    root = Path(os.path.realpath(root))
-    if root.name.lower() == "images" and any((root.parent / beside).is_dir() for beside in ("annotations", "masks")):
-        root = root.parent
-    readers = sorted((READERS[name]() for name in READERS), key=lambda reader: -reader.priority)
-    for reader in readers:
-        if reader.matches(root):
-            index = reader.read(root, progress)
-            if not len(index):
-                raise DataError(" ".join([f"{root.name}: expected at least one image.", *index.problems[:3]]))
-            return index
-    layouts = "; ".join(reader.layout for reader in readers)
-    found = "an empty folder" if root.is_dir() and not any(root.iterdir()) else "none of them"
-    raise DataError(f"{root.name}: expected one of these layouts: {layouts}. Found {found}.")
-
-
-def find_datasets(place: Path) -> list[Path]:
-    """The data sets that a person means by one path: those in its folders, or the one that it is itself."""
-    readers = [READERS[name]() for name in READERS]
-    if not place.is_dir():
-        return [place] if place.is_file() else []
-    folders = [folder for folder in sorted(place.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
-    inside = [folder for folder in folders if any(reader.matches(folder) for reader in readers)]
-    # A data set whose folders could be read by themselves, as NEU's images or its train and validation, is one.
-    whole = any(reader.matches(place) and all(reader.matches(folder) for folder in inside) for reader in readers)
-    return [place] if whole else inside
 
 
 def is_inside(root: str, path: str) -> bool:

@@ -18,13 +18,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from steel_core.data.base import Progress, unknown_spec
+from steel_core.data.images.read import SUFFIXES
 from steel_core.data.index import DatasetIndex
 from steel_core.data.manifest import read_manifest
-from steel_core.data.pixels import SUFFIXES
 from steel_core.data.readers.class_folders import place
+from steel_core.data.spec import unknown_spec
 from steel_core.errors import DataError, UsageError
 from steel_core.files import write_bytes
+from steel_core.progress import Progress, no_progress
 
 ROWS = 50_000
 """Rows that are held in memory at a time."""
@@ -32,7 +33,7 @@ ROWS = 50_000
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("path", "labels", "split", "group", "source")])
 
 
-def index_folder(root: Path, manifest: Path, progress: Progress | None = None) -> DatasetIndex:
+def index_folder(root: Path, manifest: Path, progress: Progress = no_progress) -> DatasetIndex:
     """Lists every picture below a folder into a Parquet manifest and opens it.
 
     Labels and splits come from folders, as `class-folders` reads them (`train/scratches/1.png`); a picture elsewhere is
@@ -65,8 +66,7 @@ def index_folder(root: Path, manifest: Path, progress: Progress | None = None) -
                     labels |= set(table["labels"].unique().to_pylist())
                     rows += len(table)
                     writer.write_table(table)
-                if progress:
-                    progress(done, known)
+                progress("listing", done, known)
         if not rows:
             raise DataError(f"{root.name}: expected at least one picture.")
         to_root = os.path.relpath(root, os.path.realpath(manifest.parent)).replace(os.sep, "/")

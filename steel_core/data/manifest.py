@@ -27,8 +27,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from steel_core.data.base import SPLITS, DatasetSpec, unknown_spec
 from steel_core.data.index import COLUMNS, DatasetIndex, parse_mask_classes
+from steel_core.data.spec import SPLITS, DatasetSpec, unknown_spec
 from steel_core.errors import DataError
 from steel_core.files import write_bytes
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from steel_core.data.brush import decode_brush
+from steel_core.data.readers.brush import decode_brush
 from steel_core.errors import DataError
 from steel_core.types import Box
 

@@ -26,12 +26,11 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from steel_core.data.base import cache_folder
 from steel_core.data.transforms import Preprocessing
 from steel_core.errors import CheckpointError, UsageError
-from steel_core.familiarity import Gate
-from steel_core.files import write_bytes
+from steel_core.files import cache_folder, write_bytes
 from steel_core.models.base import BACKBONES, Classifier
+from steel_core.models.ood import Gate
 from steel_core.models.pretrained import read_state_dict
 from steel_core.types import CLEAR
 

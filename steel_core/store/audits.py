@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,8 +16,7 @@ from typing import Any
 
 from steel_core.audit.statistics import joint
 from steel_core.errors import DataError, UsageError
-from steel_core.files import write_bytes
-from steel_core.store.home import steel_home
+from steel_core.files import steel_home, write_bytes
 
 _NAME = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")
 
@@ -49,11 +47,6 @@ class AuditRun:
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `json` can write."""
         return asdict(self)
-
-
-def new_name() -> str:
-    """A name for a run that begins now; there is no second one."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
 
 
 class AuditStore:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from steel_core.data.manifest import escape_formula
 from steel_core.errors import DataError, UsageError
-from steel_core.store.home import steel_home
+from steel_core.files import steel_home
 
 FINDINGS = ("model wrong", "label wrong", "ambiguous", "open")
 """What a person may find; "open" takes an earlier finding back."""

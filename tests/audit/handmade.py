@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from steel_core.audit.sheets import Sheets
-from steel_core.inference import Predictor
+from steel_core.inference.predictor import Predictor
 from steel_core.models.base import BackboneConfig, Classifier
 from steel_core.models.checkpoint import Card, Checkpoint
 from steel_core.types import CLEAR

@@ -17,8 +17,8 @@ from steel_core.audit.edges import EdgeSettings, audit_edges
 from steel_core.audit.properties import audit_properties
 from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
 from steel_core.audit.white_stain import StainSettings, audit_white_stain
-from steel_core.data.base import unknown_spec
 from steel_core.data.index import DatasetIndex
+from steel_core.data.spec import unknown_spec
 from steel_core.types import SteelImage
 
 

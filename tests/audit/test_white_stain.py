@@ -148,11 +148,11 @@ def test_the_report_is_repeatable_and_an_image_does_not_depend_on_the_others():
 
 def test_progress_counts_up_and_can_stop_the_audit():
     told = []
-    audit_white_stain(predictor(0.0), sheets(20), QUICK, lambda done, of: told.append((done, of)))
+    audit_white_stain(predictor(0.0), sheets(20), QUICK, lambda what, done, of: told.append((done, of)))
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert told[-1][0] == told[-1][1]
 
-    def stop(done, of):
+    def stop(what, done, of):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

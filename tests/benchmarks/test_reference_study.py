@@ -9,7 +9,7 @@ from sklearn import metrics as oracle
 
 from benchmarks import reference_study
 from steel_core.data.strip_mill import StripMill
-from steel_core.recipes.leaderboard import leaderboard
+from steel_core.leaderboard.checkpoints import leaderboard
 
 KINDS = ("clear", "scratches", "patches", "inclusion")
 

@@ -7,8 +7,8 @@ from helpers.dash import ROOT
 
 from steel_core.audit.bench import bench, smallest_flip
 from steel_core.audit.sheets import defect_mask
-from steel_core.data.index import open_dataset
-from steel_core.inference import Predictor
+from steel_core.data.open import open_dataset
+from steel_core.inference.predictor import Predictor
 from steel_core.perturb.methods.white_stain import WhiteStain
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect

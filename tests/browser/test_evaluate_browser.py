@@ -9,9 +9,9 @@ import pytest
 from helpers.dash import furnish
 from helpers.serving import dashboard
 
-from steel_core.data.index import open_dataset
-from steel_core.inference import Predictor
-from steel_core.recipes.evaluate import stored_evaluation
+from steel_core.data.open import open_dataset
+from steel_core.evaluation.evaluate import stored_evaluation
+from steel_core.inference.predictor import Predictor
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 pytestmark = pytest.mark.browser

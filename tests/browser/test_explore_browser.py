@@ -7,8 +7,8 @@ import pytest
 from helpers.dash import furnish
 from helpers.serving import dashboard
 
-from steel_core.data.index import open_dataset
-from steel_core.data.pixels import encode_png
+from steel_core.data.images.read import encode_png
+from steel_core.data.open import open_dataset
 from steel_core.files import write_bytes
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect

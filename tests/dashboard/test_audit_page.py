@@ -11,18 +11,19 @@ from helpers.dash import ROOT, png, write_model
 from helpers.dash import words as said_by
 
 from dashboard import services
-from dashboard.components.audit_result import marked_verdict
-from dashboard.components.audit_stain import CUT
+from dashboard.components.audit.result import marked_verdict
+from dashboard.components.audit.stain import CUT
 from steel_core.audit.bench import bench
 from steel_core.audit.sheets import defect_mask
-from steel_core.data.index import open_dataset
+from steel_core.data.open import open_dataset
 from steel_core.data.strip_mill import StripMill, make
 from steel_core.errors import DataError
-from steel_core.inference import Predictor
+from steel_core.files import new_name
+from steel_core.inference.predictor import Predictor
 from steel_core.perturb.methods.white_stain import WhiteStain
 from steel_core.perturb.stencil import cut_box
 from steel_core.render import percent
-from steel_core.store.audits import AuditStore, new_name
+from steel_core.store.audits import AuditStore
 
 SHIPPED = ROOT / "assets" / "models" / "strip-mill"
 

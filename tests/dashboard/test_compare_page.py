@@ -8,9 +8,9 @@ import pytest
 from helpers.dash import words, write_model
 
 from dashboard import services
-from steel_core.data.index import open_dataset
+from steel_core.data.open import open_dataset
+from steel_core.leaderboard.checkpoints import leaderboard
 from steel_core.models.checkpoint import update_card
-from steel_core.recipes.leaderboard import leaderboard
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from helpers.small import make_checkpoint
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precision_score, recall_score, roc_auc_score
 
 from dashboard import services
-from steel_core.data.index import open_dataset
-from steel_core.familiarity import fit_gate
-from steel_core.inference import Predictor
-from steel_core.recipes.evaluate import stored_evaluation
-from steel_core.recipes.familiarity import install_gate
+from steel_core.data.open import open_dataset
+from steel_core.evaluation.evaluate import stored_evaluation
+from steel_core.evaluation.ood import install_gate
+from steel_core.inference.predictor import Predictor
+from steel_core.models.ood import fit_gate
 from steel_core.store.triage import TriageStore
 from steel_core.types import UNFAMILIAR, Prediction
 
@@ -100,7 +100,7 @@ def test_an_evaluation_is_offered_made_and_from_then_on_there(app, places, monke
 
     for cached in (services.evaluation._stored, services.evaluation._part):
         cached.clear()
-    monkeypatch.setattr("steel_core.recipes.evaluate.evaluate", fail)
+    monkeypatch.setattr("steel_core.evaluation.evaluate.evaluate", fail)
     assert "59 images" in words(app("evaluate", model="c-bare", data="sheets"))
 
 
@@ -115,7 +115,7 @@ def test_an_evaluation_can_be_cancelled(app, home, places, monkeypatch):
             for done in range(1, 100):
                 progress(done, 100)
                 go_on.wait(0.05)
-        except services.work.Stopped:
+        except services.jobs.Stopped:
             stopped.append(done)
             raise
 
@@ -302,7 +302,7 @@ def test_thresholds_need_a_name_and_a_shipped_model_stays_as_it_is(app, home, co
 
     before = (home / "models" / copy / "card.json").read_text()
     assert "needs the name of the person" in save(" ")
-    monkeypatch.setattr("steel_core.recipes.thresholds.ASSETS", home)
+    monkeypatch.setattr("steel_core.evaluation.thresholds.ASSETS", home)
     assert "comes with the program and stays as it is" in save("Ada")
     assert (home / "models" / copy / "card.json").read_text() == before
 
@@ -431,8 +431,8 @@ def test_without_a_model_it_says_so(app, tmp_path, monkeypatch):
 
 
 def test_an_unfamiliar_image_gets_no_verdict_in_words(app):
-    from dashboard.components import verdict
-    from steel_core.report import verdict_sentence
+    from dashboard.components.common import verdict
+    from steel_core.reports.image_report import verdict_sentence
 
     said = Prediction("cat.png", "clear", UNFAMILIAR, {"clear": 0.99, "defect": 0.01}, np.zeros(2, np.float32), 0.5,
                       "0" * 64, "1" * 64, strangeness=4.0)  # fmt: skip

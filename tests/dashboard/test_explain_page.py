@@ -9,9 +9,9 @@ import pytest
 from helpers.dash import finished, png, upload, words
 
 from dashboard import services
-from steel_core.data.pixels import encode_png
-from steel_core.inference import Predictor
-from steel_core.strips import Judged, cut, judge
+from steel_core.data.images.read import encode_png
+from steel_core.inference.predictor import Predictor
+from steel_core.inference.tiling import Judged, cut, judge
 from steel_core.types import Attribution, Box
 
 IMAGE = {"data": "sheets", "image": "images/sheet-000001.png"}
@@ -78,7 +78,7 @@ def test_opacity_and_threshold_compute_nothing(app, monkeypatch):
         raise AssertionError("computed again")
 
     for name in ("explain", "refine", "predict"):
-        monkeypatch.setattr(f"steel_core.inference.Predictor.{name}", fail)
+        monkeypatch.setattr(f"steel_core.inference.predictor.Predictor.{name}", fail)
     test.slider(key="opacity").set_value(0.2).run()
     test.slider(key="threshold").set_value(0.5).run()
     assert not test.error and not test.exception
@@ -134,7 +134,7 @@ def test_a_method_that_fails_shows_its_sentence_beside_the_others(app, monkeypat
             raise services.datasets.ImageError("no such map")
         return refine(self, image, method, *rest, **more)
 
-    monkeypatch.setattr("steel_core.inference.Predictor.refine", fail)
+    monkeypatch.setattr("steel_core.inference.predictor.Predictor.refine", fail)
     test = explain(app, image="images/sheet-000007.png")  # of no other test: maps are kept for a session
     assert [e.value for e in test.error] == ["no such map"]
     assert words(test).count("How this map was made") == 2
@@ -193,7 +193,7 @@ def test_inspect_judges_a_strip_once(app, long_strip, monkeypatch):
 def seen(home):
     model = Predictor.load(home / "models" / "a-six", "cpu")
     path = home / "data" / "sheets" / "images" / "sheet-000001.png"
-    look = services.looks.first_look(model, services.datasets.Source(path.name, "k", path))
+    look = services.images.first_look(model, services.datasets.Source(path.name, "k", path))
     return model, look
 
 
@@ -243,7 +243,7 @@ def steps(stop, count):
 
 def test_a_job_gives_its_first_step_and_then_its_last():
     stop = threading.Event()
-    job = services.work.Job(lambda: steps(stop, 20))
+    job = services.jobs.Job(lambda: steps(stop, 20))
     first, _, _ = job.look(10)
     assert first is not None
     stop.set()
@@ -253,7 +253,7 @@ def test_a_job_gives_its_first_step_and_then_its_last():
 
 def test_a_job_that_nobody_asks_for_stops_and_begins_again_when_asked(monkeypatch):
     stop = threading.Event()
-    job = services.work.Job(lambda: steps(stop, 10_000))
+    job = services.jobs.Job(lambda: steps(stop, 10_000))
     job.look(10)
     job.give_up()
     job._future.result(30)
@@ -269,6 +269,6 @@ def test_a_job_hands_on_what_its_worker_met():
         raise services.datasets.DataError("no steel")
         yield
 
-    job = services.work.Job(fail)
+    job = services.jobs.Job(fail)
     with pytest.raises(services.datasets.DataError, match="no steel"):
         job._first.wait(30) and job._future.exception(30) and job.look(0)

@@ -14,10 +14,10 @@ import pytest
 from helpers.dash import png, words
 
 from dashboard import services
-from steel_core.data.index import open_dataset
+from steel_core.data.open import open_dataset
 from steel_core.errors import DataError
-from steel_core.inference import Predictor
-from steel_core.recipes.evaluate import stored_evaluation
+from steel_core.evaluation.evaluate import stored_evaluation
+from steel_core.inference.predictor import Predictor
 from steel_core.store.triage import Triage, TriageStore
 
 
@@ -344,7 +344,7 @@ def test_work_tells_how_far_it_is_and_once_stopped_is_offered_again(app, monkeyp
             begun.set()
             go_on.wait(0.05)
 
-    monkeypatch.setattr("steel_core.recipes.check.stored_check", slowly)
+    monkeypatch.setattr("steel_core.evaluation.data_check.stored_check", slowly)
     test = app("explore", data="sheets", model="b-clear", tab="Findings")
     next(b for b in test.button if str(b.key).startswith("begin check")).click().run()
     assert begun.wait(30)
@@ -352,7 +352,7 @@ def test_work_tells_how_far_it_is_and_once_stopped_is_offered_again(app, monkeyp
     assert "3 of 10" in test.get("progress")[0].proto.text
     job = services.explore.task("check", services.models.predictor("b-clear"), "sheets")
     next(b for b in test.button if b.label == "Stop").click().run()
-    with pytest.raises(services.work.Stopped):
+    with pytest.raises(services.jobs.Stopped):
         job.made.result(30)
     test.run()
     assert any(b.label.startswith("Begin, about") for b in test.button)
@@ -363,7 +363,7 @@ def test_work_that_fails_says_why(app, monkeypatch):
     def fail(*_):
         raise DataError("none of the 60 images could be read")
 
-    monkeypatch.setattr("steel_core.recipes.check.stored_check", fail)
+    monkeypatch.setattr("steel_core.evaluation.data_check.stored_check", fail)
     test = app("explore", data="sheets", model="b-clear", tab="Findings")
     test = begin(test)
     assert "none of the 60 images could be read" in test.error[0].value and not test.exception

@@ -11,7 +11,7 @@ from helpers.dash import DEFECTS, finished, png, upload, words, write_model
 from helpers.small import make_checkpoint
 
 from dashboard import services
-from steel_core.data.index import open_dataset
+from steel_core.data.open import open_dataset
 from steel_core.types import CLEAR
 
 # What a visit begins with
@@ -200,9 +200,9 @@ def test_opacity_draws_anew_but_computes_nothing(app, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("steel_core.inference.Predictor.explain", fail)
-    monkeypatch.setattr("steel_core.inference.Predictor.refine", fail)
-    monkeypatch.setattr("steel_core.inference.Predictor.predict", fail)
+    monkeypatch.setattr("steel_core.inference.predictor.Predictor.explain", fail)
+    monkeypatch.setattr("steel_core.inference.predictor.Predictor.refine", fail)
+    monkeypatch.setattr("steel_core.inference.predictor.Predictor.predict", fail)
     test.slider(key="opacity").set_value(0.2).run()
     assert not test.error and not test.exception
 
@@ -262,7 +262,7 @@ def test_an_image_of_the_training_data_is_marked_as_such(app, monkeypatch):
 
 
 def test_more_images_than_are_looked_at_together_are_named(app, monkeypatch):
-    monkeypatch.setattr("dashboard.services.looks.MOST_FILES", 2)
+    monkeypatch.setattr("dashboard.services.images.MOST_FILES", 2)
     test = upload(app("inspect", model="a-six"), *((f"{name}.png", png(i)) for i, name in enumerate("abcd")))
     assert "At most 2 images" in test.warning[0].value
     assert "c\\.png, d\\.png" in test.warning[0].value and "a\\.png" not in test.warning[0].value
@@ -277,17 +277,17 @@ def test_the_table_of_verdicts_defuses_formulas(home, monkeypatch):
     source = services.datasets.Source(
         "=cmd|' /C calc'!A0.png", "k", home / "data" / "sheets" / "images" / "sheet-000001.png"
     )
-    seen = services.looks.first_look(model, source)
-    assert isinstance(seen, services.looks.Look)
+    seen = services.images.first_look(model, source)
+    assert isinstance(seen, services.images.Look)
     bad = services.datasets.Refused("-1 is no picture")
     rows = list(
-        csv.DictReader(io.StringIO(services.looks.verdicts_csv([(source, seen), (source, bad)]).decode("utf-8-sig")))
+        csv.DictReader(io.StringIO(services.images.verdicts_csv([(source, seen), (source, bad)]).decode("utf-8-sig")))
     )
     assert rows[0]["file"] == "sheet-000001.png" and float(rows[0]["confidence"]) == pytest.approx(
         seen.prediction.confidence, abs=1e-6
     )
     assert rows[1]["file"].startswith("'=cmd") and rows[1]["error"].startswith("'-1")
-    results = json.loads(services.looks.verdicts_json(model, [(source, seen), (source, bad)]))["results"]
+    results = json.loads(services.images.verdicts_json(model, [(source, seen), (source, bad)]))["results"]
     assert results[0]["outcome"] == seen.prediction.outcome and results[1]["error"] == "-1 is no picture"
 
 

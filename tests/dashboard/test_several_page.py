@@ -6,10 +6,10 @@ from helpers.several import write_severstal
 from helpers.small import make_checkpoint
 
 from dashboard import services
-from steel_core.data.index import open_dataset
-from steel_core.inference import Predictor
+from steel_core.data.open import open_dataset
+from steel_core.evaluation.evaluate import evaluate, stored_evaluation
+from steel_core.inference.predictor import Predictor
 from steel_core.models.checkpoint import update_card
-from steel_core.recipes.evaluate import evaluate, stored_evaluation
 from steel_core.types import CLEAR, DEFECT, REFER
 
 KINDS = ("defect 1", "defect 2", "defect 3")

@@ -10,12 +10,12 @@ from helpers.dash import report, words, write_model
 from streamlit.testing.v1 import AppTest
 
 from dashboard import services
-from steel_core import cli
-from steel_core.data.pixels import read_image
+from steel_core.cli import main as cli
+from steel_core.data.images.read import read_image
 from steel_core.errors import DataError, UsageError
-from steel_core.recipes.presets import PRESETS
-from steel_core.recipes.progress_log import RunLog
-from steel_core.store.runs import Runs
+from steel_core.jobs.queue import Runs
+from steel_core.jobs.run_log import RunLog
+from steel_core.training.presets import PRESETS
 
 FIGURES = {"val": report(12, ("clear", "defect")), "test": report(12, ("clear", "defect"))}
 

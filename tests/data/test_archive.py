@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from steel_core.data.archive import unpack
-from steel_core.data.index import open_dataset
+from steel_core.data.open import open_dataset
 from steel_core.errors import DataError
 
 PNG = cv2.imencode(".png", np.full((6, 8), 90, np.uint8))[1].tobytes()

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from steel_core.data.base import unknown_spec
 from steel_core.data.filters import Filter, Range, facts, numbers
 from steel_core.data.index import DatasetIndex
+from steel_core.data.spec import unknown_spec
 
 N = 400
 

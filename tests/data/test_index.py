@@ -13,15 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steel_core.data.base import DatasetSpec, unknown_spec
-from steel_core.data.index import (
-    COLUMNS,
-    DatasetIndex,
-    format_mask_classes,
-    open_dataset,
-    parse_mask_classes,
-)
+from steel_core.data.index import COLUMNS, DatasetIndex, format_mask_classes, parse_mask_classes
 from steel_core.data.manifest import write_manifest
+from steel_core.data.open import open_dataset
+from steel_core.data.spec import DatasetSpec, unknown_spec
 from steel_core.errors import DataError, ImageError, UsageError
 from steel_core.types import Box
 
@@ -128,7 +123,7 @@ def test_hashes(made, tmp_path):
     assert (other.hash, other.content_hash()) == (made.hash, made.content_hash())
     told = []
     expected = [hashlib.sha256((made.root / f"images/{n}.png").read_bytes()).hexdigest() for n in range(4)]
-    assert made.file_hashes(lambda done, total: told.append((done, total))) == expected
+    assert made.file_hashes(lambda what, done, total: told.append((done, total))) == expected
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert made.with_splits(["train"] * 4).hash != made.hash
     assert made.binary().hash != made.hash

@@ -4,10 +4,11 @@ import pandas as pd
 import pytest
 
 from steel_core.data import large, manifest
-from steel_core.data.base import unknown_spec
-from steel_core.data.index import DatasetIndex, open_dataset
+from steel_core.data.index import DatasetIndex
 from steel_core.data.large import index_folder
 from steel_core.data.manifest import write_manifest
+from steel_core.data.open import open_dataset
+from steel_core.data.spec import unknown_spec
 from steel_core.errors import DataError, ImageError, UsageError
 
 
@@ -27,7 +28,7 @@ def folder(tmp_path):
 def test_what_it_lists_is_what_the_reader_lists(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(large, "ROWS", 1)
     told = []
-    index = index_folder(folder, tmp_path / "list" / "m.parquet", lambda done, of: told.append((done, of)))
+    index = index_folder(folder, tmp_path / "list" / "m.parquet", lambda what, done, of: told.append((done, of)))
     wanted = open_dataset(folder)
     ours = index.table[index.table["labels"] != ""]
     columns = ["path", "labels", "split"]

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steel_core.data.base import READERS, walk
-from steel_core.data.index import find_datasets, open_dataset
+from steel_core.data.listing import walk
+from steel_core.data.open import find_datasets, open_dataset
+from steel_core.data.readers.base import READERS
 from steel_core.data.readers.neu import CODES
 from steel_core.errors import DataError
 from steel_core.types import Box

@@ -203,7 +203,7 @@ def files(folder):
 def test_make_writes_a_data_set_that_pandas_and_pillow_read(tmp_path):
     mill, seen = StripMill(size=(48, 64), seed=5, stained_clear=1), []
     out = tmp_path / "new" / "sheets"
-    make(mill, 28, out, lambda done, n: seen.append((done, n)))
+    make(mill, 28, out, lambda what, done, n: seen.append((done, n)))
     assert seen == [(i, 28) for i in range(1, 29)]
     assert [path.name for path in out.parent.iterdir()] == ["sheets"]
     table = pd.read_csv(out / "manifest.csv", keep_default_na=False)

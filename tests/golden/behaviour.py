@@ -63,7 +63,8 @@ def commands() -> dict[str, list[str]]:
         ]  # fmt: skip
     found["train-sheets"] = [
         "train", "--data", sheets, "--binary", "--preset", "quick-look", "--epochs", "1", "--input-size", "64x64",
-        "--backbone", "small-cnn", "--init", "random", "--learning-rate", "0.001", "--device", "cpu", "--out", "{out}/m",
+        "--backbone", "small-cnn",
+        "--init", "random", "--learning-rate", "0.001", "--device", "cpu", "--out", "{out}/m",
     ]  # fmt: skip
     if (DATA / "neu-cls").is_dir():
         neu, masks, mill = str(DATA / "neu-cls"), str(DATA / "neu-seg"), str(DATA / "x-sdd")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from steel_core.data.pixels import encode_png
+from steel_core.data.images.read import encode_png
 from steel_core.data.regions import encode_runs, format_runs
 from steel_core.data.strip_mill.defects import plant
 from steel_core.data.strip_mill.surface import roll

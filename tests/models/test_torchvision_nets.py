@@ -11,10 +11,10 @@ from torch import nn
 from torchvision import models
 
 from steel_core.errors import CheckpointError, UsageError
-from steel_core.inference import Predictor
+from steel_core.inference.predictor import Predictor
 from steel_core.models.base import BACKBONES
 from steel_core.models.checkpoint import Card, load_checkpoint, load_features, save_checkpoint
-from steel_core.recipes.cam_layer import with_cam_layer
+from steel_core.training.cam_layer import with_cam_layer
 
 NAME = "torchvision:mobilenet_v3_small"
 

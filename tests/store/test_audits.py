@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from steel_core.errors import DataError, UsageError
-from steel_core.store.audits import AuditStore, new_name
+from steel_core.files import new_name
+from steel_core.store.audits import AuditStore
 
 REPORT = {"audit": "white-stain", "verdict": "evidence against", "findings": [], "model_hash": "a" * 64}
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from steel_core.errors import DataError, UsageError
-from steel_core.store.home import steel_home
+from steel_core.files import steel_home
 from steel_core.store.triage import Triage, TriageStore
 
 FOUND = Triage("a" * 64, "plate.png", "c" * 64, "crazing", "scratches", "label wrong", "A. Inspector", "scratches")

@@ -22,7 +22,7 @@ def brush(figure: go.Figure, name: str, key: str, choose: Callable[[str], None] 
     """A plot to drag over; the range behind the chosen points goes into the fields of `within`.
 
     Args:
-        figure: of `steel_core.plots`, whose points hold their range.
+        figure: of `steel_core.render.plots`, whose points hold their range.
         name: of the plot.
         key: of `within`.
         choose: is told the class whose curve or bars were chosen.

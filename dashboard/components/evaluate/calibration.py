@@ -5,11 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.common.guard import guarded
+from dashboard.components.common.text import plain
 from dashboard.components.evaluate.brushing import brush, within
 from dashboard.components.evaluate.headline import countable
 from dashboard.components.evaluate.pictures import plot, worst_images
-from dashboard.components.guard import guarded
-from dashboard.components.text import plain
 
 _OFFERED = 100
 

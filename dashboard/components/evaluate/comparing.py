@@ -8,11 +8,11 @@ from typing import Any
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.common.guard import guarded
+from dashboard.components.common.text import counted, plain
 from dashboard.components.evaluate.compute import evaluated
 from dashboard.components.evaluate.headline import countable
 from dashboard.components.evaluate.pictures import plot, worst_images
-from dashboard.components.guard import guarded
-from dashboard.components.text import counted, plain
 
 
 @guarded()

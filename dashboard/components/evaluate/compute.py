@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.progress import duration, watched
-from dashboard.components.text import plain
+from dashboard.components.common.progress import duration, watched
+from dashboard.components.common.text import plain
 
 
 def evaluated(

@@ -6,11 +6,11 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.common.guard import guarded
+from dashboard.components.common.text import plain
 from dashboard.components.evaluate.brushing import brush, within
 from dashboard.components.evaluate.headline import countable
 from dashboard.components.evaluate.pictures import worst_images
-from dashboard.components.guard import guarded
-from dashboard.components.text import plain
 
 _FIGURES = {"recall": "Recall", "precision": "Precision", "f1": "F1", "auc": "AUC",
             "average_precision": "Average precision"}  # fmt: skip

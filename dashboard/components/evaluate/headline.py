@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.text import counted, plain
+from dashboard.components.common.text import counted, plain
 from steel_core.render import percent
 from steel_core.types import REFER, UNFAMILIAR
 

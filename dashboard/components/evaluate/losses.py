@@ -9,10 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.common.guard import guarded
+from dashboard.components.common.text import counted, plain
 from dashboard.components.evaluate.brushing import brush, within
 from dashboard.components.evaluate.pictures import is_right, worst_images
-from dashboard.components.guard import guarded
-from dashboard.components.text import counted, plain
 
 _UNCOUNTED = "not counted"
 _KINDS = ("all", "wrong", "right", "open", "triaged", _UNCOUNTED)

@@ -10,10 +10,10 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.common.guard import guarded
+from dashboard.components.common.text import counted, plain
 from dashboard.components.evaluate.headline import countable
 from dashboard.components.evaluate.pictures import worst_images
-from dashboard.components.guard import guarded
-from dashboard.components.text import counted, plain
 from steel_core.render import percent
 
 _CHART, _TABLE, _CELL = "matrix", "cells", "cell"

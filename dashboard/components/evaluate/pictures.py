@@ -10,8 +10,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.gallery import image_link
-from dashboard.components.text import counted, plain
+from dashboard.components.common.gallery import image_link
+from dashboard.components.common.text import counted, plain
 from steel_core.render import percent
 from steel_core.types import CLEAR
 

@@ -7,8 +7,8 @@ import functools
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.downloads import offer
-from dashboard.components.text import plain
+from dashboard.components.common.downloads import offer
+from dashboard.components.common.text import plain
 
 
 def takeaway(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:

@@ -9,11 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.common.guard import guarded
+from dashboard.components.common.text import counted, plain
 from dashboard.components.evaluate.brushing import brush, within
 from dashboard.components.evaluate.headline import countable
 from dashboard.components.evaluate.pictures import plot, worst_images
-from dashboard.components.guard import guarded
-from dashboard.components.text import counted, plain
 from steel_core.errors import DataError, SteelError
 from steel_core.types import CLEAR
 

@@ -8,9 +8,9 @@ from typing import Any
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.common.guard import guarded
 from dashboard.components.explore.filters import first_page, set_range
 from dashboard.components.explore.long_work import offer_work
-from dashboard.components.guard import guarded
 
 _COUNTS, _PLACES = "Images by class", "Where defects lie"
 

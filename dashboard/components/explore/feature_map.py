@@ -5,11 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.common.guard import guarded
+from dashboard.components.common.text import plain
 from dashboard.components.explore.filters import set_outline
 from dashboard.components.explore.long_work import offer_work
 from dashboard.components.explore.pictures import tiles
-from dashboard.components.guard import guarded
-from dashboard.components.text import plain
 from steel_core.errors import SteelError
 
 _ALIKE = 12

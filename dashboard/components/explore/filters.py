@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.common.text import capital, plain
 from dashboard.components.explore.long_work import offer_work
-from dashboard.components.text import capital, plain
 
 ALL, NONE = "all", "(none)"
 _CHOICES = {  # by the key in the URL: column of the facts, heading, word for one

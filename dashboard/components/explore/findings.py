@@ -9,10 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.downloads import offer
+from dashboard.components.common.downloads import offer
+from dashboard.components.common.text import capital, counted, plain
 from dashboard.components.explore.long_work import offer_work
 from dashboard.components.explore.pictures import tiles
-from dashboard.components.text import capital, counted, plain
 
 _PAGE = 8
 _SHOWN = 8  # images of one finding

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.text import counted, plain
+from dashboard.components.common.text import counted, plain
 
 _SHOWN = 50  # problems
 

@@ -9,13 +9,13 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.common.gallery import image_link
+from dashboard.components.common.text import capital, plain
+from dashboard.components.common.verdict import verdict_card, warnings
 from dashboard.components.explore.feature_map import likeness
 from dashboard.components.explore.long_work import offer_work
 from dashboard.components.explore.pictures import legend
 from dashboard.components.explore.strip import strip
-from dashboard.components.gallery import image_link
-from dashboard.components.text import capital, plain
-from dashboard.components.verdict import verdict_card, warnings
 from steel_core.render import percent
 
 _ALIKE = 12
@@ -43,7 +43,7 @@ def image_page(shown: services.explore.Collection, model: services.models.Predic
     left, right = st.columns([3, 2], gap="large")
     with left:
         outlines = st.toggle("Outlines of boxes and masks", value=True, key="outlined")
-        drawn = services.explore.picture(shown, row, outlines, services.looks.PREVIEW)
+        drawn = services.explore.picture(shown, row, outlines, services.images.PREVIEW)
         if isinstance(drawn, services.datasets.Refused):
             st.error(plain(drawn.sentence), icon=":material/broken_image:")
         else:
@@ -58,8 +58,8 @@ def image_page(shown: services.explore.Collection, model: services.models.Predic
             and not isinstance(drawn, services.datasets.Refused)
             and not services.explore.is_strip(model, shown, row)
         ):
-            seen = services.looks.look(model, source)
-            if isinstance(seen, services.looks.Look):
+            seen = services.images.look(model, source)
+            if isinstance(seen, services.images.Look):
                 verdict_card(model, seen)
         with st.container(horizontal=True):
             for page, (label, icon) in _PAGES.items():

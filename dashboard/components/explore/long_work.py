@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.guard import guarded
-from dashboard.components.progress import duration, watched
+from dashboard.components.common.guard import guarded
+from dashboard.components.common.progress import duration, watched
 
 _OFFERS = {
     "properties": "Brightness, sharpness, defect area and the like of these images were not measured yet.",

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.common.gallery import gallery
+from dashboard.components.common.text import capital, counted, plain
 from dashboard.components.explore.filters import clear, first_page
-from dashboard.components.gallery import gallery
-from dashboard.components.text import capital, counted, plain
 
 _LISTED = "as listed"
 _KEPT = (

@@ -6,11 +6,11 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.guard import guarded
-from dashboard.components.maps import legends, opacity
-from dashboard.components.progress import watched
-from dashboard.components.text import capital, plain
-from dashboard.components.verdict import marked, words
+from dashboard.components.common.guard import guarded
+from dashboard.components.common.maps import legends, opacity
+from dashboard.components.common.progress import watched
+from dashboard.components.common.text import capital, plain
+from dashboard.components.common.verdict import marked, words
 from steel_core.render import percent
 from steel_core.types import CLEAR, UNFAMILIAR, Attribution, Prediction
 
@@ -19,7 +19,7 @@ _BREADTHS = (1, 2, 4, 8)  # tiles in view
 
 
 def strip(
-    model: services.models.Predictor, source: services.datasets.Source, judged: services.looks.Judged | None = None
+    model: services.models.Predictor, source: services.datasets.Source, judged: services.images.Judged | None = None
 ) -> None:
     """The strip's verdict and viewer; or how far the worker is that judges its tiles, where they were not judged."""
     st.subheader("Tile by tile")
@@ -43,7 +43,7 @@ def strip(
 
 @st.fragment
 @guarded()
-def _viewer(model: services.models.Predictor, source: services.datasets.Source, found: services.looks.Judged) -> None:
+def _viewer(model: services.models.Predictor, source: services.datasets.Source, found: services.images.Judged) -> None:
     worst = found.predictions[found.worst]
     count = ", ".join(f"{n:,} {plain(outcome)}" for outcome, n in found.counts.items())
     st.markdown(f"## {marked(found.verdict)}")
@@ -156,7 +156,7 @@ def _stitched(model: services.models.Predictor, source: services.datasets.Source
     return job.made.result()
 
 
-def _explained(model: services.models.Predictor, made: Attribution, of: services.looks.Judged) -> None:
+def _explained(model: services.models.Predictor, made: Attribution, of: services.images.Judged) -> None:
     """What the colours say, what to beware of, and how the map was made."""
     scale, fixed = model.map_scale(made)
     st.markdown(

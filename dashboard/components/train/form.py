@@ -7,8 +7,8 @@ import datetime
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.progress import duration
-from dashboard.components.text import plain
+from dashboard.components.common.progress import duration
+from dashboard.components.common.text import plain
 from dashboard.components.train.settings import advanced
 from dashboard.components.train.variations import variations
 from steel_core.errors import SteelError

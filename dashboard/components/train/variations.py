@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.text import plain
+from dashboard.components.common.text import plain
 from steel_core.errors import SteelError
 
 _SHOWN = 5

@@ -8,11 +8,11 @@ from typing import Any
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.common.estimates import figures
+from dashboard.components.common.guard import guarded
+from dashboard.components.common.progress import duration
+from dashboard.components.common.text import capital, plain
 from dashboard.components.evaluate.pictures import plot
-from dashboard.components.figures import figures
-from dashboard.components.guard import guarded
-from dashboard.components.progress import duration
-from dashboard.components.text import capital, plain
 from steel_core.errors import SteelError
 from steel_core.render import percent
 

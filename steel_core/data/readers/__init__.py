@@ -1,1 +1,1 @@
-"""One file a layout; each registers itself in `steel_core.data.base.READERS`."""
+"""One file a layout; each registers itself in `steel_core.data.readers.base.READERS`."""

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing_extensions import override
 
 from steel_core.data.archive import is_archive, unpack
-from steel_core.data.base import READERS, Progress, Reader
-from steel_core.data.index import DatasetIndex, open_dataset
+from steel_core.data.index import DatasetIndex
+from steel_core.data.open import open_dataset
+from steel_core.data.readers.base import READERS, Reader
 from steel_core.errors import DataError
+from steel_core.progress import Progress, no_progress
 
 
 @READERS.register("archive")
@@ -25,7 +27,7 @@ class ArchiveReader(Reader):
         return root.is_file() and is_archive(root)
 
     @override
-    def read(self, root: Path, progress: Progress | None = None) -> DatasetIndex:
+    def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
         folder, told = unpack(root, progress)
         inside = list(folder.iterdir())
         try:

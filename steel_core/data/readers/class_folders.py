@@ -8,8 +8,11 @@ from pathlib import Path
 import pandas as pd
 from typing_extensions import override
 
-from steel_core.data.base import READERS, SPLITS, Progress, Reader, unknown_spec, walk
 from steel_core.data.index import DatasetIndex
+from steel_core.data.listing import walk
+from steel_core.data.readers.base import READERS, Reader
+from steel_core.data.spec import SPLITS, unknown_spec
+from steel_core.progress import Progress, no_progress
 from steel_core.types import CLEAR
 
 CLEAR_FOLDERS = frozenset({"clear", "no defect", "good", "ok"})
@@ -35,7 +38,7 @@ class ClassFoldersReader(Reader):
         return root.is_dir() and any(place(path) for path in walk(root, depth=3)[0])
 
     @override
-    def read(self, root: Path, progress: Progress | None = None) -> DatasetIndex:
+    def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
         paths, problems = walk(root, depth=3)
         rows = []
         strays: dict[str, int] = {}

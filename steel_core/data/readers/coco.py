@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 from typing_extensions import override
 
-from steel_core.data.annotated import ImageNames, class_name, json_files, number, read_json, split_of
-from steel_core.data.base import READERS, Progress, Reader, unknown_spec
 from steel_core.data.index import DatasetIndex, format_mask_classes
+from steel_core.data.readers.annotation_files import ImageNames, class_name, json_files, number, read_json, split_of
+from steel_core.data.readers.base import READERS, Reader
 from steel_core.data.regions import COLUMN, Runs, format_regions, format_runs
+from steel_core.data.spec import unknown_spec
 from steel_core.errors import DataError
+from steel_core.progress import Progress, no_progress
 from steel_core.types import CLEAR
 
 _LISTS = ("images", "annotations", "categories")
@@ -41,7 +43,7 @@ class CocoReader(Reader):
         return root.is_dir() and bool(json_files(root, b"{", _KEYS))
 
     @override
-    def read(self, root: Path, progress: Progress | None = None) -> DatasetIndex:
+    def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
         names = ImageNames(root)
         problems = list(names.problems)
         rows: dict[str, dict[str, Any]] = {}

@@ -14,10 +14,13 @@ import pandas as pd
 from typing_extensions import override
 
 from steel_core.data.annotations import read_mask
-from steel_core.data.base import READERS, SPLITS, DatasetSpec, Progress, Reader, cache_folder, unknown_spec, walk
 from steel_core.data.index import DatasetIndex, format_mask_classes
+from steel_core.data.listing import walk
+from steel_core.data.readers.base import READERS, Reader
+from steel_core.data.spec import SPLITS, DatasetSpec, unknown_spec
 from steel_core.errors import DataError, UsageError
-from steel_core.files import write_bytes
+from steel_core.files import cache_folder, write_bytes
+from steel_core.progress import Progress, no_progress
 from steel_core.types import CLEAR, DEFECT
 
 NEU_SEG = DatasetSpec(
@@ -49,7 +52,7 @@ class ImageMasksReader(Reader):
         return (root / "images").is_dir() and (root / "masks").is_dir()
 
     @override
-    def read(self, root: Path, progress: Progress | None = None) -> DatasetIndex:
+    def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
         images, problems = walk(root / "images")
         masks, more = walk(root / "masks", frozenset({".png"}))
         problems += more
@@ -103,7 +106,7 @@ def _names(root: Path, values: set[int]) -> dict[int, str]:
     return {255: DEFECT} if values == {255} else {value: f"class {value}" for value in values}
 
 
-def _values(root: Path, masks: list[str], progress: Progress | None) -> tuple[dict[str, list[int]], list[str]]:
+def _values(root: Path, masks: list[str], progress: Progress) -> tuple[dict[str, list[int]], list[str]]:
     """The non-zero values in each mask, the most frequent first, and a sentence for each mask that was refused."""
     stats = [(root / "masks" / mask).stat() for mask in masks]
     state = json.dumps([str(root), [[m, s.st_mtime_ns, s.st_size] for m, s in zip(masks, stats, strict=True)]])
@@ -130,8 +133,7 @@ def _values(root: Path, masks: list[str], progress: Progress | None) -> tuple[di
                 problems.append(found)
             else:
                 values[mask] = found
-            if progress:
-                progress(done, len(masks))
+            progress("reading masks", done, len(masks))
     if not problems:
         with contextlib.suppress(UsageError):  # a cache that cannot be written only costs time
             write_bytes(cache, json.dumps({"values": [values[mask] for mask in masks]}).encode())

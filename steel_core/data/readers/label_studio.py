@@ -10,13 +10,15 @@ from typing import Any
 import pandas as pd
 from typing_extensions import override
 
-from steel_core.data.annotated import ImageNames, class_name, json_files, number, plain_name, read_json
-from steel_core.data.base import READERS, Progress, Reader, unknown_spec
-from steel_core.data.brush import pack_brush
+from steel_core.data.images.read import SUFFIXES
 from steel_core.data.index import DatasetIndex, format_mask_classes
-from steel_core.data.pixels import SUFFIXES
+from steel_core.data.readers.annotation_files import ImageNames, class_name, json_files, number, plain_name, read_json
+from steel_core.data.readers.base import READERS, Reader
+from steel_core.data.readers.brush import pack_brush
 from steel_core.data.regions import COLUMN, format_regions
+from steel_core.data.spec import unknown_spec
 from steel_core.errors import DataError
+from steel_core.progress import Progress, no_progress
 from steel_core.types import CLEAR
 
 _KEYS = re.compile(rb'"(annotations|completions)"\s*:\s*\[|"data"\s*:\s*\{')
@@ -41,7 +43,7 @@ class LabelStudioReader(Reader):
         return root.is_dir() and bool(json_files(root, b"[", _KEYS))
 
     @override
-    def read(self, root: Path, progress: Progress | None = None) -> DatasetIndex:
+    def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
         names = ImageNames(root)
         problems = list(names.problems)
         rows: dict[str, dict[str, Any]] = {}

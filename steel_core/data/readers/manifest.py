@@ -6,9 +6,10 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from steel_core.data.base import READERS, Progress, Reader
 from steel_core.data.index import DatasetIndex
 from steel_core.data.manifest import read_manifest
+from steel_core.data.readers.base import READERS, Reader
+from steel_core.progress import Progress, no_progress
 
 _NAMES = ("manifest.csv", "manifest.parquet")
 
@@ -27,7 +28,7 @@ class ManifestReader(Reader):
         return any((root / name).is_file() for name in _NAMES)
 
     @override
-    def read(self, root: Path, progress: Progress | None = None) -> DatasetIndex:
+    def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
         if root.is_file():
             return read_manifest(root, named=True)
         return read_manifest(next(root / name for name in _NAMES if (root / name).is_file()))

@@ -8,8 +8,11 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 from typing_extensions import override
 
-from steel_core.data.base import READERS, SPLITS, DatasetSpec, Progress, Reader, walk
 from steel_core.data.index import DatasetIndex
+from steel_core.data.listing import walk
+from steel_core.data.readers.base import READERS, Reader
+from steel_core.data.spec import SPLITS, DatasetSpec
+from steel_core.progress import Progress, no_progress
 
 CODES = {
     "Cr": "crazing",
@@ -56,7 +59,7 @@ class NeuReader(Reader):
         return sum(_code(path) is not None for path in paths) > 0.9 * len(paths)
 
     @override
-    def read(self, root: Path, progress: Progress | None = None) -> DatasetIndex:
+    def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
         paths, problems = _images(root)
         codes = [_code(path) for path in paths]
         problems += [

@@ -10,12 +10,15 @@ from typing import Any
 import pandas as pd
 from typing_extensions import override
 
-from steel_core.data.base import READERS, DatasetSpec, Progress, Reader, walk
+from steel_core.data.images.read import image_size
 from steel_core.data.index import DatasetIndex, format_mask_classes
-from steel_core.data.pixels import image_size
+from steel_core.data.listing import walk
+from steel_core.data.readers.base import READERS, Reader
+from steel_core.data.readers.text_table import TextTable, read_text_table
 from steel_core.data.regions import COLUMN, format_regions, parse_runs
-from steel_core.data.tables import TextTable, read_text_table
+from steel_core.data.spec import DatasetSpec
 from steel_core.errors import DataError, ImageError
+from steel_core.progress import Progress, no_progress
 from steel_core.types import CLEAR
 
 SPEC = DatasetSpec(
@@ -55,7 +58,7 @@ class SeverstalReader(Reader):
         return b"imageid" in head and b"encodedpixels" in head
 
     @override
-    def read(self, root: Path, progress: Progress | None = None) -> DatasetIndex:
+    def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
         table = read_text_table(root / TABLE)
         names = tuple(name.lower() for name in table.header)
         if names not in (_JOINED, _APART):

@@ -10,11 +10,14 @@ import pandas as pd
 import yaml  # type: ignore[import-untyped]
 from typing_extensions import override
 
-from steel_core.data.annotated import class_name, split_of
-from steel_core.data.base import READERS, Progress, Reader, unknown_spec, walk
 from steel_core.data.index import DatasetIndex, format_mask_classes
+from steel_core.data.listing import walk
+from steel_core.data.readers.annotation_files import class_name, split_of
+from steel_core.data.readers.base import READERS, Reader
 from steel_core.data.regions import COLUMN, format_regions
+from steel_core.data.spec import unknown_spec
 from steel_core.errors import DataError
+from steel_core.progress import Progress, no_progress
 from steel_core.types import CLEAR
 
 _LISTS = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "labels/classes.txt")
@@ -38,7 +41,7 @@ class YoloReader(Reader):
         return any((root / name).is_file() for name in _LISTS) and any(root.glob("**/labels"))
 
     @override
-    def read(self, root: Path, progress: Progress | None = None) -> DatasetIndex:
+    def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
         names = _class_names(root)
         images, problems = walk(root, depth=3)
         texts, more = walk(root, frozenset({".txt"}), depth=3)
@@ -57,8 +60,7 @@ class YoloReader(Reader):
                 label = "|".join(dict.fromkeys(str(region["label"]) for region in found))
                 row |= {"labels": label or ("" if told else CLEAR), COLUMN: format_regions(found)}
             rows.append(row)
-            if progress:
-                progress(done, len(images))
+            progress("reading labels", done, len(images))
         if missing:
             problems.append(f"{len(missing):,} images have no text file (the first: {missing[0]}); unlabelled.")
         if bad:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from steel_core.data.base import DatasetSpec
+from steel_core.data.spec import DatasetSpec
 from steel_core.data.strip_mill.mill import StripMill
 from steel_core.errors import DataError, UsageError
+from steel_core.progress import Progress
 from steel_core.types import CLEAR
 
 SPEC = DatasetSpec(
@@ -31,7 +31,7 @@ COLUMNS = ("path", "labels", "split", "group", "source", "boxes", "mask", "mask_
 """Columns of the manifest."""
 
 
-def make(mill: StripMill, n: int, out: Path, progress: Callable[[int, int], None] | None = None) -> None:
+def make(mill: StripMill, n: int, out: Path, progress: Progress | None = None) -> None:
     """Writes sheets 0 to n - 1 as a data set, all of it or nothing.
 
     `out` then holds images/*.png; masks/*.png, 0 background and 1 defect; stains/*.png, of stained sheets only;
@@ -82,7 +82,7 @@ def splits(strata: list[tuple[str, bool]], seed: int) -> list[str]:
     return dealt
 
 
-def _write(mill: StripMill, n: int, folder: Path, progress: Callable[[int, int], None] | None) -> None:
+def _write(mill: StripMill, n: int, folder: Path, progress: Progress | None) -> None:
     for name in ("images", "masks", "stains"):
         (folder / name).mkdir(parents=True)
     split = splits([(mill.label(i), mill.stained(i)) for i in range(n)], mill.seed)
@@ -109,7 +109,7 @@ def _write(mill: StripMill, n: int, folder: Path, progress: Callable[[int, int],
                 }
             )
             if progress is not None:
-                progress(i + 1, n)
+                progress("drawing sheets", i + 1, n)
     facts = asdict(SPEC) | {"config": asdict(mill) | {"sheets": n}}
     (folder / "dataset.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 

@@ -1,0 +1,319 @@
+"""What an audit found: the verdict in three words, the excess over the controls, findings, pairs, limits."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.common.downloads import offer
+from dashboard.components.common.gallery import gallery
+from dashboard.components.common.guard import guarded
+from dashboard.components.common.text import capital, plain
+from dashboard.components.common.verdict import marked
+from steel_core.render import percent
+
+_VERDICTS = {
+    "evidence for a shortcut": ("gpp_bad", "red"),
+    "evidence against": ("verified_user", "green"),
+    "not enough data": ("balance", "orange"),
+}
+_SEVERITIES = dict(
+    zip(services.audits.SEVERITIES, (("dangerous", "red"), ("visibility", "orange"), ("check", "gray")), strict=True)
+)
+_LEGS = {True: "✓ shown", False: "✗ ruled out", None: "– undecided"}
+
+
+def marked_verdict(verdict: str) -> str:
+    """A verdict as Markdown: icon, words and colour; the words alone would do."""
+    icon, colour = _VERDICTS[verdict]
+    return f":{colour}[:material/{icon}: {capital(verdict)}]"
+
+
+def shown_run(run: Any) -> None:
+    """A finished run, question by question."""
+    first = run.reports[0]
+    st.caption(
+        f"{plain(first['model'])} on {plain(run.data)} · {first['images']} images · "
+        f"{plain(run.at[:16].replace('T', ' '))} UTC · {max(1, round(run.seconds))} s"
+    )
+    with st.container(horizontal=True):
+        offer("Report as page (HTML)", functools.partial(services.audits.page, run), f"audit-{run.name}.html")
+        offer("Report in numbers (JSON)", functools.partial(services.audits.json_of, run), f"audit-{run.name}.json")
+    for report in run.reports:
+        with st.container(border=True), guarded():
+            _question(run, report)
+
+
+def _question(run: Any, report: dict[str, Any]) -> None:
+    st.caption(plain(report["question"]))
+    st.markdown(f"## {marked_verdict(report['verdict'])}")
+    st.markdown(f"**{plain(services.audits.in_plain_words(report))}**")
+    if report["audit"] == "white-stain" and report["verdict"] == "evidence for a shortcut":
+        st.markdown(":material/healing: “Cure” above tells how it is trained away, and what that changed.")
+    if report["audit"] != "properties":  # one excess says little there: three legs must agree
+        if report["excess"] is not None:
+            _figures(report)
+        st.markdown(f":material/troubleshoot: {plain(services.audits.missed(report))}")
+    _plots(report)
+    if report["audit"] == "discover":
+        _suspects(run, report)
+    else:
+        _findings(report)
+    _classes(report)
+    if report["audit"] == "white-stain":
+        _pairs(run, report)
+    if evidence := services.audits.evidence_in_words(report):
+        st.markdown(f":material/target: {plain(evidence)}")
+    _moves(report)
+    st.markdown("**Limits**")
+    limits = ["A map shows influence, not cause.", *report["limits"]]
+    st.markdown("\n".join(f"- {plain(limit)}" for limit in limits))
+    with st.expander("Settings and hashes: what makes this report again"):
+        facts = {name: report[name] for name in ("model", "model_hash", "data", "data_hash", "seed", "code_version")}
+        st.json(facts | {"settings": report["settings"]}, expanded=1)
+
+
+def _figures(report: dict[str, Any]) -> None:
+    low, high = report["interval"]
+    tolerated = report["settings"].get("tolerated", 0.05)
+    control = report["findings"][0]["control"].replace("-", " ")
+    tiles = (
+        ("Verdicts turned", percent(report["flip_rate"]), f"of {report['n']} images that count"),
+        ("By the strongest control", percent(report["control_flip_rate"]), capital(control)),
+        ("Excess", f"{100 * report['excess']:+.1f} %", f"95 %: {100 * low:+.1f} % to {100 * high:+.1f} %"),
+        ("Put up with", percent(tolerated), "an excess up to this is no finding"),
+    )
+    with st.grid(4, min_column_width=170):
+        for title, value, said in tiles:
+            with st.container(border=True, height="stretch"):
+                st.metric(title, value)
+                st.caption(plain(said))
+    st.caption(services.audits.EXCESS)
+
+
+def _plots(report: dict[str, Any]) -> None:
+    against = services.audits.compared(report)
+    doses = {name: services.audits.dose_response(report, name) for name in services.audits.POSITIONS}
+    known = [name for name, figure in doses.items() if figure is not None]
+    with st.grid(2, min_column_width=340):
+        if against is not None:
+            with st.container():
+                st.markdown("**The stain against each control**" if known else "**The change against each control**")
+                st.caption("Orange diamond: what is tested. Blue: controls of the same outline at the same place.")
+                _chart(against, f"controls {report['audit']}")
+        if known:
+            with st.container():
+                st.markdown("**Dose and response**")
+                place = st.segmented_control(
+                    "Where the stain lies",
+                    known,
+                    default=known[0],
+                    format_func=lambda name: capital(services.audits.POSITIONS[name]),
+                    required=True,
+                    key="dose position",
+                )
+                if place != "off":
+                    st.caption("No evidence: here a stain can hide the defect. The verdict rests on stains beside it.")
+                _chart(doses[place or known[0]], "doses")
+
+
+def _chart(figure: go.Figure | None, key: str) -> None:
+    if figure is not None:
+        st.plotly_chart(
+            figure, key=key, theme=None, config={"displayModeBar": False}, alt=services.evaluation.alternative(figure)
+        )
+
+
+def _findings(report: dict[str, Any]) -> None:
+    st.markdown("**Findings, the most severe first**")
+    found = services.audits.by_severity(report)
+    if not found:
+        st.markdown("Nothing could be tested.")
+    telling = [pair for pair in found if pair[0] != services.audits.SEVERITIES[-1]]
+    quiet = found[len(telling) :]
+    for severity, finding in telling or quiet[:1]:
+        _finding(severity, finding)
+    if rest := quiet if telling else quiet[1:]:
+        with st.expander(f"{len(rest)} more were tested: {services.audits.SEVERITIES[-1]}"):
+            for severity, finding in rest:
+                _finding(severity, finding)
+    for sentence in services.audits.other_directions(report):
+        st.caption(plain(sentence))
+    if report["audit"] == "properties" and found:
+        st.caption(
+            "A property is a shortcut only where data, model and evidence all show it. One that rules it out clears it."
+        )
+        table = pd.DataFrame(
+            {"Property": finding["name"]}
+            | {leg: _LEGS[holds] for leg, holds in finding["legs"].items()}
+            | ({"verdict": finding["verdict"]} if "verdict" in finding else {})
+            for _, finding in found
+        )
+        st.dataframe(
+            table, hide_index=True, alt="For each property, what data, model and evidence say, and its verdict"
+        )
+
+
+def _finding(severity: str, finding: dict[str, Any]) -> None:
+    icon, colour = _SEVERITIES[severity]
+    st.markdown(f":{colour}[:material/{icon}: **{capital(severity)}**] · {plain(services.audits.in_words(finding))}")
+
+
+def _classes(report: dict[str, Any]) -> None:
+    table = services.audits.effect_by_class(report["findings"][0]) if report["findings"] else pd.DataFrame()
+    if len(table) < 1:
+        return
+    st.markdown("**By class**")
+    names = {"class": "Class", "flip_rate": "Turned", "control_flip_rate": "Strongest control", "excess": "Excess"}
+    names |= {"low": "95 % from", "high": "to", "drop": "Confidence lost"}
+    help_of = {
+        "Confidence lost": "Probability of the class that was named before, beyond what the strongest control costs."
+    }
+    st.dataframe(
+        table.rename(columns=names | {"n": "Images"}).dropna(axis="columns", how="all"),
+        column_config={
+            name: st.column_config.NumberColumn(format="percent", help=help_of.get(name))
+            for name in list(names.values())[1:]
+        },
+        hide_index=True,
+        alt="Share of verdicts turned for each class, with controls and intervals",
+    )
+
+
+def _pairs(run: Any, report: dict[str, Any]) -> None:
+    if cut_from := report["settings"].get("cut_from"):
+        st.caption(f":material/info: The stain was cut out of {plain(cut_from)}.")
+        stain = services.audits.cut_stain(report)
+        if stain is None:
+            st.caption("This run kept no picture of it, so pairs of pictures cannot be made again.")
+            return
+        st.image(
+            services.audits.cut_picture(stain),
+            width=160,
+            output_format="PNG",
+            alt="The stain that was cut out and pasted, on dark grey",
+        )
+    model, pairs = services.audits.audited(run), services.audits.pairs(run, report)
+    if model is None or not pairs:
+        st.caption(
+            ":material/info: The pairs of pictures need the very model and images of this run, and one of them has "
+            "changed or gone."
+        )
+        return
+    st.markdown("**With and without: the images that the stain moved the most**")
+    st.caption("They were chosen because they moved; how often that happens, the figures above say.")
+    with st.grid(4, min_column_width=250):
+        for pair in pairs:
+            with st.container(border=True):
+                _pair(model, pair)
+
+
+def _pair(model: services.models.Predictor, pair: Any) -> None:
+    st.markdown(f"**{plain(pair.file)}**")
+    with st.grid(2, min_column_width=90):
+        for row in pair.rows[:2]:
+            _side(model, pair, row)
+
+
+def _side(model: services.models.Predictor, pair: Any, row: Any) -> None:
+    with st.container():
+        target = row.attribution.target
+        st.markdown(f"{plain(row.title)}  \n{marked(row.prediction)}")
+        st.caption(f"{plain(target)} {percent(row.prediction.probs[target])}")
+        st.image(
+            services.audits.bench_map(model, row, pair.rows).picture,
+            width="stretch",
+            output_format="JPEG",
+            alt=f"{pair.file}, {row.title.lower()}: {row.prediction.outcome}, with its Grad-CAM map for {target}",
+        )
+
+
+def _moves(report: dict[str, Any]) -> None:
+    moves = pd.DataFrame(report["detail"].get("moves", []))
+    if len(moves):
+        st.caption("The whole picture moved, or cut, by a share of its side: a steady model turns hardly any verdict.")
+        names = {"change": "Change", "severity": "By", "n": "Images", "flip_rate": "Turned"}
+        share = st.column_config.NumberColumn(format="percent")
+        st.dataframe(
+            moves.rename(columns=names | {"confidence_drop": "Confidence lost"}),
+            column_config=dict.fromkeys(("By", "Turned", "Confidence lost"), share),
+            hide_index=True,
+            alt="Share of verdicts turned by shifts and crops",
+        )
+
+
+def _suspects(run: Any, report: dict[str, Any]) -> None:
+    """Each kind of evidence in one place: what it looks like, what pasting it did, and the test of it by itself."""
+    st.markdown("**Evidence of one kind, the most severe first**")
+    found = services.audits.suspects(report)
+    pasted = [(one, one.finding) for one in found if one.finding]
+    if not pasted:
+        st.markdown("Nothing could be tested.")
+    for number, (one, finding) in enumerate(pasted):
+        with st.container(border=True):
+            _finding(one.severity, finding)
+            st.markdown(plain(services.audits.cluster_in_words(one.cluster)))
+            _exemplars(run, one.cluster, f"pasted{number}-")
+            if services.audits.can_retest(run, one.cluster):
+                _retest(run, one.cluster, number)
+    if rest := found[len(pasted) :]:
+        with st.expander(f"{len(rest)} more: seen, and not pasted"):
+            for number, one in enumerate(rest):
+                st.markdown(plain(services.audits.cluster_in_words(one.cluster)))
+                st.caption(plain(services.audits.why_not_pasted(report, one.cluster)))
+                _exemplars(run, one.cluster, f"seen{number}-")
+
+
+def _exemplars(run: Any, cluster: dict[str, Any], name: str) -> None:
+    """The most typical images of a cluster, the patch outlined."""
+    tiles = services.audits.exemplars(run.data, cluster)
+    gallery(
+        [(path, source, _place(one)) for path, source, one in tiles],
+        run.data,
+        name=name,
+        picture=lambda i: services.audits.exemplar(tiles[i][1], tiles[i][2]),
+    )
+
+
+def _place(exemplar: dict[str, Any]) -> str:
+    if "box" not in exemplar:
+        return ""
+    left, top, width, height = exemplar["box"]
+    return f"{width} × {height} pixels at {left}, {top}"
+
+
+def _retest(run: Any, cluster: dict[str, Any], number: int) -> None:
+    """Cut the first patch out, and ask the whole white-stain test of it."""
+
+    def begin() -> None:
+        with guarded():
+            st.query_params["run"] = services.audits.start_retest(run, cluster)
+
+    for again in services.audits.retested(run, cluster)[:3]:
+        excess = again.reports[0]["excess"]
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(
+                f"The first patch tested by itself: {marked_verdict(again.verdict)}"
+                + ("" if excess is None else f", excess {percent(excess)}")
+            )
+            st.page_link(
+                "app_pages/audit.py",
+                label=f"{again.at[:16].replace('T', ' ')} UTC",
+                icon=":material/open_in_new:",
+                query_params={"view": "Data set", "run": again.name},
+            )
+    st.button(
+        "Test the first patch by itself",
+        key=f"retest {number}",
+        icon=":material/experiment:",
+        on_click=begin,
+        help="Cuts it out and pastes it like a stain beside the defects of other classes, in several sizes, each with "
+        "controls of the same outline at the same place.",
+    )
+    with st.expander("The same as a command"):
+        st.code(services.audits.retest_command(run, cluster), language="bash", wrap_lines=True)

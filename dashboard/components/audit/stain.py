@@ -1,0 +1,137 @@
+"""Which stain is pasted: one drawn by the program, or a real one that the visitor marks with a box in an image."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.common.text import capital, plain
+
+DRAWN, CUT = KINDS = ("Drawn by the program", "Cut out of an image")
+
+Box = tuple[int, int, int, int]
+"""Left, top, width and height, in pixels."""
+
+_TEXTURES = {"film": "Steel shows through", "grain": "A crust", "flat": "Plain white"}
+_FIELDS = {"cut left": "From the left", "cut top": "From the top", "cut width": "Width", "cut height": "Height"}
+
+
+def which_stain(model: services.models.Predictor) -> services.audits.StainSettings | None:
+    """The stain that was chosen, without a `source` if it is drawn; None, and a sentence why, if none is marked yet."""
+    if st.segmented_control("Stain", KINDS, default=DRAWN, required=True, key="stain kind") == DRAWN:
+        return _drawn()
+    source = _picture()
+    if source is None:
+        st.info("Here is no image to cut a stain out of. “Another image” takes one of your own.")
+        return None
+    seen = services.images.look(model, source)
+    if isinstance(seen, services.datasets.Refused):
+        st.error(plain(seen.sentence), icon=":material/broken_image:")
+        return None
+    with st.grid(2, min_column_width=280, gap="medium"):
+        with st.container():
+            box = _box(source, seen)
+        with st.container():
+            if box:
+                return _cut(source, box)
+            st.info("Drag a box over the stain, or type where it is, in pixels.", icon=":material/highlight_alt:")
+            return None
+
+
+def choose(label: str, index: services.datasets.DatasetIndex, paths: list[str], key: str) -> str | None:
+    """One of these images of a data set, each by its name and what it shows."""
+
+    def titled(path: str) -> str:
+        source = services.datasets.find(index, path)
+        return f"{source.name}: {', '.join(source.labels)}" if source.labels else source.name
+
+    return st.selectbox(label, paths, format_func=titled, key=key, width=320)
+
+
+def _drawn() -> services.audits.StainSettings:
+    with st.grid(4, min_column_width=130):
+        shape = st.selectbox("Kind of stain", services.audits.STAIN_SHAPES, format_func=capital, key="stain shape")
+        texture = st.selectbox(
+            "Texture",
+            services.audits.STAIN_TEXTURES,
+            format_func=_TEXTURES.__getitem__,
+            key="stain texture",
+        )
+        number = st.number_input("Number", 1, 9, key="stain number", help="Stains that share the area.")
+        seed = st.number_input("Drawing", 0, 999, key="stain seed", help="Another number draws other outlines.")
+    return services.audits.StainSettings(shape=shape, texture=texture, number=number, seed=seed)
+
+
+def _picture() -> services.datasets.Source | None:
+    """The image that shows the stain: an own one, else one of the data set."""
+    data = st.session_state.get("data")
+    index = services.datasets.dataset(data) if data else None
+    paths = services.audits.perhaps_stained(index) if index else []
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        path = None
+        if index and paths:
+            path = choose("Image with the stain", index, paths, f"cut of {data}")
+        with st.popover("Another image", icon=":material/upload:"):
+            own = st.file_uploader(f"An image with a stain ({services.datasets.LIMITS})", key="cut file")
+    if own:
+        return services.datasets.uploaded(own)
+    return services.datasets.find(index, path) if index and path else None
+
+
+def _box(source: services.datasets.Source, seen: services.images.Look) -> Box | None:
+    """A plot to drag the box on, and its numbers for the keyboard; another image begins without a box."""
+    if st.session_state.get("cut key") != source.key:
+        st.session_state["cut key"] = source.key
+        st.session_state.update(dict.fromkeys(_FIELDS))
+
+    def take() -> None:
+        for drag in st.session_state["cut pad"]["selection"]["box"][:1]:
+            edges = []
+            for axis, full in (("x", seen.width), ("y", seen.height)):
+                edges.append([round(min(max(percent, 0), 100) / 100 * full) for percent in sorted(drag[axis])])
+            (left, right), (top, bottom) = edges
+            st.session_state.update(zip(_FIELDS, (left, top, right - left, bottom - top), strict=True))
+
+    pad = st.container()
+    with st.grid(4, min_column_width=110):
+        numbers = [
+            st.number_input(side, min_value=0, step=1, key=field, help=f"In pixels of {seen.width} x {seen.height}.")
+            for field, side in _FIELDS.items()
+        ]
+    box: Box | None = None
+    outline = None
+    if None not in numbers:
+        left, top, width, height = box = (numbers[0], numbers[1], numbers[2], numbers[3])
+        x, y = 100 / seen.width, 100 / seen.height
+        outline = (left * x, top * y, (left + width) * x, (top + height) * y)
+    pad.plotly_chart(
+        services.audits.box_pad(seen.picture().display(), outline),
+        key="cut pad",
+        on_select=take,
+        selection_mode="box",
+        config={"displayModeBar": False},
+        alt=f"{source.name}: drag a box over the stain. The four fields below do the same.",
+    )
+    return box
+
+
+def _cut(source: services.datasets.Source, box: Box) -> services.audits.StainSettings | None:
+    """What the box cuts out, shown; None, and a sentence why, where that cannot be done."""
+    marked = services.audits.cut_out(source, box)
+    if isinstance(marked, services.datasets.Refused):
+        st.error(f"{plain(capital(marked.sentence))}.", icon=":material/error:")
+        return None
+    assert marked.source is not None
+    st.image(
+        services.audits.cut_picture(marked.source),
+        width=240,
+        output_format="PNG",
+        alt=f"The stain that was cut out of {source.name}, fading out at its edge",
+    )
+    what = (
+        "Nothing in the box is far brighter than the steel, so all of the box is cut out."
+        if marked.source.cover.all()
+        else "Cut out is what is far brighter than the steel in the box."
+    )
+    st.caption(f"{what} It fades out at its edge and keeps its own brightness.")
+    return marked

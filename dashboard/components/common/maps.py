@@ -1,0 +1,158 @@
+"""One heat map on a page: shown as soon as it is there, refined while the visitor looks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from dashboard import services
+from dashboard.components.common.guard import guarded
+from dashboard.components.common.text import plain
+from dashboard.components.common.trust import trust_badges
+from steel_core import render
+from steel_core.errors import SteelError
+from steel_core.types import Attribution
+
+_PATIENCE = 0.8  # seconds that a page may wait for first steps, all its maps together
+_POLL = 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The place of one map.
+
+    Attributes:
+        model: that is explained.
+        seen: the first look at the image.
+        read: gives the decoded image.
+        asked: which map.
+        slot: where it is drawn.
+    """
+
+    model: services.models.Predictor
+    seen: services.images.Look
+    read: services.maps.Read
+    asked: services.maps.Wanted
+    slot: DeltaGenerator
+
+
+def waiting(model: services.models.Predictor, name: str) -> DeltaGenerator:
+    """Title of a method, and a place for its map that says how long it will take."""
+    info = services.maps.method(name)
+    st.markdown(f"**{info.title}**", help=f"{info.plain} Source: {info.source}")
+    if not services.maps.quick(name):  # a fragment fills its place: what lies there already would stay below it
+        return st.container()
+    slot = st.empty()
+    with slot.container():
+        _computing(model, name)
+    return slot
+
+
+def show_maps(cells: Iterable[Cell], style: services.maps.Style) -> list[Attribution | None]:
+    """Fill the places. The raw map of each that is finished; None for the others.
+
+    Maps of one method of one model share a scale. A map that is not finished draws itself anew until it is.
+    """
+    cells = list(cells)
+    until = time.monotonic() + _PATIENCE
+    come = [_ask(cell, max(0.0, until - time.monotonic())) for cell in cells]
+    found = [made.found if isinstance(made, services.maps.Made) and made.done else None for made in come]
+    for cell, made, raw in zip(cells, come, found, strict=True):
+        with cell.slot.container(), guarded():  # once: a second container would lie below the first
+            if isinstance(made, SteelError):
+                raise made
+            if raw is None:
+                st.fragment(run_every=_POLL)(_unfinished)(cell, style)
+                continue
+            owner = (cell.model.hash, cell.asked.method)
+            alike = [
+                other
+                for at, other in zip(cells, found, strict=True)
+                if other and (at.model.hash, at.asked.method) == owner
+            ]
+            _draw(cell, raw, style, services.maps.scale_of(cell.model, alike)[0])
+            trust_badges(cell.model, cell.read, raw)
+    return found
+
+
+def _ask(cell: Cell, patience: float) -> services.maps.Made | SteelError:
+    try:
+        return services.maps.explain(cell.model, cell.seen, cell.read, cell.asked, patience)
+    except SteelError as error:  # shown in its own place, when all others are known
+        return error
+
+
+@guarded()
+def _unfinished(cell: Cell, style: services.maps.Style) -> None:
+    """What there is so far. It runs once a second; when the map is finished, the page is drawn anew, and last."""
+    made = services.maps.explain(cell.model, cell.seen, cell.read, cell.asked)
+    if made.done:
+        st.rerun()
+    if made.found is None:
+        _computing(cell.model, cell.asked.method, made.waiting)
+        return
+    _draw(cell, made.found, style, services.maps.scale_of(cell.model, [made.found])[0], refining=True)
+
+
+def _computing(model: services.models.Predictor, name: str, queued: bool = False) -> None:
+    about = f"about {max(1, round(services.maps.expected_seconds(model, name)))} s"
+    st.skeleton(height=220)
+    st.caption(f":material/hourglass_top: {'Waiting for other maps, then' if queued else 'Computing,'} {about}")
+
+
+def _draw(cell: Cell, made: Attribution, style: services.maps.Style, scale: float, refining: bool = False) -> None:
+    drawn = services.maps.panel(cell.model, cell.seen, made, style, scale)
+    st.image(
+        drawn.picture,
+        width="stretch",
+        output_format="JPEG",
+        alt=f"{drawn.title} map of {cell.seen.prediction.name}. {drawn.caption}",
+    )
+    if refining:
+        st.caption(f":material/hourglass_top: Rough so far, being refined{_noise(made)}")
+    st.markdown(plain(drawn.caption))
+    facts = (
+        f"Model: {cell.model.card.title}",
+        f"Layer that it reads: {made.layer}" if made.layer else "",
+        f"Compared with: {made.baseline}" if made.baseline else "",
+        f"Full colour at evidence of {scale:.2g}",
+        f"Made in {max(made.seconds, 0.1):.1f} s",
+    )
+    st.caption(
+        f"How this map was made{'' if refining else _noise(made)}",
+        help="  \n".join(plain(fact) for fact in facts if fact),
+    )
+
+
+def _noise(made: Attribution) -> str:
+    return "" if made.noise is None else f"; its noise: {made.noise:.0%}".replace("%", " %")
+
+
+def legends(methods: Iterable[str]) -> None:
+    """The colours in words, once for each kind of map."""
+    dark = st.context.theme.type == "dark"
+    methods = list(methods)
+    with st.container(horizontal=True, gap="large"):
+        for signed in (True, False):
+            titles = [
+                services.maps.method(name).title for name in methods if services.maps.method(name).signed == signed
+            ]
+            if not titles:
+                continue
+            words = "blue: against the class, grey: no evidence, red: for the class"
+            if not signed:
+                words = "grey: no evidence, red: for the class"
+            with st.container(width=340, gap="xsmall"):
+                st.caption(f"Colours of {', '.join(titles[:-1])}{' and ' if titles[1:] else ''}{titles[-1]}")
+                bar = np.asarray(render.legend(640, 88, dark=dark, signed=signed))
+                st.image(bar, width=320, output_format="PNG", alt=f"Colour scale: {words}.")
+
+
+def opacity() -> float:
+    """The slider for how strongly maps cover the picture."""
+    return st.slider("Opacity of the maps", 0.0, 1.0, 0.6, 0.05, key="opacity", persist_state="session")

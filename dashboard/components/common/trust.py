@@ -1,0 +1,82 @@
+"""How far one map can be trusted: badges under it, and the words for what they mean."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.common.guard import guarded
+from steel_core.types import Attribution
+
+_WORDS = {
+    "Faithfulness": "The strongest pixels of the map are removed, then the weakest; with a faithful map, the first "
+    "cost the model more certainty (ROAD). The badge tells what share of this method's maps, on the images that were "
+    "measured, are less faithful than this one.",
+    "Stability": "Faint noise is added to the picture, too little to change the verdict. The badge tells how much the "
+    "map changes; a map that changes much tells more of the noise than of the steel.",
+    "Lift over area": "How many times denser the evidence lies in the map's region than over the whole picture. "
+    "A value of 1 would be evidence spread evenly, which points nowhere.",
+    "Randomisation": "The method is asked again about a model that has forgotten all it learnt. A map that stays as it "
+    "was shows the picture and not the model. Measured for the method, not for this picture; "
+    "open where that was not measured, or is not clear.",
+}
+
+
+def trust_badges(model: services.models.Predictor, read: services.maps.Read, found: Attribution) -> None:
+    """The badges of one finished map; nothing for a model whose maps were never measured."""
+    if not services.maps.measured(model):
+        return
+    told, done = services.maps.trust(model, read, found)
+    if done and told:
+        _badges(told)
+    else:
+        st.fragment(run_every=1.0)(_measuring)(model, read, found)
+
+
+def trust_words(model: services.models.Predictor) -> None:
+    """What the badges mean, or how to get some."""
+    if not services.maps.measured(model):
+        st.caption(
+            ":material/info: How far maps of this model can be trusted was not measured yet. "
+            "`python -m steel_core quality --checkpoint … --data … --store` measures it; then each map carries "
+            "its own badges."
+        )
+        return
+    with st.popover("What the badges mean", icon=":material/help:"):
+        for name, meaning in _WORDS.items():
+            st.markdown(f"**{name}.** {meaning}")
+
+
+@guarded()
+def _measuring(model: services.models.Predictor, read: services.maps.Read, found: Attribution) -> None:
+    told, done = services.maps.trust(model, read, found)
+    if done and told:
+        st.rerun()
+    st.caption(":material/hourglass_top: Measuring how far to trust it")
+
+
+def _badges(told: services.maps.Trust) -> None:
+    with st.container(horizontal=True, gap="xsmall"):
+        if told.percentile is not None:
+            _badge(f"more faithful than {told.percentile:.0%} of its maps", "Faithfulness")
+        if told.change is not None:
+            _badge(f"noise changes it by {told.change:.0%}", "Stability")
+        if told.lift is not None:
+            _badge(f"evidence {told.lift:.1f} times denser where marked", "Lift over area", told.lift > 1)
+        said = {
+            True: "shows what the model learnt",
+            False: "shows the picture, not the model",
+            None: "not clear whether it shows the model",
+        }
+        _badge(said[told.explains_model], "Randomisation", told.explains_model)
+
+
+def _badge(words: str, kind: str, good: bool | None = None) -> None:
+    """Green or red only where there is a line to cross: chance for the lift, the test for randomisation."""
+    icon = "info" if good is None else "check" if good else "close"
+    st.badge(
+        words.replace("%", " %"),
+        icon=f":material/{icon}:",
+        color="gray" if good is None else "green" if good else "red",
+        help=f"{kind}: {_WORDS[kind]}",
+    )

@@ -1,0 +1,144 @@
+"""The leaderboard: asked for, watched while it is made, and shown as table, dots with intervals, and curves."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.common.downloads import offer
+from dashboard.components.common.progress import duration, watched
+from dashboard.components.common.text import plain
+from dashboard.components.evaluate.comparing import compared
+from dashboard.components.evaluate.pictures import plot
+
+_FIRST = ["Model", "Macro recall", "Behind the best", "95 %", "Shortcut"]  # what a narrow screen shall show
+_LAST = ["Best map, Dice", "Size", "Speed"]
+_CURVES = 4  # models whose curves are drawn where none was chosen
+
+
+def obtained(asked: services.leaderboard.Asked) -> services.leaderboard.Leaderboard | None:
+    """The leaderboard; None where it must be made first, which is then offered or under way."""
+    job = services.leaderboard.comparing(asked)
+    if job is None:
+        _offer(asked)
+    elif not job.made.done():
+        watched(job, "comparison")
+    elif error := job.made.exception():
+        services.leaderboard.forget(asked)
+        raise error
+    else:
+        if job.outdated:
+            st.info("A model or the data set has changed since this was compared.", icon=":material/update:")
+            st.button("Compare again", on_click=services.leaderboard.start, args=(asked,))
+        return job.made.result()
+    return None
+
+
+def _offer(asked: services.leaderboard.Asked) -> None:
+    names = ", ".join(services.models.available()) + (", and the baselines" if asked.baselines else "")
+    st.info(
+        f"To be compared on {plain(asked.data)}, as far as they know its labels: {plain(names)}. Evaluations that are "
+        "there already are used.",
+        icon=":material/balance:",
+    )
+    st.button(
+        f"Compare, at most {duration(services.leaderboard.seconds_to_compare(asked))}",
+        on_click=services.leaderboard.start,
+        args=(asked,),
+        type="primary",
+    )
+
+
+def board(found: services.leaderboard.Leaderboard) -> list[str]:
+    """The table, which can be sorted and whose rows can be chosen; names of the chosen ones."""
+    best = found.entries[0]
+    apart = [entry for entry in found.entries[1:] if entry.behind and not entry.behind.told_apart]
+    rivals = f"; these images cannot tell it from {', '.join(entry.name for entry in apart)}" if apart else ""
+    st.markdown(f"**{plain(best.name)}** has the highest macro recall{plain(rivals)}.")
+    st.caption(f"{plain(found.about)}. In brackets: 95 % intervals.")
+    for remark in found.remarks:
+        st.caption(f":material/info: {plain(remark.rstrip('.'))}.")
+    columns = {
+        "Behind the best": st.column_config.NumberColumn(format="%+.3f", help="In macro recall, on the same images."),
+        "Size": st.column_config.NumberColumn("Size, MB", format="%.1f", help="Of the weights."),
+        "Speed": st.column_config.NumberColumn(
+            format="%.2f", help="Images a second as a share of the fastest model's, timed in turn."
+        ),
+    }
+    event = st.dataframe(
+        pd.DataFrame([_row(entry, cells) for entry, cells in zip(found.entries, found.cells(), strict=True)]),
+        hide_index=True,
+        column_order=_FIRST + [name for name in services.leaderboard.FIGURES.values() if name not in _FIRST] + _LAST,
+        key="leaderboard",
+        on_select="rerun",
+        selection_mode="multi-row",
+        column_config={"Model": st.column_config.Column(pinned=True)} | columns,
+        placeholder="–",
+        alt="All models with their figures and intervals, the best first",
+    )
+    st.caption(plain(services.leaderboard.CAUTION))
+    offer("Table (CSV)", functools.partial(services.leaderboard.csv, found), "leaderboard.csv")
+    if found.absent:
+        with st.expander(f"Not compared: {len(found.absent)}"):
+            for name, reason in found.absent.items():
+                st.markdown(f"**{plain(name)}**: {plain(reason)}")
+    return [found.entries[i].name for i in event["selection"]["rows"] if i < len(found.entries)]
+
+
+def _row(entry: services.leaderboard.Entry, cells: dict[str, str]) -> dict[str, object]:
+    """The cells in words, but numbers where sorting words would put them in the wrong order."""
+    behind = entry.behind
+    numbers = {
+        "Behind the best": round(behind.difference, 3) + 0.0 if behind else 0.0,
+        "Size": entry.size / 1e6 if entry.size else None,
+        "Speed": entry.speed,
+    }
+    row: dict[str, object] = {}
+    for heading, cell in cells.items():
+        row[heading] = numbers.get(heading, cell)
+        if heading == "Behind the best":
+            row["95 %"] = f"{behind.low:+.3f} to {behind.high:+.3f}" if behind else "the best"
+    return row
+
+
+def plots(found: services.leaderboard.Leaderboard, chosen: Sequence[str]) -> None:
+    """One figure of all models as dots with intervals, and the curves of the chosen ones."""
+    st.subheader("Figure by figure")
+    names = services.leaderboard.FIGURES
+    figure = st.segmented_control(
+        "Figure", list(names), format_func=lambda name: names[name], default="macro_recall", required=True, key="dots",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    plot(services.leaderboard.dots(found, figure), names[figure])
+    st.caption("Diamonds: baselines. Bars: 95 % intervals." + (" Less is better." if figure == "ece" else ""))
+    st.subheader("Curves")
+    label = st.selectbox("Curves of", found.classes, key="leaders of", width=320)
+    entries = [entry for entry in found.entries if entry.name in chosen] or list(found.entries[:_CURVES])
+    drawn = services.leaderboard.overlaid(entries, label)
+    if not drawn:
+        st.info(f"All of these images are {plain(label)}, or none is: there is no curve.", icon=":material/show_chart:")
+    with st.grid(2, min_column_width=330):
+        for heading, curve in drawn.items():
+            with st.container():
+                st.markdown(f"**{heading}**")
+                plot(curve, f"{heading} of several")
+    st.caption("Choose rows of the table to see theirs.")
+
+
+def disagreements(data: str, found: services.leaderboard.Leaderboard) -> None:
+    """Two rows side by side, with the images on which they disagree."""
+    models = [entry.name for entry in found.entries if not entry.baseline]
+    if not models or len(found.entries) < 2:
+        return
+    st.subheader("Two of them side by side")
+    by_name = {entry.name: entry for entry in found.entries}
+    with st.grid(2, min_column_width=240, width=640):
+        # A key for each list of names: the browser would keep the place of a choice in a list that has changed.
+        one = st.selectbox("Model", models, key=f"one of {sorted(by_name)}")
+        rivals = [name for name in by_name if name != one]
+        other = st.selectbox("against", rivals, key=f"against one of {sorted(rivals)}")
+    compared(services.models.predictor(one), data, by_name[one].evaluation, by_name[other].evaluation)

@@ -1,0 +1,94 @@
+"""Many images at a glance: progress while they are looked at, a table of verdicts, the choice of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import services
+from dashboard.components.common.text import plain
+from dashboard.components.common.verdict import words
+
+Looks = Sequence[tuple[services.datasets.Source, services.images.Look | services.datasets.Refused]]
+
+
+def look_at_all(model: services.models.Predictor, sources: Sequence[services.datasets.Source]) -> Looks:
+    """The verdict on each image, with progress shown; a bad file does not stop the others."""
+    looks = []
+    bar = st.progress(0.0, f"Looking at {len(sources)} images") if len(sources) > 1 else None
+    for done, source in enumerate(sources, 1):
+        looks.append((source, services.images.look(model, source)))
+        if bar:
+            bar.progress(done / len(sources), f"{done} of {len(sources)} images looked at")
+    if bar:
+        bar.empty()
+    return looks
+
+
+def refusals(looks: Looks, shown: int = 3) -> None:
+    """One sentence for each of the first files that were not read; the table of verdicts lists all of them."""
+    bad = [seen.sentence for _, seen in looks if isinstance(seen, services.datasets.Refused)]
+    for sentence in bad[:shown]:
+        st.error(plain(sentence), icon=":material/broken_image:")
+    if len(bad) > shown:
+        st.error(f"{len(bad) - shown} more files were not read; the table lists them.", icon=":material/broken_image:")
+
+
+def choose_one(looks: Looks) -> tuple[services.datasets.Source, services.images.Look]:
+    """The table of all verdicts, and the image that is shown in detail. At least one image must have been read."""
+    good = {source.key: (source, seen) for source, seen in looks if isinstance(seen, services.images.Look)}
+    if len(looks) == 1:
+        return next(iter(good.values()))
+    count: dict[str, int] = {}
+    for _, seen in good.values():
+        count[words(seen.prediction)] = count.get(words(seen.prediction), 0) + 1
+    told = ", ".join(f"{n} {plain(word)}" for word, n in sorted(count.items(), key=lambda pair: -pair[1]))
+    unread = len(looks) - len(good)
+    st.markdown(f"**{len(looks)} images:** {told}" + (f", {unread} not read" if unread else ""))
+    keys = [source.key for source, _ in looks]
+
+    def take_row() -> None:
+        rows = st.session_state["verdicts"]["selection"]["rows"]
+        if rows and keys[rows[0]] in good:
+            st.session_state["detail"] = keys[rows[0]]
+
+    st.dataframe(
+        pd.DataFrame([_cells(source, seen) for source, seen in looks]),
+        column_config={
+            "Picture": st.column_config.ImageColumn(width="small"),
+            "Confidence": st.column_config.ProgressColumn(format="%.1f %%", min_value=0, max_value=100),
+        },
+        hide_index=True,
+        row_height=56,
+        height=min(420, 40 + 56 * len(looks)),
+        key="verdicts",
+        on_select=take_row,
+        selection_mode="single-row",
+        alt="Verdict and confidence of each image",
+    )
+    if st.session_state.get("detail") not in good:
+        st.session_state["detail"] = next(iter(good))
+    chosen = st.selectbox(
+        "Show in detail", list(good), format_func=lambda key: _title(*good[key]), key="detail", placeholder=""
+    )
+    return good[chosen]
+
+
+def _title(source: services.datasets.Source, seen: services.images.Look) -> str:
+    return f"{source.name}: {words(seen.prediction)}"
+
+
+def _cells(
+    source: services.datasets.Source, seen: services.images.Look | services.datasets.Refused
+) -> dict[str, object]:
+    if isinstance(seen, services.datasets.Refused):
+        return {"Picture": None, "File": source.name, "Verdict": "Not read", "Confidence": None, "Note": seen.sentence}
+    return {
+        "Picture": services.files.inline(services.images.small(seen)),
+        "File": source.name,
+        "Verdict": words(seen.prediction),
+        "Confidence": 100 * seen.prediction.confidence,
+        "Note": seen.prediction.note,
+    }

@@ -1,0 +1,1 @@
+"""Pictures from untrusted files, one file a format."""

@@ -1,0 +1,67 @@
+"""Files below a folder that was handed over: what may be opened, and what is left out."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steel_core.data.images.read import SUFFIXES
+
+if TYPE_CHECKING:
+    pass
+
+
+# Control characters, backslashes (a separator on Windows) and bytes that are not valid UTF-8.
+_UNKEEPABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
+
+
+def walk(
+    root: Path, suffixes: frozenset[str] = SUFFIXES, depth: int = 2, enter: Callable[[str], bool] | None = None
+) -> tuple[list[str], list[str]]:
+    """Files below `root` with one of the endings, in any case. Hidden entries are passed over.
+
+    A link that leads out of `root`, a linked folder, and a name that is not valid Unicode are left out and reported:
+    a data set that was handed over must not reach other files of the machine.
+
+    Args:
+        root: folder to list.
+        suffixes: endings in lower case.
+        depth: how many levels of folders are entered.
+        enter: whether to enter a folder of this base name; all, if not given.
+
+    Returns:
+        Paths relative to `root`, with "/" between their parts, sorted; and one sentence for each entry left out.
+    """
+    inside = os.path.realpath(root) + os.sep
+    found: list[str] = []
+    problems: list[str] = []
+
+    def visit(folder: Path | str, prefix: str, levels: int) -> None:
+        try:
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            problems.append(f"{prefix or root.name}: cannot be listed ({error.strerror}).")
+            return
+        for entry in entries:
+            name = entry.name
+            if name.startswith("."):
+                continue
+            wanted = name[name.rfind(".") :].lower() in suffixes  # a Path for each file would take half the time
+            if entry.is_symlink() and (
+                entry.is_dir() or (wanted and not os.path.realpath(entry.path).startswith(inside))
+            ):
+                problems.append(f"{prefix}{name!a}: a link to a folder, or out of the data set's folder; left out.")
+            elif entry.is_dir():
+                if levels and (enter is None or enter(name)):
+                    visit(entry.path, f"{prefix}{name}/", levels - 1)
+            elif wanted and entry.is_file():
+                if _UNKEEPABLE.search(prefix + name):
+                    problems.append(f"{prefix}{name!a}: the name holds characters that cannot be kept; left out.")
+                else:
+                    found.append(prefix + name)
+
+    visit(root, "", depth)
+    return sorted(found), problems

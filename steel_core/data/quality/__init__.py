@@ -1,0 +1,1 @@
+"""What is odd about a data set: near-duplicates, leaks, labels, properties."""

@@ -1,0 +1,1 @@
+"""How right a checkpoint and its maps are, counted with intervals."""

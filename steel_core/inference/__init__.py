@@ -1,0 +1,1 @@
+"""One path from a picture to a verdict."""

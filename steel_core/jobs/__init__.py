@@ -1,0 +1,1 @@
+"""What runs: a queue of processes, and the log of each run."""

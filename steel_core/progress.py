@@ -1,0 +1,21 @@
+"""How long work tells how far it is: one protocol for all of it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Receives what is being done, how much of it is done, and of how much. What it raises ends the work."""
+
+    def __call__(self, what: str, done: int, of: int, /) -> None:
+        """Take note."""
+
+
+def no_progress(what: str, done: int, of: int, /) -> None:
+    """Nobody asked."""
+
+
+def within(progress: Progress, where: str) -> Progress:
+    """The progress of one part of a larger work: what it does is told after `where`."""
+    return lambda what, done, of: progress(f"{where}: {what}", done, of)

@@ -1,1 +1,0 @@
-"""Runnable recipes that read from top to bottom: train, cross-validate, evaluate."""

@@ -1,0 +1,1 @@
+"""What people carry away: pages and files made of results."""

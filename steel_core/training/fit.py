@@ -1,0 +1,335 @@
+"""The parts that training recipes share: images decoded once, the search for a learning rate, one fit, its state."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from steel_core.data.transforms import Preprocessing
+from steel_core.device import seed_everything
+from steel_core.jobs.run_log import RunStopped
+from steel_core.metrics import confusion, macro_recall, multi_label
+from steel_core.models.base import Classifier
+from steel_core.progress import Progress
+from steel_core.training.config import TrainConfig
+from steel_core.training.distributed import Team
+from steel_core.training.images import ImageTable
+from steel_core.training.losses import image_losses
+
+Report = Callable[[str], None]
+"""Receives one line about the course."""
+
+Curves = list[list[tuple[float, float]]]
+"""Learning rate and loss of each step, of each run of the search."""
+
+OnEpoch = Callable[[list[dict[str, float]], int, npt.NDArray[np.float64]], bool]
+"""Receives the rows so far, the epoch kept so far, and the logits (V, K) of the images validated on, after each epoch;
+returns whether to stop."""
+
+
+_HIGHEST_RATE = 4e-3  # AdamW gains nothing above it on these networks
+_HEAD_FACTOR = 4.0  # a new head on trained features learns faster than they do
+
+
+def skill(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """How well logits (N, K) tell the classes apart: "macro_recall", or the mean "auc" for targets (N, K)."""
+    if labels.ndim == 2:
+        area = multi_label.mean_auc(logits.double().numpy(), labels.double().numpy())[0]
+        return {"auc": float(np.nan_to_num(area, nan=0.5))}
+    counts = confusion(labels.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
+    return {"macro_recall": float(macro_recall(counts)[0])}
+
+
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """Weights (K,) inverse to the frequency of each class, 1 on average over the images.
+
+    With several labels an image all are 1: the probability of each class stands alone, and a weight would bend it.
+    """
+    if labels.ndim == 2:
+        return torch.ones(classes)
+    counts = torch.bincount(labels, minlength=classes).float()
+    return torch.where(counts > 0, len(labels) / (counts.clamp(min=1) * (counts > 0).sum()), torch.zeros(()))
+
+
+@dataclass
+class Fit:
+    """One model in training: everything an epoch changes, and what it needs to go on after an interruption."""
+
+    model: Classifier
+    table: ImageTable
+    preprocessing: Preprocessing
+    config: TrainConfig
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        """Move the model to the device."""
+        self.team = Team.current()
+        self.model.to(self.device).to(memory_format=torch.channels_last)
+
+    def class_weights(self, rows: Tensor) -> Tensor:
+        """Weights (K,) of the classes, from the images at those positions; all 1 unless `balanced`."""
+        weights = class_weights(self.table.labels[rows], self.logits(self.model, rows[:1]).shape[1])
+        return (weights if self.config.balanced else torch.ones_like(weights)).to(self.device)
+
+    def image_losses(self, logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+        """See `steel_core.training.losses`."""
+        config = self.config
+        return image_losses(logits, labels, weights, loss=config.loss, head=config.head, smoothing=smoothing)
+
+    def loss(self, logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> Tensor:
+        """Mean loss of logits (N, K), classes weighed by `weights` (K,)."""
+        each, weight = self.image_losses(logits, labels, weights, smoothing)
+        return each.sum() / weight.sum()
+
+    def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Varied, normalised images (N, 3, H, W) and labels (N,) on the device."""
+        grey = (self.table.grids[positions].to(self.device).float() - self.preprocessing.mean) / self.preprocessing.std
+        centres = None if self.table.centres is None else self.table.centres[positions]
+        varied = self.config.augmentation(grey, centres)
+        three = varied.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        return three, self.table.labels[positions].to(self.device)
+
+    def logits(self, model: Classifier, positions: Tensor) -> Tensor:
+        """Logits (N, K) of unvaried images, in evaluation mode, in full precision, on the CPU.
+
+        Each process of a team looks at its share, and all get the whole.
+        """
+        model.eval()
+        shared = len(positions) >= self.team.size > 1
+        mine = positions[self.team.rank :: self.team.size] if shared else positions
+        with torch.inference_mode():
+            found = torch.cat(
+                [
+                    model(self.preprocessing.normalise(self.table.grids[rows].to(self.device).float())).float()
+                    for rows in mine.split(8 if self.device.type == "cpu" else 256)
+                ]
+            )
+        if not shared:
+            return found.cpu()
+        whole = found.new_zeros(len(positions), found.shape[1])
+        whole[self.team.rank :: self.team.size] = found
+        return self.team.total(whole).cpu()
+
+    def step(self, optimiser: torch.optim.Optimizer, positions: Tensor, weights: Tensor) -> float:
+        """One step of the optimiser on images that the team shares; returns the loss before it."""
+        mine = positions[self.team.rank :: self.team.size]
+        images, labels = self.batch(mine if len(mine) else positions[:1])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.half and has_bfloat16(self.device)):
+            logits = self.model(images)
+        each, weight = self.image_losses(logits.float(), labels, weights, self.config.label_smoothing)
+        counts = float(len(mine) > 0)  # a batch of fewer images than processes leaves some with one that does not count
+        loss = each.sum() * counts / self.team.total(weight.sum().detach() * counts)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.team.add_gradients(self.model)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        optimiser.step()
+        return float(self.team.total(loss.detach()))
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware (CUDA from Ampere on; CPUs with AVX512-BF16 or AMX)."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def optimiser_for(model: Classifier, rate: float, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter, ICLR 2019) with weight decay on weights and none on biases.
+
+    From trained weights the head learns faster than the features (discriminative rates: Howard and Ruder, ACL 2018).
+    """
+    features_own = {id(p) for p in model.features.parameters()}
+    groups: list[dict[str, Any]] = []
+    for features in (True, False):
+        factor = _HEAD_FACTOR if config.pretrained and not features else 1.0
+        mine = [p for p in model.parameters() if (id(p) in features_own) == features]
+        groups += [
+            {"params": [p for p in mine if p.ndim > 1], "lr": rate * factor, "weight_decay": config.weight_decay},
+            {"params": [p for p in mine if p.ndim <= 1], "lr": rate * factor, "weight_decay": 0.0},
+        ]
+    return torch.optim.AdamW(groups)
+
+
+def find_learning_rate(
+    fit: Fit, rows: Tensor, lowest: float = 3e-4, highest: float = 3e-2, steps: int = 36
+) -> tuple[float, Curves]:
+    """The highest learning rate for one-cycle training, from runs in which it grows until the loss breaks away.
+
+    Each run takes a copy of the model and a rate that grows geometrically; it ends where the loss is a quarter above
+    the median of the run so far. The answer is a third of that rate, as a geometric mean of two runs, since a single
+    one errs by a factor of three; at most `_HIGHEST_RATE`.
+
+    Source: Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017.
+
+    Returns:
+        The rate, and the runs' curves as pairs of rate and loss.
+    """
+    curves: Curves = []
+    weights = fit.class_weights(rows)
+    for run in range(2):
+        seed_everything(fit.config.seed + run)
+        trial = Fit(copy.deepcopy(fit.model).train(), fit.table, fit.preprocessing, fit.config, fit.device)
+        optimiser = optimiser_for(trial.model, lowest, fit.config)
+        curve: list[tuple[float, float]] = []
+        for step, positions in zip(range(steps), _endless(rows, fit.config.batch_size, run), strict=False):
+            rate = lowest * (highest / lowest) ** (step / (steps - 1))
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            curve.append((rate, trial.step(optimiser, positions, weights)))
+            losses = [loss for _, loss in curve]
+            if not losses[-1] < 1.25 * float(np.median(losses)):  # not a number counts as breaking away
+                break
+        curves.append(curve)
+    breaks = [math.log(curve[-1][0]) for curve in curves]
+    return min(math.exp(sum(breaks) / len(breaks)) / 3, _HIGHEST_RATE), curves
+
+
+@dataclass
+class FitResult:
+    """What a fit leaves.
+
+    Attributes:
+        state: weights of the best epoch, averaged.
+        epoch: that epoch, from 1.
+        history: one row an epoch: epoch, train_loss, val_loss, learning_rate, and val_macro_recall or val_auc, see
+            `skill`.
+    """
+
+    state: dict[str, Tensor]
+    epoch: int
+    history: list[dict[str, float]]
+
+
+def run_fit(
+    fit: Fit,
+    train: Tensor,
+    val: Tensor,
+    rate: float,
+    state_file: Path,
+    report: Report,
+    progress: Progress,
+    on_epoch: OnEpoch = lambda *_: False,
+) -> FitResult:
+    """Train with one-cycle, average the weights, validate each epoch, keep the best, stop early.
+
+    The state after each epoch is written to `state_file`, and a run that finds one goes on where it stopped: random
+    numbers are seeded by epoch, so the result is the same as without the interruption.
+
+    Source: one-cycle: Smith and Topin, arXiv:1708.07120.
+    """
+    config, team, weights = fit.config, fit.team, fit.class_weights(train)
+    optimiser = optimiser_for(fit.model, rate, config)
+    steps = math.ceil(len(train) / config.batch_size)
+    total = steps * config.epochs
+    rising = 0.25 if total > 8 else 0.3  # a rise of exactly one step divides by zero in torch
+    rates = [group["lr"] for group in optimiser.param_groups]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, rates, total_steps=total, pct_start=rising, cycle_momentum=False
+    )
+    averaged, window = copy.deepcopy(fit.model), min(config.average, max(total // 5, 1))
+    result = FitResult({}, 0, [])
+    if state_file.exists():
+        kept = torch.load(state_file, map_location=fit.device, weights_only=True)
+        fit.model.load_state_dict(kept["model"])
+        averaged.load_state_dict(kept["averaged"])
+        optimiser.load_state_dict(kept["optimiser"])
+        schedule.load_state_dict(kept["schedule"])
+        result = FitResult(kept["best"], kept["best_epoch"], kept["history"])
+        report(f"resumed after epoch {len(result.history)}")
+
+    for epoch in range(len(result.history) + 1, config.epochs + 1):
+        if epoch - 1 > config.epochs // 2 and epoch - 1 - result.epoch >= config.patience:
+            report(f"no better for {config.patience} epochs: stopped early")
+            break
+        seed_everything(config.seed * 10_000 + epoch)
+        _set_training(fit.model, frozen=epoch <= config.freeze_epochs)
+        summed = 0.0
+        batches = train[torch.randperm(len(train))].split(config.batch_size)
+        if not team.leads:  # the same order of the images everywhere, but each process varies them in its own way
+            seed_everything(config.seed * 10_000 + epoch + team.rank * 1_000_003)
+        for number, positions in enumerate(batches, start=(epoch - 1) * steps):
+            progress("training", number, total)
+            summed += fit.step(optimiser, positions, weights) * len(positions)
+            schedule.step()
+            _follow(averaged, fit.model, 1 / min(window, schedule.last_epoch + 1))
+
+        team.average_buffers(fit.model, averaged)
+        logits, labels = fit.logits(averaged, val), fit.table.labels[val]
+        row = {
+            "epoch": epoch,
+            "train_loss": summed / len(train),
+            "val_loss": float(fit.loss(logits, labels, weights.cpu(), 0.0)),
+            **{f"val_{name}": value for name, value in skill(logits, labels).items()},
+            "learning_rate": float(schedule.get_last_lr()[0]),
+        }
+        if not math.isfinite(row["train_loss"]):
+            report(f"epoch {epoch}: the loss is no longer a number; stopped")
+            break
+        if all(row["val_loss"] < previous["val_loss"] for previous in result.history):
+            result.epoch = epoch
+            result.state = {k: v.detach().cpu().clone() for k, v in averaged.state_dict().items()}
+        result.history.append(row)
+        shown = [f"{name.replace('_', ' ')} {row[name]:.3f}" for name in row if name.startswith(("train", "val"))]
+        report("  ".join([f"epoch {epoch}/{config.epochs}", *shown]))
+        if team.leads:
+            _write_state(state_file, fit.model, averaged, optimiser, schedule, result)
+        stop = on_epoch(result.history, result.epoch, logits.double().numpy())
+        if team.agree(stop, fit.device) and epoch < config.epochs:
+            raise RunStopped(f"stopped as asked, after epoch {epoch} of {config.epochs}; the same call goes on there")
+    progress("training", total, total)
+    return result
+
+
+def _set_training(model: Classifier, *, frozen: bool) -> None:
+    """Training mode; if frozen, of the head alone: the features keep weights and statistics."""
+    model.train()
+    model.features.train(not frozen).requires_grad_(not frozen)
+
+
+def _follow(averaged: nn.Module, model: nn.Module, share: float) -> None:
+    with torch.no_grad():
+        for mine, theirs in zip(averaged.parameters(), model.parameters(), strict=True):
+            mine.lerp_(theirs, share)
+        for kept, current in zip(averaged.buffers(), model.buffers(), strict=True):
+            if kept.is_floating_point():
+                kept.lerp_(current, share)
+
+
+def _write_state(
+    path: Path,
+    model: nn.Module,
+    averaged: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    result: FitResult,
+) -> None:
+    content = {
+        "model": model.state_dict(),
+        "averaged": averaged.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "schedule": schedule.state_dict(),
+        "best": result.state,
+        "best_epoch": result.epoch,
+        "history": result.history,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".part")
+    torch.save(content, scratch)
+    scratch.replace(path)
+
+
+def _endless(rows: Tensor, size: int, seed: int) -> Iterator[Tensor]:
+    """Batches without end, the same in all processes of a team."""
+    order = torch.Generator().manual_seed(seed)
+    while True:
+        yield from rows[torch.randperm(len(rows), generator=order)].split(size)

@@ -1,0 +1,60 @@
+"""The scale of each explainer's maps: the evidence that gets the full colour, fixed on validation images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from steel_core import render
+from steel_core.data.index import DatasetIndex
+from steel_core.errors import DataError, ImageError
+from steel_core.explain.base import EXPLAINERS
+from steel_core.inference.predictor import Predictor, evidence
+from steel_core.progress import Progress
+from steel_core.training.images import ImageTable
+from steel_core.types import SteelImage
+
+IMAGES = 12
+"""How many images a scale is taken from: SHAP and LIME ask the network hundreds of times for each."""
+
+
+def map_scales(predictor: Predictor, images: Sequence[SteelImage], progress: Progress) -> dict[str, float]:
+    """For each explainer that finds any evidence in these images, the value for `Card.map_scale`."""
+    scales = {}
+    for done, method in enumerate(EXPLAINERS):
+        progress("measuring the scale of the maps", done, len(EXPLAINERS))
+        maps = [evidence(predictor.explain(image, method)) for image in images]
+        if any(values.any() for values in maps):
+            scales[method] = render.evidence_scale(maps)
+    progress("measuring the scale of the maps", len(EXPLAINERS), len(EXPLAINERS))
+    return scales
+
+
+def some_images(table: ImageTable, rows: Tensor) -> list[SteelImage]:
+    """Up to `IMAGES` of the images at those positions of a table, spread evenly, on the grid that the network sees."""
+    chosen = rows[:: max(1, len(rows) // IMAGES)][:IMAGES]
+    grids = [table.grids[i, 0].float().numpy() for i in chosen.tolist()]
+    return [SteelImage((grid * 65535).astype(np.uint16), "", "") for grid in grids]
+
+
+def validation_images(predictor: Predictor, index: DatasetIndex, seed: int = 0) -> list[SteelImage]:
+    """Up to `IMAGES` images that served to validate the checkpoint, known by the hash of their bytes.
+
+    Raises:
+        DataError: the data set holds none.
+    """
+    found: list[SteelImage] = []
+    for row in np.random.default_rng(seed).permutation(len(index)):
+        try:
+            image = index.image(int(row))
+        except ImageError:
+            continue
+        if predictor.card.part_of(image.sha256) == "val":
+            found.append(image)
+        if len(found) == IMAGES:
+            break
+    if not found:
+        raise DataError(f"expected validation images of {predictor.card.name}; {index.spec.title} holds none of them")
+    return found

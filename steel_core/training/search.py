@@ -1,0 +1,239 @@
+"""A search over the few settings that matter, within a number of minutes: short trainings, judged on validation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from steel_core.data.index import DatasetIndex
+from steel_core.device import choose_device, seed_everything, tune_memory
+from steel_core.errors import DataError, UsageError
+from steel_core.files import write_bytes
+from steel_core.jobs.run_log import RunStopped
+from steel_core.models.base import BACKBONES
+from steel_core.progress import Progress, no_progress
+from steel_core.training.cam_layer import with_cam_layer
+from steel_core.training.config import TrainConfig
+from steel_core.training.fit import Fit, Report, run_fit
+from steel_core.training.train import Prepared, initial_weights, new_model, prepare
+
+BACKBONES_TRIED = ("small-cnn", "squeezenet-reduced", "efficientnet-lite-reduced")
+SHORT = 0.25
+"""Share of a whole training's epochs that each trial gets, by the backbone that needs most, unless `epochs` tells."""
+
+_JOURNAL, _TABLE = "search.journal", "trials.csv"
+_STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "given up"}
+_BROKEN_OFF = "broken off"  # by the user, or by a power cut
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        best: settings for a whole training, from the trial with the lowest validation loss.
+        strength: factor on the augmentation in them.
+        trials: one row a trial: trial, state, val_loss, val_macro_recall (or val_auc), seconds, and its settings.
+        interrupted: whether it ended before its time.
+    """
+
+    best: TrainConfig
+    strength: float
+    trials: pd.DataFrame
+    interrupted: bool
+
+
+def search(
+    index: DatasetIndex,
+    out: Path,
+    minutes: float,
+    config: TrainConfig = TrainConfig(),
+    backbones: Sequence[str] = BACKBONES_TRIED,
+    *,
+    device: str = "auto",
+    report: Report = print,
+    progress: Progress = no_progress,
+) -> SearchResult:
+    """Try learning rate, weight decay, dropout, strength of the augmentation and backbone, by short trainings.
+
+    The test split is not looked at. What a trial reached served to choose it, so it is better than new images will
+    show: train with the settings, and trust the test figures of that. A later call with the same data and settings
+    goes on with the trials that `out` holds.
+
+    Args:
+        index: the data set.
+        out: folder for the trials: `trials.csv` for people, and a journal from which a later call goes on.
+        minutes: when to end, all work included; the trial that is under way then is given up.
+        config: the other settings, and those that the first trial starts from.
+        backbones: names to choose from.
+        device: "auto", "cpu", "cuda" or "mps".
+        report: receives lines about the course.
+        progress: receives what is being done, how much is done, and of how much.
+
+    Raises:
+        DataError: the data cannot be trained on, or no trial ended in time.
+        UsageError: a setting is unknown or impossible.
+
+    Source: tree-structured Parzen estimator, Bergstra et al., NeurIPS 2011, and median stopping, Golovin et al., KDD
+        2017, by Optuna (Akiba et al., KDD 2019).
+    """
+    begun = time.monotonic()
+    if not minutes > 0 or not backbones:
+        raise UsageError(f"expected a positive number of minutes and a backbone, got {minutes:g} and {len(backbones)}")
+    short = config if config.epochs else replace(config, effort=config.effort * SHORT)
+    for backbone in backbones:
+        BACKBONES[backbone]  # what cannot be tried is refused before anything is read
+        initial_weights(replace(short, backbone=backbone))
+    tune_memory()
+    prepared = prepare(index, replace(short, backbone=backbones[0]), report, progress)
+    size, n = prepared.preprocessing.input_size, len(prepared.parts["train"])
+    epochs = max(replace(short, backbone=backbone).for_images(n).epochs for backbone in backbones)
+    trials = _Trials(
+        prepared,
+        [with_cam_layer(name, size) for name in backbones],
+        replace(short, epochs=epochs),
+        choose_device(device).type,
+        begun + 60 * minutes,
+        progress,
+    )
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a trial that the user breaks off is no news
+    out.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(out / _JOURNAL))),
+        study_name=_name(prepared, short, backbones),
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=epochs // 3),
+    )
+    done = len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(seed=config.seed + done)  # another seed, lest the same trials come again
+    if not done:
+        study.enqueue_trial(
+            {"learning_rate": config.learning_rate or 2e-3, "weight_decay": config.weight_decay,
+             "dropout": config.dropout, "augmentation": 1.0, "backbone": trials.backbones[0]}
+        )  # fmt: skip
+    else:
+        report(f"going on after {done} trials")
+
+    def tell(study: optuna.Study, trial: FrozenTrial) -> None:
+        write_bytes(out / _TABLE, _table(study).to_csv(index=False).encode())  # whatever happens to the next one
+        state = _STATES.get(trial.state, _BROKEN_OFF)
+        value = f", validation loss {trial.value:.4f}" if trial.state == TrialState.COMPLETE else ""
+        report(f"trial {trial.number + 1} {state}{value}: {_settings(trial.params)}")
+        if time.monotonic() > trials.deadline:
+            study.stop()
+
+    interrupted = False
+    try:
+        study.optimize(trials, callbacks=[tell])
+    except KeyboardInterrupt:
+        interrupted = True
+    write_bytes(out / _TABLE, _table(study).to_csv(index=False).encode())
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not finished:
+        raise DataError(f"no trial of {epochs} epochs ended within {minutes:g} minutes; give it more")
+    best = study.best_params
+    whole = replace(
+        config,
+        epochs=0,
+        **{name: best[name] for name in ("learning_rate", "weight_decay", "dropout", "backbone")},
+        augmentation=config.augmentation.scaled(best["augmentation"]),
+    )
+    return SearchResult(whole, best["augmentation"], _table(study), interrupted)
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """The objective: the lowest validation loss of a short training."""
+
+    prepared: Prepared
+    backbones: list[str]
+    config: TrainConfig
+    device: str
+    deadline: float
+    progress: Progress
+
+    def __call__(self, trial: Trial) -> float:
+        begun = time.monotonic()
+        strength = trial.suggest_float("augmentation", 0.25, 2.0)
+        config = replace(
+            self.config,
+            backbone=trial.suggest_categorical("backbone", self.backbones),
+            learning_rate=trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
+            weight_decay=trial.suggest_float("weight_decay", 1e-3, 0.2, log=True),
+            dropout=trial.suggest_float("dropout", 0.0, 0.5),
+            augmentation=self.config.augmentation.scaled(strength),
+        )
+        seed_everything(config.seed)
+        model = new_model(config, len(self.prepared.dataset.classes))
+        fit = Fit(model, self.prepared.table, self.prepared.preprocessing, config, choose_device(self.device))
+
+        def within_time(_: str, done: int, of: int) -> None:
+            self.progress(f"trial {trial.number + 1}", done, of)
+            if done < of and time.monotonic() > self.deadline:
+                raise RunStopped("out of time")
+
+        def hopeless(history: list[dict[str, float]], *_: Any) -> bool:
+            trial.report(min(row["val_loss"] for row in history), len(history))
+            return trial.should_prune()
+
+        parts = self.prepared.parts
+        with TemporaryDirectory() as folder:
+            state = Path(folder) / "state.pt"
+            assert config.learning_rate is not None
+            try:
+                result = run_fit(
+                    fit, parts["train"], parts["val"], config.learning_rate, state, _silent, within_time, hopeless
+                )
+            except RunStopped:
+                raise optuna.TrialPruned from None
+        if not result.history:
+            raise optuna.TrialPruned  # the loss was no number from the start
+        best = result.history[result.epoch - 1]
+        reached = {name: value for name, value in best.items() if name.startswith("val_") and name != "val_loss"}
+        trial.set_user_attr("reached", reached)
+        trial.set_user_attr("seconds", round(time.monotonic() - begun, 1))
+        return best["val_loss"]
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def _name(prepared: Prepared, config: TrainConfig, backbones: Sequence[str]) -> str:
+    """One study for each combination of data, split and settings."""
+    settings = [config.to_json(), config.init, list(backbones)]  # as given: each backbone has a start of its own
+    content = [prepared.dataset.table["split"].to_list(), prepared.table.hashes, *settings]
+    return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]
+
+
+def _settings(params: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.2g}" if isinstance(value, float) else str(value) for name, value in params.items()
+    )
+
+
+def _table(study: optuna.Study) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "trial": trial.number + 1,
+            "state": _STATES.get(trial.state, _BROKEN_OFF),
+            "val_loss": trial.value if trial.state == TrialState.COMPLETE else None,
+            **trial.user_attrs.get("reached", {}),
+            "seconds": trial.user_attrs.get("seconds"),
+            **trial.params,
+        }
+        for trial in study.get_trials(deepcopy=False)
+        if trial.params
+    )

@@ -1,0 +1,136 @@
+"""The cure: stains say nothing of the class any more, the ledger compares the same images, the card tells the story."""
+
+import numpy as np
+import pytest
+import torch
+from helpers.small import make_checkpoint
+
+from steel_core.audit.cure import CureConfig, _Artefacts, cure, level
+from steel_core.audit.report import STATUS
+from steel_core.audit.white_stain import StainSettings
+from steel_core.cli.main import main
+from steel_core.data.open import open_dataset
+from steel_core.data.strip_mill import StripMill, make
+from steel_core.errors import DataError, UsageError
+from steel_core.models.checkpoint import load_checkpoint
+from steel_core.perturb.stencil import bright_spots
+from steel_core.training.images import read_images
+
+DOSE = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=4)
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    out = tmp_path_factory.mktemp("data") / "sheets"
+    make(StripMill(size=(64, 64), seed=4, clear_share=0.5, stained_clear=0.9, stained_defect=0.05), 120, out)
+    return open_dataset(out)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.5])
+def test_the_ledger_and_the_card(index, tmp_path, penalty):
+    ill = make_checkpoint(tmp_path / "ill", notes=("Looks at stains.",))
+    ledger = cure(
+        ill,
+        index,
+        tmp_path / "cured",
+        CureConfig(epochs=1, penalty=penalty),
+        DOSE,
+        device="cpu",
+        scale_maps=False,
+        notes=("For a demonstration only.",),
+        report=lambda _: None,
+    )
+    old, new = load_checkpoint(ill), load_checkpoint(tmp_path / "cured")
+    summary = new.card.training["cure"]
+    assert summary["of_hash"] == old.hash
+    assert summary["audit"]["before"]["verdict"] == ledger.audits[0].verdict
+    assert "Looks at stains." not in new.card.notes
+    assert "Cured" in new.card.notes[0]
+    assert new.card.notes[1:] == ("For a demonstration only.",)
+    for figures in (ledger.before, ledger.after):
+        assert {"excess", "accuracy", "escapes", "ece", "evidence_inside_stain"} <= set(figures)
+        assert set(figures["escapes"]) == {"defect"}
+    assert ledger.before["n"] == ledger.after["n"]
+    assert ledger.audits[0].data_hash == ledger.audits[1].data_hash
+    changed = [not torch.equal(a, b) for a, b in zip(old.model.parameters(), new.model.parameters(), strict=True)]
+    assert any(changed)
+    assert not list(tmp_path.glob(".cured*"))
+
+
+def test_the_command_tells_the_ledger_with_intervals_and_the_evidence_in_the_stain(index, tmp_path, capsys):
+    ill = make_checkpoint(tmp_path / "ill")
+    asked = ["cure", "--checkpoint", str(ill), "--data", str(index.root), "--out", str(tmp_path / "cured")]
+    status = main([*asked, "--epochs", "1", "--limit", "24", "--device", "cpu"])
+    ledger = load_checkpoint(tmp_path / "cured").card.training["cure"]["audit"]
+    told = {line[:26].strip(): line[26:] for line in capsys.readouterr().out.splitlines()}
+    for side in ("before", "after"):
+        low, high = ledger[side]["accuracy_interval"]
+        assert f"{ledger[side]['accuracy']:.3f} ({low:.3f} to {high:.3f})" in told["accuracy"]
+        share = ledger[side]["evidence_inside_stain"]["stain"]
+        assert ("-" if share is None else f"{share:.3f}") in told["evidence in the stain"]
+    assert status == STATUS[ledger["after"]["verdict"]]
+
+
+def test_stains_come_as_often_with_every_class_and_never_on_a_defect(index):
+    binary = index.binary()
+    table = read_images(binary, (64, 64), lambda *_: None)
+    config = CureConfig(pasted=0.5, painted=0.5)
+    train = torch.arange(len(table.labels))
+    artefacts = _Artefacts.collect(binary, table, train, binary.classes.index("clear"), config)
+    assert len(artefacts.cuts) > 20
+    natural = np.array([0.9, 0.05]) * 0.5
+    rates = 1 - (1 - natural) * (1 - artefacts.chance)
+    assert abs(rates[0] - rates[1]) < 0.15  # what is found on the sheets is not exactly what was drawn
+    rng = np.random.default_rng(0)
+    for i in range(1, 21):
+        defect = artefacts.defects[i]
+        if defect is None or defect.mean() > 0.2 or not defect.any():
+            continue
+        grid = table.grids[i, 0].float().numpy()
+        assert np.array_equal(artefacts.stain(grid, i, rng)[defect], grid[defect])
+    clear = [i for i in range(len(table.labels)) if bright_spots(table.grids[i, 0].float().numpy()).any()]
+    before = np.mean([bright_spots(table.grids[i, 0].float().numpy()).mean() for i in clear])
+    after = np.mean([bright_spots(artefacts.painted[i, 0].float().numpy()).mean() for i in clear])
+    assert after < 0.4 * before
+
+
+def test_validation_images_get_a_stained_copy_with_the_same_label(index):
+    binary = index.binary()
+    table = read_images(binary, (64, 64), lambda *_: None)
+    rows = torch.arange(100, 110)
+    artefacts = _Artefacts.collect(binary, table, torch.arange(100), 0, CureConfig())
+    both, where = artefacts.with_stained_copies(table, rows)
+    assert torch.equal(both.labels[where[:10]], both.labels[where[10:]])
+    assert torch.equal(both.grids[where[:10]], table.grids[rows])
+    assert all(not torch.equal(both.grids[a], both.grids[b]) for a, b in zip(where[:10], where[10:], strict=True))
+
+
+def test_levelling_moves_the_border_to_where_errors_are_rarest():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [50, 200])
+    margin = np.where(labels, rng.normal(1.0, 1.0, 250), rng.normal(-3.0, 1.0, 250))  # the border belongs at -1
+    logits = np.c_[np.zeros(250), margin]
+    offsets = level(logits, labels)
+    assert abs(offsets.sum()) < 1e-9
+    assert 0.6 < offsets[1] - offsets[0] < 1.4
+
+    def balanced(logits):
+        right = logits.argmax(axis=1) == labels
+        return (right[:50].mean() + right[50:].mean()) / 2
+
+    assert balanced(logits + offsets) > balanced(logits) + 0.02
+    assert np.abs(level(logits + np.array([0.0, 1.0]), labels)).max() < 0.25
+    assert np.isfinite(level(logits[:50], labels[:50])).all()  # one class alone
+
+
+def test_what_cannot_be_cured_is_refused(index, tmp_path):
+    ill = make_checkpoint(tmp_path / "ill")
+    with pytest.raises(DataError, match="train"):
+        cure(ill, index.without_splits(), tmp_path / "out", settings=DOSE, device="cpu", report=lambda _: None)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("kept")
+    with pytest.raises(UsageError):
+        cure(ill, index, tmp_path / "full", settings=DOSE, device="cpu")
+    for wrong in ({"epochs": 0}, {"pasted": 0}, {"painted": 2}, {"penalty": -1}):
+        with pytest.raises(UsageError):
+            CureConfig(**wrong)
