@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"errors"},
     {"types"},
-    {"registry", "device", "files", "progress"},
+    {"registry", "device", "files", "progress", "records"},
     {"data"},
     {"metrics"},
     {"render", "models"},
