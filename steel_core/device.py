@@ -18,8 +18,8 @@ import torch
 
 from steel_core.errors import UsageError
 
-Given = TypeVar("Given")
-Found = TypeVar("Found")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _OWN_BLOCK_BYTES = 1 << 25  # the largest that glibc accepts; larger blocks go back to the kernel
@@ -49,12 +49,11 @@ def batch_size(device: torch.device) -> int:
     return 8 if device.type == "cpu" else 128
 
 
-def in_parallel(work: Callable[[Given], Found], items: Iterable[Given], device: torch.device) -> Iterator[Found]:
+def in_parallel(work: Callable[[Item], Result], items: Iterable[Item], device: torch.device) -> Iterator[Result]:
     """What `work` makes of each item, in order; on a CPU one item a core, where torch would share each among the cores.
 
     The operators of a small network are too short to be shared: two cores do a fifth more so. Items are drawn as cores
-    get free, so a generator of many takes no memory. What `work` raises is raised here, and items that nobody began are
-    dropped.
+    get free. What `work` raises is raised here, and items that nobody began are dropped.
     """
     cores, pending = torch.get_num_threads(), iter(items)
     first = list(islice(pending, 2))
@@ -62,7 +61,7 @@ def in_parallel(work: Callable[[Given], Found], items: Iterable[Given], device: 
         yield from map(work, chain(first, pending))
         return
     workers = ThreadPoolExecutor(cores, "one-core", _settle_on_one_core, (cores,))
-    begun: deque[Future[Found]] = deque()
+    begun: deque[Future[Result]] = deque()
     try:
         for item in chain(first, pending):
             begun.append(workers.submit(work, item))
@@ -85,10 +84,9 @@ def _settle_on_one_core(cores: int) -> None:
 
 @cache
 def tune_memory() -> None:
-    """Let glibc keep freed memory instead of giving it back to the kernel after every layer.
+    """Let glibc, if it is there, keep freed memory instead of giving it back to the kernel after every layer.
 
     Unset, a forward pass of 32 images takes 39,000 page faults. Up to 1 GB that was used once stays with the process.
-    Does nothing where the C library is another one.
     """
     if sys.platform != "linux":
         return

@@ -9,15 +9,12 @@ import shutil
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from steel_core.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
+from steel_core.types import AnyArray
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -41,11 +38,10 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise UsageError(f"cannot write {path.name}: {error.strerror}") from error
 
 
-def scratch_array(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path) -> npt.NDArray[Any]:
+def scratch_array(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path) -> AnyArray:
     """An array of zeros in a file without a name, of which the system keeps in memory what there is room for.
 
-    On Linux the file's blocks are reserved, so that a full disk is found out here and not at a later write, which would
-    end the process; they are free again when the array is gone or the process ends.
+    On Linux its blocks are reserved, so that a full disk is found out here, where a later write would end the process.
 
     Raises:
         OSError: the folder cannot be written to, or its disk has no room.
@@ -60,6 +56,13 @@ def scratch_array(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path) ->
         return np.memmap(file, dtype, "w+", shape=shape)
 
 
+def assets_folder() -> Path:
+    """The models and images that are shipped: in a wheel they lie in the package, in a checkout beside it."""
+    package = Path(__file__).resolve().parent
+    packaged = package / "assets"
+    return packaged if packaged.is_dir() else package.parent / "assets"
+
+
 def cache_folder() -> Path:
     """Where things are remembered that can be computed again: `$STEEL_CACHE`, or `~/.cache/steel-lens`."""
     return Path(os.environ.get("STEEL_CACHE") or Path.home() / ".cache" / "steel-lens")
@@ -70,6 +73,6 @@ def steel_home() -> Path:
     return Path(os.environ.get("STEEL_HOME") or Path.home() / ".steel-lens")
 
 
-def new_name() -> str:
+def new_run_name() -> str:
     """A name for a run that begins now; there is no second one."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"

@@ -7,10 +7,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import TypedDict  # pydantic needs it below Python 3.12
+
+AnyArray = npt.NDArray[Any]
+BoolArray = npt.NDArray[np.bool_]
+Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+FloatArray = npt.NDArray[np.floating[Any]]
+IndexArray = npt.NDArray[np.intp]
+Int64Array = npt.NDArray[np.int64]
+ObjectArray = npt.NDArray[np.object_]
+StrArray = npt.NDArray[np.str_]
+UInt16Array = npt.NDArray[np.uint16]
+UInt8Array = npt.NDArray[np.uint8]
+
+Grey = Float32Array
+"""A picture's luminance: (H, W), 0 (black) to 1."""
+
+Mask = BoolArray
+"""Pixels of a picture: (H, W)."""
+
+RunLengths = Int64Array
+"""Runs of True in a mask: (R, 2) first pixel, counted from 1 down the columns, and length."""
 
 REFER = "refer"
 """Outcome of a prediction that a person must decide."""
@@ -19,7 +41,6 @@ UNFAMILIAR = "unfamiliar"
 """Outcome of an image unlike all that the model has learnt from: no verdict."""
 
 CLEAR = "clear"
-"""Label of a sheet without defects."""
 
 DEFECT = "defect"
 """Label of a defective sheet in the binary view."""
@@ -41,7 +62,7 @@ class SteelImage:
             empty if nothing.
     """
 
-    pixels: npt.NDArray[Any]
+    pixels: AnyArray
     name: str
     sha256: str
     note: str = ""
@@ -56,12 +77,12 @@ class SteelImage:
         """Columns, in pixels."""
         return int(self.pixels.shape[1])
 
-    def grey(self) -> npt.NDArray[np.float32]:
+    def grey(self) -> Float32Array:
         """Luminance (ITU-R BT.601) as float32 (H, W) in 0 to 1."""
         scaled = self.pixels.astype(np.float32) / np.float32(np.iinfo(self.pixels.dtype).max)
         return scaled if scaled.ndim == 2 else np.asarray(scaled @ _LUMA, dtype=np.float32)
 
-    def display(self) -> npt.NDArray[np.uint8]:
+    def display(self) -> UInt8Array:
         """The picture as uint8, (H, W) or (H, W, 3), for a screen."""
         if self.pixels.dtype == np.uint8:
             return self.pixels
@@ -84,12 +105,10 @@ class Sample:
     """One row of a data set's index. Nothing is read from disk until it is asked for.
 
     Attributes:
-        path: where the image lies.
-        labels: class names; empty if unlabelled, several where an image holds several defect types.
+        labels: empty if unlabelled, several where an image holds several defect types.
         split: "train", "val", "test", or "" where no split was made.
         group: samples of one group (near-duplicates, crops of one strip) never lie in two splits.
-        source: where the sample came from (a data set's name, a coil, a camera).
-        boxes: annotation file with boxes, if any.
+        source: a data set's name, a coil, a camera.
         mask: PNG mask, if any.
         mask_classes: class name of each non-zero mask value.
     """
@@ -109,23 +128,35 @@ class Sample:
         return self.labels[0] if self.labels else ""
 
 
+class PredictionJson(TypedDict):
+    """What a checkpoint says about one image, as JSON; see `Prediction`."""
+
+    file: str
+    pred: str
+    outcome: str
+    probs: dict[str, float]
+    threshold: float
+    image_sha256: str
+    checkpoint: str
+    note: str
+    strangeness: float | None
+    defects: NotRequired[tuple[str, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What a checkpoint says about one image.
 
     Attributes:
-        name: base name of the image.
         pred: class with the largest probability.
         outcome: `pred`; "refer" where its probability is below the stored threshold of that class; or "unfamiliar".
             Of a multi-label checkpoint "defect", "clear", "refer" or "unfamiliar": `steel_core.metrics.multi_label`.
-        probs: calibrated probability of each class, in the checkpoint's order.
+        probs: calibrated, in the checkpoint's order.
         logits: (K,) float32, before temperature.
         threshold: the stored threshold of `pred`.
-        image_sha256: hash of the image's bytes.
         checkpoint: hash of the checkpoint's weights and card.
-        note: what was assumed while reading or resizing the image.
         judgeable: whether there is anything to judge: False for a blank, overexposed or tiny picture.
-        strangeness: how unlike the familiar images it is; above 1 it is unfamiliar. None if the checkpoint cannot tell.
+        ood_score: how unlike the familiar images it is; above 1 it is unfamiliar. None if the checkpoint cannot tell.
         defects: of a multi-label checkpoint every class whose probability reaches its threshold, the likeliest first;
             None of any other, which names `pred` alone.
     """
@@ -134,13 +165,13 @@ class Prediction:
     pred: str
     outcome: str
     probs: dict[str, float]
-    logits: npt.NDArray[np.float32]
+    logits: Float32Array
     threshold: float
     image_sha256: str
     checkpoint: str
     note: str = ""
     judgeable: bool = True
-    strangeness: float | None = None
+    ood_score: float | None = None
     defects: tuple[str, ...] | None = None
 
     @property
@@ -150,7 +181,7 @@ class Prediction:
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `json` can write."""
-        return {
+        content: PredictionJson = {
             "file": self.name,
             "pred": self.pred,
             "outcome": self.outcome,
@@ -159,28 +190,29 @@ class Prediction:
             "image_sha256": self.image_sha256,
             "checkpoint": self.checkpoint,
             "note": self.note,
-            "strangeness": self.strangeness,
-            **({} if self.defects is None else {"defects": self.defects}),
+            "strangeness": self.ood_score,
         }
+        if self.defects is not None:
+            content["defects"] = self.defects
+        return {**content}
 
 
 @dataclass(frozen=True, slots=True)
-class Patch:
+class PastedPatch:
     """A piece to be pasted on a picture, in the pixels of the grid that the network sees.
 
     Attributes:
         top: row of its first row; it may lie partly or wholly outside the picture.
-        left: column of its first column.
         grey: (h, w) float32 in 0 to 1.
         alpha: (h, w) float32: how much of it covers the picture, 0 to 1.
     """
 
     top: int
     left: int
-    grey: npt.NDArray[np.float32]
-    alpha: npt.NDArray[np.float32]
+    grey: Float32Array
+    alpha: Float32Array
 
-    def paste_on(self, picture: npt.NDArray[np.float32]) -> None:
+    def paste_on(self, picture: Float32Array) -> None:
         """Blend it into `picture` (H, W), in place; what lies outside is cut off."""
         height, width = self.grey.shape
         top, left = max(self.top, 0), max(self.left, 0)
@@ -190,6 +222,23 @@ class Patch:
         under += self.alpha[cut][part] * (self.grey[cut][part] - under)
 
 
+class AttributionJson(TypedDict):
+    """How a map was made, as JSON; see `Attribution`."""
+
+    method: str
+    target: str
+    against: str
+    noise: float | None
+    layer: str
+    baseline: str
+    parameters: dict[str, Any]
+    seed: int | None
+    image_sha256: str
+    checkpoint: str
+    seconds: float
+    shape: list[int]
+
+
 @dataclass(frozen=True, slots=True)
 class Attribution:
     """Raw signed evidence for one class in one image, with everything needed to make it again.
@@ -197,20 +246,13 @@ class Attribution:
     Attributes:
         values: (H, W) float32 on the grid of the model's input, summed over channels. Positive argues for the target,
             negative against it. Never normalised: `render.py` alone turns it into a picture.
-        method: name in the registry of explainers.
-        target: class that is explained.
         against: class it is contrasted with: what is explained is the difference of the two logits; "" if none.
         noise: the map's own standard error as a share of its norm (both L2); None for a method without sampling.
         layer: layer the method reads, or "" if it reads none.
         baseline: what the method compares with, or "" if nothing.
-        parameters: the method's settings.
-        seed: seed of its random numbers; None if it uses none.
-        image_sha256: hash of the image's bytes.
-        checkpoint: hash of the checkpoint.
-        seconds: wall-clock time it took.
     """
 
-    values: npt.NDArray[np.float32]
+    values: Float32Array
     method: str
     target: str
     layer: str
@@ -225,7 +267,7 @@ class Attribution:
 
     def provenance(self) -> dict[str, Any]:
         """All but the values, as a dictionary that `json` can write."""
-        return {
+        content: AttributionJson = {
             "method": self.method,
             "target": self.target,
             "against": self.against,
@@ -239,3 +281,4 @@ class Attribution:
             "seconds": round(self.seconds, 3),
             "shape": list(self.values.shape),
         }
+        return {**content}

@@ -11,7 +11,6 @@ from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 from PIL import Image
@@ -19,7 +18,7 @@ from PIL import Image
 from steel_core.data.images.png import read_png
 from steel_core.data.images.read import MAX_PIXELS
 from steel_core.errors import DataError, ImageError
-from steel_core.types import Box
+from steel_core.types import AnyArray, BoolArray, Box, UInt8Array
 
 MAX_XML_BYTES = 4_000_000
 """A longer annotation is refused; a real one has some thousand bytes."""
@@ -28,20 +27,13 @@ MAX_XML_BYTES = 4_000_000
 def read_boxes(
     path: Path, classes: Collection[str] | None = None, size: tuple[int, int] | None = None
 ) -> tuple[list[Box], list[str]]:
-    """The boxes of a Pascal VOC annotation.
+    """The sound boxes of a Pascal VOC annotation, and one sentence with file and line for each thing that is wrong.
 
     VOC counts pixels from 1 and both corners belong to the box, so (1, 1) to (200, 200) covers an image of 200 x 200;
     `Box` counts from 0 and is half open. Underscores and capitals in class names do not matter ("rolled-in_scale").
+    A box that is out of bounds (of `size`, height and width in pixels, or of what the file says), swapped, or of a
+    class not in `classes` is left out. Never raises for what is in the file.
     Source: Everingham et al., The PASCAL VOC Challenge 2012 Development Kit, section 6.
-
-    Args:
-        path: XML file.
-        classes: the names allowed; any, if not given.
-        size: height and width of the image in pixels; what the file says, if not given.
-
-    Returns:
-        The sound boxes, and one sentence with file and line for each thing that is wrong: a box that is out of bounds,
-        swapped, or of an unknown class is left out. Never raises for what is in the file.
     """
     builder = _LineKeeper()
     try:
@@ -60,44 +52,45 @@ def read_boxes(
         line = builder.expat.CurrentLineNumber
         return [], [f"{path.name}, line {line}: a document type, an entity or an unknown encoding is not accepted."]
 
-    names = None if classes is None else {_plain(name): name for name in classes}
+    names = None if classes is None else {_normalise_name(name): name for name in classes}
     problems: list[str] = []
-    height, width = size or (_number(root.findtext("size/height")), _number(root.findtext("size/width")))
+    height, width = size or (_parse_whole(root.findtext("size/height")), _parse_whole(root.findtext("size/width")))
     if not (height and width and height > 0 and width > 0):
         return [], [f"{path.name}: expected the image's width and height in <size>."]
     boxes: list[Box] = []
     for item in root.iter("object"):
         where = f"{path.name}, line {builder.lines[item]}"
         name = (item.findtext("name") or "").strip()
-        label = name if names is None else names.get(_plain(name))
-        corners = [_number(item.findtext(f"bndbox/{tag}")) for tag in ("xmin", "ymin", "xmax", "ymax")]
+        label = name if names is None else names.get(_normalise_name(name))
+        corners = [_parse_whole(item.findtext(f"bndbox/{tag}")) for tag in ("xmin", "ymin", "xmax", "ymax")]
         if not label:
             expected = "a class name" if names is None else f"one of {', '.join(names.values())}"
             problems.append(f"{where}: expected {expected}, found {name!r}.")
         elif None in corners:
             problems.append(f"{where}: expected whole numbers xmin, ymin, xmax, ymax in <bndbox>.")
         else:
-            xmin, ymin, xmax, ymax = (int(corner or 0) for corner in corners)
-            if xmin > xmax or ymin > ymax:
-                problems.append(f"{where}: the corners ({xmin}, {ymin}) and ({xmax}, {ymax}) are swapped.")
-            elif xmin < 1 or ymin < 1 or xmax > width or ymax > height:
-                problems.append(
-                    f"{where}: the box ({xmin}, {ymin}) to ({xmax}, {ymax}) lies outside the image of 1 to {width} "
-                    f"by 1 to {height} pixels."
-                )
-            else:
-                boxes.append(Box(label, xmin - 1, ymin - 1, xmax, ymax))
+            try:
+                boxes.append(_make_box(label, [int(corner or 0) for corner in corners], (height, width)))
+            except DataError as error:
+                problems.append(f"{where}: {error}")
     return boxes, problems
 
 
-def read_mask(path: Path, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
-    """The class number of each pixel of a PNG mask: (H, W), 0 where nothing is. H rows, W columns.
+def _make_box(label: str, corners: Sequence[int], size: tuple[int, int]) -> Box:
+    xmin, ymin, xmax, ymax = corners
+    height, width = size
+    if xmin > xmax or ymin > ymax:
+        raise DataError(f"the corners ({xmin}, {ymin}) and ({xmax}, {ymax}) are swapped.")
+    if xmin < 1 or ymin < 1 or xmax > width or ymax > height:
+        place = f"the box ({xmin}, {ymin}) to ({xmax}, {ymax})"
+        raise DataError(f"{place} lies outside the image of 1 to {width} by 1 to {height} pixels.")
+    return Box(label, xmin - 1, ymin - 1, xmax, ymax)
+
+
+def read_mask(path: Path, size: tuple[int, int] | None = None) -> UInt8Array:
+    """The class number of each pixel of a PNG mask, (H, W), 0 where nothing is; `size` is the (H, W) it must have.
 
     A palette PNG is read as the palette's indices, a PNG of 1 bit as 0 and 1.
-
-    Args:
-        path: PNG file.
-        size: height and width the mask must have, in pixels.
 
     Raises:
         DataError: not a PNG of one channel of at most 8 bits, damaged, too large, or of another size.
@@ -114,12 +107,12 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> npt.NDArray[np
     except ImageError as error:
         raise DataError(f"{path.name}: expected a PNG mask; {error}.") from error
     if size is not None and mask.shape != size:
-        found = " x ".join(map(str, mask.shape))
-        raise DataError(f"{path.name}: expected a mask of {size[0]} x {size[1]} pixels, found {found}.")
+        shape = " x ".join(map(str, mask.shape))
+        raise DataError(f"{path.name}: expected a mask of {size[0]} x {size[1]} pixels, found {shape}.")
     return mask
 
 
-def boxes_to_mask(boxes: Sequence[Box], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def boxes_to_mask(boxes: Sequence[Box], size: tuple[int, int]) -> BoolArray:
     """(H, W), True inside any of the boxes; `size` is (H, W). H rows, W columns."""
     mask = np.zeros(size, dtype=np.bool_)
     for box in boxes:
@@ -127,15 +120,10 @@ def boxes_to_mask(boxes: Sequence[Box], size: tuple[int, int]) -> npt.NDArray[np
     return mask
 
 
-def mask_to_boxes(mask: npt.NDArray[Any], mask_classes: dict[int, str] | None = None) -> list[Box]:
-    """One box around each connected region (8 neighbours) of each value of a mask.
+def mask_to_boxes(mask: AnyArray, mask_classes: dict[int, str] | None = None) -> list[Box]:
+    """One box around each connected region (8 neighbours) of each value but 0 of a mask (H, W).
 
-    Args:
-        mask: (H, W) class numbers of 0 to 255; 0 is background. H rows, W columns.
-        mask_classes: name of each value; a value without one is called "class 7".
-
-    Returns:
-        The boxes, by value, then from top to bottom as each region's first pixel is met.
+    A value that `mask_classes` does not name is called "class 7".
     """
     names = mask_classes or {}
     boxes = []
@@ -147,8 +135,6 @@ def mask_to_boxes(mask: npt.NDArray[Any], mask_classes: dict[int, str] | None = 
 
 
 class _LineKeeper(TreeBuilder):
-    """Builds the tree and remembers on which line each element starts."""
-
     expat: Any = None
 
     def __init__(self) -> None:
@@ -161,12 +147,11 @@ class _LineKeeper(TreeBuilder):
         return element
 
 
-def _plain(name: str) -> str:
+def _normalise_name(name: str) -> str:
     return " ".join(name.replace("_", " ").split()).casefold()
 
 
-def _number(text: str | None) -> int | None:
-    """The whole number in a text such as "12" or "12.0"; None if there is none."""
+def _parse_whole(text: str | None) -> int | None:
     try:
         value = float(text or "")
     except ValueError:

@@ -1,9 +1,7 @@
 """Zip archives from strangers: unpacked beside their place and renamed when whole, or refused with one sentence.
 
-An archive is refused as a whole for what no honest program writes: names that climb, are absolute or hold a drive
-letter; links; two entries of one name or of the same bytes; passwords; more than it may unpack to. Entries that no
-reader of data sets uses, other archives among them, are left out and told.
-Source of the list: OWASP ASVS 5.2; D. Fifield, A better zip bomb, WOOT 2019.
+Refused for what no honest program writes (after OWASP ASVS 5.2; D. Fifield, A better zip bomb, WOOT 2019). Entries that
+no reader of data sets uses, other archives among them, are left out and reported.
 """
 
 from __future__ import annotations
@@ -44,15 +42,10 @@ def is_archive(path: Path) -> bool:
         return False
 
 
-def unpack(path: Path, progress: Progress = no_progress) -> tuple[Path, list[str]]:
+def unpack_archive(path: Path, progress: Progress = no_progress) -> tuple[Path, list[str]]:
     """Unpacks a zip archive into the user's cache, once for each content.
 
-    Args:
-        path: the archive.
-        progress: told how many entries are done.
-
-    Returns:
-        The folder, named like the archive, and one sentence for each kind of entry that was left out.
+    Returns the folder, named like the archive, and one sentence for each kind of entry that was left out.
 
     Raises:
         DataError: the archive is refused; nothing of it is left on the disk.
@@ -61,81 +54,79 @@ def unpack(path: Path, progress: Progress = no_progress) -> tuple[Path, list[str
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
         with zipfile.ZipFile(path) as archive:
-            wanted, told = _plan(archive, path)
+            entries_by_name, problems = _plan_entries(archive, path)
             home = cache_folder() / "archives" / digest
             folder = home / (_UNKEEPABLE.sub("", path.stem).strip(". ") or "archive")
             if not folder.is_dir():
-                _write(archive, wanted, home, folder, progress)
+                _write_entries(archive, entries_by_name, home, folder, progress)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         raise DataError(f"{path.name}: a damaged zip archive, or one of an unknown kind; pack it again.") from error
     except OSError as error:
         raise DataError(f"{path.name}: cannot be unpacked ({error.strerror or 'damaged'}).") from error
-    return folder, told
+    return folder, problems
 
 
-def _plan(archive: zipfile.ZipFile, path: Path) -> tuple[dict[str, zipfile.ZipInfo], list[str]]:
-    """The entries to write by their names, and what is left out."""
+def _plan_entries(archive: zipfile.ZipFile, path: Path) -> tuple[dict[str, zipfile.ZipInfo], list[str]]:
     entries = archive.infolist()
     if len(entries) > MAX_ENTRIES:
         raise DataError(f"{path.name}: expected at most {MAX_ENTRIES:,} files, found {len(entries):,}.")
-    wanted: dict[str, zipfile.ZipInfo] = {}
-    seen: set[str] = set()
+    entries_by_name: dict[str, zipfile.ZipInfo] = {}
+    names: set[str] = set()
     starts: set[int] = set()
     other: list[str] = []
     foreign: list[str] = []
     total = 0
     for entry in entries:
-        shown, name = _checked_name(entry, path)
+        display_name, name = _checked_name(entry, path)
         if name.endswith("/"):
             continue
-        if name.casefold() in seen or entry.header_offset in starts:
-            raise DataError(f"{path.name}: {shown!r} is in it twice; the archive is refused.")
-        seen.add(name.casefold())
+        if name.casefold() in names or entry.header_offset in starts:
+            raise DataError(f"{path.name}: {display_name!r} is in it twice; the archive is refused.")
+        names.add(name.casefold())
         starts.add(entry.header_offset)
         parts = PurePosixPath(name).parts
         suffix = PurePosixPath(name).suffix.lower()
         if any(part.startswith(".") or part == "__MACOSX" for part in parts):
             continue
         if suffix not in _KEPT or _UNKEEPABLE.search(name):
-            other.append(shown)
+            other.append(display_name)
             continue
         if suffix in SUFFIXES and entry.file_size > MAX_BYTES:
-            raise DataError(f"{path.name}: {shown!r} unpacks to {entry.file_size / 1e6:,.0f} MB; expected less.")
+            raise DataError(f"{path.name}: {display_name!r} unpacks to {entry.file_size / 1e6:,.0f} MB; expected less.")
         if not name.isascii() and not entry.flag_bits & _UTF8:
-            foreign.append(shown)
+            foreign.append(display_name)
         total += entry.file_size
-        wanted["/".join(parts)] = entry
+        entries_by_name["/".join(parts)] = entry
     limit = min(MAX_TOTAL, max(_FREE, MAX_RATIO * path.stat().st_size))
     if total > limit:
         raise DataError(
             f"{path.name}: it would unpack to {total / 1e6:,.0f} MB; expected at most {limit / 1e6:,.0f} MB "
             f"for an archive of {path.stat().st_size / 1e6:,.1f} MB."
         )
-    if not wanted:
+    if not entries_by_name:
         raise DataError(f"{path.name}: expected images; it holds none.")
-    told = []
+    problems = []
     if other:
-        told.append(f"{path.name}: {len(other):,} files of other kinds (the first: {other[0]}); left out.")
+        problems.append(f"{path.name}: {len(other):,} files of other kinds (the first: {other[0]}); left out.")
     if foreign:
-        told.append(f"{path.name}: {len(foreign):,} names are not marked as UTF-8 (the first: {foreign[0]}).")
-    return wanted, told
+        problems.append(f"{path.name}: {len(foreign):,} names are not marked as UTF-8 (the first: {foreign[0]}).")
+    return entries_by_name, problems
 
 
 def _checked_name(entry: zipfile.ZipInfo, path: Path) -> tuple[str, str]:
-    """The base name for messages and the name with "/" between its parts, of an entry that may be written."""
-    name = _name(entry)
-    shown = PurePosixPath(name.replace("\\", "/")).name[:60]
+    name = _decode_name(entry)
+    display_name = PurePosixPath(name.replace("\\", "/")).name[:60]
     if _CLIMBS.search(name) or _CLIMBS.search(entry.orig_filename):
-        raise DataError(f"{path.name}: {shown!r} would be written outside its folder; the archive is refused.")
+        raise DataError(f"{path.name}: {display_name!r} would be written outside its folder; the archive is refused.")
     mode = entry.external_attr >> 16
     if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise DataError(f"{path.name}: {shown!r} is a link or a device; the archive is refused.")
+        raise DataError(f"{path.name}: {display_name!r} is a link or a device; the archive is refused.")
     if entry.flag_bits & _ENCRYPTED:
-        raise DataError(f"{path.name}: {shown!r} has a password; pack the files without one.")
-    return shown, name.replace("\\", "/")
+        raise DataError(f"{path.name}: {display_name!r} has a password; pack the files without one.")
+    return display_name, name.replace("\\", "/")
 
 
-def _name(entry: zipfile.ZipInfo) -> str:
+def _decode_name(entry: zipfile.ZipInfo) -> str:
     """The name of an entry; one that is not marked as UTF-8 but is valid as such is read so."""
     if entry.flag_bits & _UTF8:
         return entry.filename
@@ -145,18 +136,18 @@ def _name(entry: zipfile.ZipInfo) -> str:
         return entry.filename
 
 
-def _write(
-    archive: zipfile.ZipFile, wanted: dict[str, zipfile.ZipInfo], home: Path, folder: Path, progress: Progress
+def _write_entries(
+    archive: zipfile.ZipFile, entries_by_name: dict[str, zipfile.ZipInfo], home: Path, folder: Path, progress: Progress
 ) -> None:
     home.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=home))
     try:
-        for done, (name, entry) in enumerate(wanted.items(), start=1):
+        for done, (name, entry) in enumerate(entries_by_name.items(), start=1):
             target = scratch / name
             target.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(entry) as source, target.open("xb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)  # zipfile gives no more than the size declared, and checks it
-            progress("unpacking", done, len(wanted))
+            progress("unpacking", done, len(entries_by_name))
         try:
             scratch.rename(folder)
         except OSError:

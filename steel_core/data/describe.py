@@ -8,11 +8,8 @@ from steel_core.data import regions
 from steel_core.data.index import DatasetIndex
 
 
-def describe(index: DatasetIndex) -> dict[str, Any]:
-    """Title, licence, counts by label, split and source, and how many samples have boxes or masks.
-
-    A sample with several labels counts once for each; "" stands for none.
-    """
+def describe_dataset(index: DatasetIndex) -> dict[str, Any]:
+    """Title, licence, counts by label ("" is none; each of several counts), split, source, boxes and masks."""
     table = index.table
     labels = table["labels"].str.split("|").explode().value_counts()
     cells = table[regions.COLUMN] if regions.COLUMN in table else table["mask"].where(table["mask"] == "", "")

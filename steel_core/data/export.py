@@ -10,27 +10,19 @@ from typing import Any
 import numpy as np
 
 from steel_core.data.index import DatasetIndex
-from steel_core.data.regions import Mask, encode_runs
+from steel_core.data.regions import encode_runs
 from steel_core.errors import DataError, ImageError
 from steel_core.files import write_bytes
 from steel_core.progress import Progress, no_progress
-from steel_core.types import CLEAR
+from steel_core.types import CLEAR, Mask
 
 
 def write_coco(index: DatasetIndex, path: Path, progress: Progress = no_progress) -> list[str]:
     """Writes images, boxes and masks as one COCO file. Categories are the classes but "clear", numbered from 1.
 
-    A class of which an image has a mask is written as one annotation with run lengths; the others with their boxes. A
-    label with neither (an image that was only sorted into a class) cannot be told in COCO, and its image is left out,
-    because COCO would mean "nothing there"; so are unlabelled images and those that are refused.
-
-    Args:
-        index: what to write.
-        path: file to write; image names are relative to its folder.
-        progress: told how many samples are done.
-
-    Returns:
-        One sentence for each image that was left out, and why.
+    A class of which an image has a mask is written as one annotation with run lengths; the others with their boxes. An
+    image with a label without either is left out, because COCO would mean "nothing there"; so are unlabelled and
+    refused images. Returns one sentence for each image that was left out.
 
     Raises:
         UsageError: the file cannot be written.
@@ -44,23 +36,23 @@ def write_coco(index: DatasetIndex, path: Path, progress: Progress = no_progress
     for i, sample in enumerate(index):
         try:
             height, width = index.size(i)
-            found = [(label, _runs(mask)) for label, mask in index.masks(i).items() if mask.any()]
-            masked = {label for label, _ in found}
-            found += [
+            shapes = [(label, _mask_to_coco(mask)) for label, mask in index.masks(i).items() if mask.any()]
+            masked = {label for label, _ in shapes}
+            shapes += [
                 (box.label, {"bbox": [box.xmin, box.ymin, box.xmax - box.xmin, box.ymax - box.ymin]})
                 for box in index.boxes(i)
                 if box.label not in masked
             ]
             if not sample.labels:
                 raise DataError("unlabelled")
-            if untold := set(sample.labels) - {label for label, _ in found} - {CLEAR}:
-                raise DataError(f"it is not known where {', '.join(sorted(untold))} lies")
+            if nowhere := set(sample.labels) - {label for label, _ in shapes} - {CLEAR}:
+                raise DataError(f"it is not known where {', '.join(sorted(nowhere))} lies")
         except (ImageError, DataError) as error:
             left_out.append(f"{sample.path.name}: {error}; left out.")
             continue
         name = os.path.normpath(f"{to_root}/{index.table['path'].iloc[i]}").replace(os.sep, "/")
         images.append({"id": len(images) + 1, "file_name": name, "width": width, "height": height})
-        for label, shape in found:
+        for label, shape in shapes:
             _, _, w, h = shape["bbox"]
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": len(images), "category_id": numbers[label]}
@@ -79,8 +71,7 @@ def write_coco(index: DatasetIndex, path: Path, progress: Progress = no_progress
     return left_out
 
 
-def _runs(mask: Mask) -> dict[str, Any]:
-    """Counts of pixels off, on, off ... down the columns, with their box."""
+def _mask_to_coco(mask: Mask) -> dict[str, Any]:
     runs = encode_runs(mask)
     edges = np.concatenate([[0], np.stack([runs[:, 0] - 1, runs.sum(axis=1) - 1], axis=1).ravel()])
     counts = np.diff(np.concatenate([edges, [mask.size]])).tolist()

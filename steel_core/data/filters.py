@@ -1,9 +1,6 @@
 """Which samples of a data set are meant: by label, split, prediction, range of any number, or a line drawn on a map.
 
-`facts` puts what is known of each sample into one table of categories and numbers, once; `Filter.rows` asks it. No step
-loops over samples, so a table of a million rows answers at once.
-
-Legend: N samples, M matching ones.
+No step loops over samples, so that a million rows answer at once. Legend: N samples, M matching ones.
 """
 
 from __future__ import annotations
@@ -12,44 +9,36 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from skimage.measure import points_in_poly
 
 from steel_core.data.index import DatasetIndex
+from steel_core.types import BoolArray, Float32Array, IndexArray
 
-Rows = npt.NDArray[np.intp]
 Point = tuple[float, float]
 
 NAMED = ("labels", "split", "source", "group", "pred", "verdict")
-"""Columns of `facts` that hold names; the last two are there where a model was evaluated.
-
-pred: the likeliest class. verdict: "right", "wrong", or "" where the truth is not known.
-"""
+"""Columns with names; of an evaluation pred, the likeliest class, and verdict: right, wrong or "" (unknown truth)."""
 
 PLACES = ("map_x", "map_y")
-"""Columns of `facts` that hold a sample's place on the map of the model's features."""
+"""Columns of `collect_facts` that hold a sample's place on the map of the model's features."""
 
 
-def facts(
+def collect_facts(
     index: DatasetIndex,
     evaluated: pd.DataFrame | None = None,
     measured: pd.DataFrame | None = None,
-    places: npt.NDArray[np.float32] | None = None,
+    places: Float32Array | None = None,
 ) -> pd.DataFrame:
     """What is known of each sample (N rows): categories of `NAMED` that are known, and numbers.
 
-    Args:
-        index: the data set.
-        evaluated: what a model said: row (in the index), and any of pred, verdict and numbers. Rows may be missing.
-        measured: numbers for each sample, as `properties` gives them.
-        places: (N, 2) as `Embedding.layout` gives them.
+    `evaluated`: row (in the index; some may lack), and any of pred, verdict and numbers. `places`: (N, 2) of the map.
     """
     parts = [index.table[[name for name in NAMED if name in index.table]].astype("category")]
     if evaluated is not None:
-        said = evaluated.set_index("row").reindex(range(len(index)))
-        names = [name for name in NAMED if name in said]
-        parts += [said[names].fillna("").astype("category"), said.drop(columns=names)]
+        answers = evaluated.set_index("row").reindex(range(len(index)))
+        names = [name for name in NAMED if name in answers]
+        parts += [answers[names].fillna("").astype("category"), answers.drop(columns=names)]
     if measured is not None:
         parts.append(measured)
     if places is not None:
@@ -57,8 +46,8 @@ def facts(
     return pd.concat(parts, axis=1)
 
 
-def numbers(table: pd.DataFrame) -> list[str]:
-    """The columns of `facts` that hold numbers, where any is known."""
+def number_columns(table: pd.DataFrame) -> list[str]:
+    """The columns of `collect_facts` that hold numbers, where any is known."""
     return [str(name) for name in table if name not in NAMED and table[name].notna().any()]
 
 
@@ -78,11 +67,8 @@ class Filter:
     Attributes:
         label: a class that is among its labels; "" for unlabelled samples.
         split: "train", "val", "test", or "" for none.
-        source: where it came from.
         group: a part of its group's name.
-        pred: the likeliest class.
         verdict: "right" or "wrong".
-        ranges: of numbers.
         outline: corners of a line around places on the map.
     """
 
@@ -95,29 +81,23 @@ class Filter:
     ranges: tuple[Range, ...] = ()
     outline: tuple[Point, ...] = ()
 
-    def rows(self, table: pd.DataFrame, sort: str = "", falling: bool = False) -> Rows:
-        """(M,) row numbers of the samples in `facts` that match.
+    def rows(self, table: pd.DataFrame, sort: str = "", falling: bool = False) -> IndexArray:
+        """(M,) row numbers of the samples in `collect_facts` that match.
 
-        A condition on what the table does not hold matches nothing.
-
-        Args:
-            table: what `facts` gave.
-            sort: column with numbers to sort by; the table's order where it is empty or not there. Samples without that
-                number come last.
-            falling: the largest first.
+        A condition on what the table does not hold matches nothing. Samples without the number to sort by come last.
         """
         keep = np.ones(len(table), bool)
         if self.label is not None:
-            keep &= _among(table, "labels", lambda cell: self.label in (cell.split("|") if cell else [""]))
+            keep &= _match_names(table, "labels", lambda cell: self.label in (cell.split("|") if cell else [""]))
         for name in ("split", "source", "pred", "verdict"):
             if (wanted := getattr(self, name)) is not None:
-                keep &= _among(table, name, wanted.__eq__)
+                keep &= _match_names(table, name, wanted.__eq__)
         if self.group:
-            keep &= _among(table, "group", lambda cell: self.group in cell)
+            keep &= _match_names(table, "group", lambda cell: self.group in cell)
         for one in self.ranges:
             keep &= table[one.name].between(one.low, one.high).to_numpy() if one.name in table else False
         if self.outline:
-            keep &= _inside(table, self.outline)
+            keep &= _inside_outline(table, self.outline)
         rows = np.flatnonzero(keep)
         if sort in table:
             values = table[sort].to_numpy(float)[rows]
@@ -125,7 +105,7 @@ class Filter:
         return rows
 
 
-def _among(table: pd.DataFrame, name: str, matches: Callable[[str], bool]) -> npt.NDArray[np.bool_]:
+def _match_names(table: pd.DataFrame, name: str, matches: Callable[[str], bool]) -> BoolArray:
     """(N,) whether the name in a column matches, asked once for each name that occurs."""
     if name not in table:
         return np.zeros(len(table), bool)
@@ -134,7 +114,7 @@ def _among(table: pd.DataFrame, name: str, matches: Callable[[str], bool]) -> np
     return wanted[column.codes.to_numpy()]
 
 
-def _inside(table: pd.DataFrame, outline: tuple[Point, ...]) -> npt.NDArray[np.bool_]:
+def _inside_outline(table: pd.DataFrame, outline: tuple[Point, ...]) -> BoolArray:
     if not set(PLACES) <= set(table.columns):
         return np.zeros(len(table), bool)
     places, corners = table[list(PLACES)].to_numpy(float), np.asarray(outline)

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +20,19 @@ import pyarrow.compute as pc
 from steel_core.data import regions
 from steel_core.data.annotations import read_boxes, read_mask
 from steel_core.data.images.read import image_size, read_image
+from steel_core.data.listing import is_inside
 from steel_core.data.spec import SPLITS, DatasetSpec
 from steel_core.errors import DataError, ImageError, UsageError
 from steel_core.progress import Progress, no_progress
-from steel_core.types import CLEAR, DEFECT, Box, Sample, SteelImage
+from steel_core.types import CLEAR, DEFECT, BoolArray, Box, Int64Array, Sample, SteelImage, UInt8Array
 
 COLUMNS = ("path", "labels", "split", "group", "source", "boxes", "mask", "mask_classes")
 """The columns every index has, in this order; all hold text, "" where there is nothing to say.
 
 path: image, relative to the root, with "/" between its parts. labels: class names joined by "|", the largest defect
-first where the layout tells, "" if unlabelled. split: train, val, test or "". group: samples of one group never lie in
-two splits. source: where the image came from. boxes, mask: annotation files, relative to the root. mask_classes: what
-the mask's values mean, as in "1=inclusion|2=patches".
-
-A further column "regions" holds boxes, polygons and run-length masks that stand in a table and not in files of their
-own; see `steel_core.data.regions`.
+first where the layout tells. group: samples of one group never lie in two splits. boxes, mask: annotation files,
+relative to the root. mask_classes: what the mask's values mean, as in "1=inclusion|2=patches". A further column
+"regions" holds annotations that stand in a table; see `steel_core.data.regions`.
 """
 
 _JOINED = 100_000  # cells that are hashed at a time
@@ -48,7 +46,6 @@ class DatasetIndex:
 
     Attributes:
         root: absolute folder that the table's paths start from.
-        spec: what the data set is and what may be done with it.
         classes: every class, in the order of a classifier's outputs.
         table: one row a sample, with `COLUMNS` first and the layout's further columns after them; all text. It is
             shared between indexes: never change it in place.
@@ -72,55 +69,42 @@ class DatasetIndex:
     ) -> DatasetIndex:
         """The index of a table that has at least the column "path"; the other columns are filled in.
 
-        Args:
-            root: folder that the paths start from.
-            spec: facts of the data set.
-            table: one row a sample.
-            classes: every class in a fixed order; the labels that occur, sorted, if not given.
-            problems: what to report with the index.
+        `classes` are in the order of a classifier's outputs; the labels that occur, sorted, if not given.
 
         Raises:
             DataError: a label is not among `classes`.
         """
         columns = [*COLUMNS, *(name for name in table.columns if name not in COLUMNS)]
         table = table.reset_index(drop=True).reindex(columns=columns, fill_value="")
-        text = pd.Series(
-            [""], dtype=str
-        ).dtype  # a column that is text already is not copied: it may have a million rows
-        for name in columns:
+        text = pd.Series([""], dtype=str).dtype
+        for name in columns:  # a column that is text already is not copied: it may have a million rows
             if table[name].dtype != text or table[name].hasnans:
                 table[name] = table[name].fillna("").astype(str)
-        seen = {label for cell in table["labels"].unique() for label in cell.split("|")} - {""}
+        present = {label for cell in table["labels"].unique() for label in cell.split("|")} - {""}
         if classes is None:
-            classes = sorted(seen)
-        if unknown := sorted(seen - set(classes)):
+            classes = sorted(present)
+        if unknown := sorted(present - set(classes)):
             raise DataError(
                 f"{spec.name}: expected the classes {', '.join(classes)}; the labels also hold {', '.join(unknown)}."
             )
-        straddling = [f"{group!r} lies in more than one split; its samples leak." for group in _straddling(table)]
-        return cls(
-            Path(os.path.realpath(root)), spec, tuple(classes), table, (*problems, *(f"Group {s}" for s in straddling))
-        )
+        leaks = [f"Group {name!r} lies in more than one split; its samples leak." for name in _straddling(table)]
+        return cls(Path(os.path.realpath(root)), spec, tuple(classes), table, (*problems, *leaks))
 
     def __len__(self) -> int:
         return len(self.table)
 
     def __getitem__(self, i: int) -> Sample:
-        """Sample number `i`; negative numbers count from the end."""
-        return self._sample(*(self.table[name].iloc[i] for name in COLUMNS))
+        return self._make_sample(*(self.table[name].iloc[i] for name in COLUMNS))
 
     def __iter__(self) -> Iterator[Sample]:
-        return (self._sample(*cells) for cells in zip(*(self.table[name] for name in COLUMNS), strict=True))
+        return (self._make_sample(*cells) for cells in zip(*(self.table[name] for name in COLUMNS), strict=True))
 
     def select(
         self, *, split: str | None = None, label: str | None = None, rows: Sequence[int] | npt.ArrayLike | None = None
     ) -> DatasetIndex:
-        """The samples that meet every condition given.
+        """The samples that meet every condition given; "" is no split, or no label.
 
-        Args:
-            split: "train", "val", "test", or "" for samples without a split.
-            label: class that is among a sample's labels; "" for unlabelled samples.
-            rows: row numbers, in the order wanted, or one boolean for each row.
+        `rows`: row numbers in the order wanted, or one boolean for each row.
 
         Raises:
             UsageError: there is no such split or class.
@@ -148,7 +132,7 @@ class DatasetIndex:
             mask_classes=self.table["mask_classes"].str.replace(r"=[^|]*", f"={DEFECT}", regex=True),
         )
         if regions.COLUMN in table:
-            table[regions.COLUMN] = regions.relabel(table[regions.COLUMN], DEFECT)
+            table[regions.COLUMN] = regions.replace_labels(table[regions.COLUMN], DEFECT)
         return dataclasses.replace(self, classes=(CLEAR, DEFECT), table=table)
 
     def with_splits(self, splits: Sequence[str] | npt.ArrayLike) -> DatasetIndex:
@@ -183,7 +167,7 @@ class DatasetIndex:
         """Groups whose samples lie in more than one split."""
         return _straddling(self.table)
 
-    def labels_encoded(self) -> npt.NDArray[np.int64]:
+    def labels_encoded(self) -> Int64Array:
         """(N,) number of each sample's first label in `classes`; -1 where unlabelled. N samples."""
         first = self.table["labels"].str.partition("|")[0] if len(self) else self.table["labels"]
         return pd.Index(list(self.classes), dtype=str).get_indexer(pd.Index(first)).astype(np.int64)
@@ -194,7 +178,7 @@ class DatasetIndex:
         Raises:
             DataError: outside the folder of the data set.
         """
-        return self._inside(self.table["path"].array[i])
+        return self._checked_path(self.table["path"].array[i])
 
     def image(self, i: int) -> SteelImage:
         """The picture of sample `i`.
@@ -213,7 +197,7 @@ class DatasetIndex:
         return image_size(self.path(i))
 
     def boxes(self, i: int) -> list[Box]:
-        """The sound boxes of sample `i`; what is wrong with the others is logged, and told by `check_boxes`."""
+        """The sound boxes of sample `i`; what is wrong with the others is logged, and listed by `check_boxes`."""
         boxes, problems = self._read_boxes(i)
         for problem in problems:
             _log.warning(problem)
@@ -221,17 +205,16 @@ class DatasetIndex:
 
     def check_boxes(self, progress: Progress = no_progress) -> list[str]:
         """Reads every annotation with boxes; one sentence, with file and line, for each that is wrong."""
-        found: list[str] = []
+        problems: list[str] = []
         for i in range(len(self)):
-            found += self._read_boxes(i)[1]
+            problems += self._read_boxes(i)[1]
             progress("reading boxes", i + 1, len(self))
-        return found
+        return problems
 
-    def mask(self, i: int) -> npt.NDArray[np.uint8] | None:
-        """(H, W) class number of each pixel of sample `i`, 0 where nothing is; None if it has no mask.
+    def mask(self, i: int) -> UInt8Array | None:
+        """(H, W) class number (of `Sample.mask_classes`) of each pixel, 0 where nothing is; None without a mask.
 
-        The numbers are those of `Sample.mask_classes`. Where the masks of two classes overlap, which only `masks`
-        tells in full, the smaller lies on top. H rows, W columns.
+        Where the masks of two classes overlap, which only `masks` tells in full, the smaller lies on top.
 
         Raises:
             DataError: the mask cannot be read, or a region of it is wrong.
@@ -240,7 +223,7 @@ class DatasetIndex:
         sample = self[i]
         if sample.mask:
             return read_mask(sample.mask)
-        layers = self._layers(i)
+        layers = self._decode_masks(i)
         if layers is None:
             return None
         numbers = {label: value for value, label in sample.mask_classes.items()}
@@ -249,8 +232,8 @@ class DatasetIndex:
             painted[layer] = numbers[label]
         return painted
 
-    def masks(self, i: int) -> dict[str, npt.NDArray[np.bool_]]:
-        """The exact mask (H, W) of each class that sample `i` has one of; they may overlap. H rows, W columns.
+    def masks(self, i: int) -> dict[str, BoolArray]:
+        """The exact mask (H, W) of each class that sample `i` has one of; they may overlap.
 
         Raises:
             DataError: the mask cannot be read, or a region of it is wrong.
@@ -258,20 +241,17 @@ class DatasetIndex:
         """
         sample = self[i]
         if not sample.mask:
-            return self._layers(i) or {}
+            return self._decode_masks(i) or {}
         numbers = read_mask(sample.mask)
-        named: dict[str, npt.NDArray[np.bool_]] = {}
+        masks: dict[str, BoolArray] = {}
         for value in np.unique(numbers[numbers > 0]).tolist():
             label = sample.mask_classes.get(value, f"class {value}")
-            named[label] = (numbers == value) | named.get(label, np.bool_(False))
-        return named
+            masks[label] = (numbers == value) | masks.get(label, np.bool_(False))
+        return masks
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the classes and the table, in hexadecimal; the same wherever the data set lies.
-
-        It does not cover what is inside the files: see `content_hash`.
-        """
+        """SHA-256 of classes and table, not of the files (`content_hash`); the same wherever the data lie."""
         digest = hashlib.sha256("\0".join(self.classes).encode())
         for name in self.table.columns:
             digest.update(f"\1{name}\0".encode())
@@ -305,11 +285,11 @@ class DatasetIndex:
         """
         return hashlib.sha256("\n".join([self.hash, *self.file_hashes(progress)]).encode()).hexdigest()
 
-    def _sample(
+    def _make_sample(
         self, path: str, labels: str, split: str, group: str, source: str, boxes: str, mask: str, mask_classes: str
     ) -> Sample:
         return Sample(
-            path=self._inside(path),
+            path=self._checked_path(path),
             labels=tuple(labels.split("|")) if labels else (),
             split=split,
             group=group,
@@ -319,23 +299,21 @@ class DatasetIndex:
             mask_classes=parse_mask_classes(mask_classes),
         )
 
-    def _inside(self, path: str) -> Path:
+    def _checked_path(self, path: str) -> Path:
         if not is_inside(str(self.root), path):
-            raise DataError(
-                f"{path.rpartition('/')[2]}: a path or a link that leads out of the folder of the data set."
-            )
+            name = path.rpartition("/")[2]
+            raise DataError(f"{name}: a path or a link that leads out of the folder of the data set.")
         return self.root / path
 
-    def _regions(self, i: int) -> str:
-        """The cell with the annotations of sample `i` that stand in the table."""
+    def _cell(self, i: int) -> str:
         return str(self.table[regions.COLUMN].iloc[i]) if regions.COLUMN in self.table else ""
 
-    def _layers(self, i: int) -> dict[str, npt.NDArray[np.bool_]] | None:
-        """The masks that stand in the table; empty for a clear sheet among masks, None where there can be none."""
-        cell, sample = self._regions(i), self[i]
+    def _decode_masks(self, i: int) -> dict[str, BoolArray] | None:
+        """Empty for a clear sheet among masks, None where there can be none."""
+        cell, sample = self._cell(i), self[i]
         if not sample.mask_classes or not (cell or sample.labels == (CLEAR,)):
             return None
-        layers, problems = regions.masks_of(cell, self.size(i)) if cell else ({}, [])
+        layers, problems = regions.decode_masks(cell, self.size(i)) if cell else ({}, [])
         if problems:  # a mask with a hole would call defects clear
             raise DataError(problems[0])
         return layers
@@ -344,29 +322,14 @@ class DatasetIndex:
         path = self[i].boxes
         if path is None:
             try:
-                cell = self._regions(i)
-                return regions.boxes_of(cell, self.size(i)) if cell else ([], [])
+                cell = self._cell(i)
+                return regions.parse_boxes(cell, self.size(i)) if cell else ([], [])
             except (DataError, ImageError) as error:
                 return [], [str(error)]
         if self.classes != (CLEAR, DEFECT):
             return read_boxes(path, self.classes)
         boxes, problems = read_boxes(path)
         return [dataclasses.replace(box, label=DEFECT) for box in boxes], problems
-
-
-def is_inside(root: str, path: str) -> bool:
-    """Whether a relative path stays in the real folder `root`, its links followed."""
-    folder, _, _ = path.rpartition("/")
-    if not _folder_inside(root, folder) or path.startswith(("/", "\\")) or path.endswith("/.."):
-        return False
-    full = f"{root}/{path}"
-    return not os.path.islink(full) or os.path.realpath(full).startswith(f"{root.rstrip(os.sep)}{os.sep}")  # noqa: PTH114
-
-
-@lru_cache(maxsize=100_000)
-def _folder_inside(root: str, folder: str) -> bool:
-    real = os.path.realpath(f"{root}/{folder}")
-    return real == root or real.startswith(f"{root.rstrip(os.sep)}{os.sep}")
 
 
 def parse_mask_classes(cell: str) -> dict[int, str]:
@@ -390,6 +353,5 @@ def format_mask_classes(classes: dict[int, str]) -> str:
 
 
 def _straddling(table: pd.DataFrame) -> list[str]:
-    """Groups whose samples lie in more than one split."""
     placed = table.loc[(table["group"] != "") & (table["split"] != ""), ["group", "split"]].drop_duplicates()
     return sorted(placed["group"][placed["group"].duplicated()].unique())

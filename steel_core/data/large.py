@@ -1,8 +1,4 @@
-"""The index of a folder of a million files: listed folder by folder, written in parts, merged into one manifest.
-
-Memory stays bounded, because never more than `ROWS` rows are held; an interrupted run goes on with the folders that
-are not listed yet. The manifest opens in a second or two, without a look at the files.
-"""
+"""The index of a folder of a million files: listed in parts, resumed where interrupted, merged into one manifest."""
 
 from __future__ import annotations
 
@@ -21,7 +17,7 @@ import pyarrow.parquet as pq
 from steel_core.data.images.read import SUFFIXES
 from steel_core.data.index import DatasetIndex
 from steel_core.data.manifest import read_manifest
-from steel_core.data.readers.class_folders import place
+from steel_core.data.readers.class_folders import split_and_label
 from steel_core.data.spec import unknown_spec
 from steel_core.errors import DataError, UsageError
 from steel_core.files import write_bytes
@@ -37,13 +33,8 @@ def index_folder(root: Path, manifest: Path, progress: Progress = no_progress) -
     """Lists every picture below a folder into a Parquet manifest and opens it.
 
     Labels and splits come from folders, as `class-folders` reads them (`train/scratches/1.png`); a picture elsewhere is
-    unlabelled. Hidden entries and links are passed over. Folders that were listed in an earlier, interrupted call and
-    have not changed since are not listed again.
-
-    Args:
-        root: folder of any depth.
-        manifest: file to write, ending in .parquet; it may lie anywhere.
-        progress: told how many folders are listed, and how many are known so far.
+    unlabelled. Hidden entries and links are passed over. Folders that an interrupted call listed are not listed again.
+    `progress` is called with the number of folders listed, and of those known so far.
 
     Raises:
         DataError: there is no picture, or the folder cannot be listed.
@@ -59,7 +50,7 @@ def index_folder(root: Path, manifest: Path, progress: Progress = no_progress) -
     try:
         parts.mkdir(parents=True, exist_ok=True)
         with pq.ParquetWriter(scratch, _SCHEMA) as writer:
-            for done, (part, known) in enumerate(_listed(root, parts), start=1):
+            for done, (part, known) in enumerate(_list_folders(root, parts), start=1):
                 file = pq.ParquetFile(part)
                 for group in range(file.num_row_groups):
                     table = file.read_row_group(group)
@@ -79,8 +70,7 @@ def index_folder(root: Path, manifest: Path, progress: Progress = no_progress) -
     return read_manifest(manifest, named=True)
 
 
-def _listed(root: Path, parts: Path) -> Iterator[tuple[Path, int]]:
-    """The part of each folder with pictures, listed now or before, and how many folders are known so far."""
+def _list_folders(root: Path, parts: Path) -> Iterator[tuple[Path, int]]:
     waiting, known = [""], 1
     while waiting:
         folder = waiting.pop()
@@ -92,15 +82,14 @@ def _listed(root: Path, parts: Path) -> Iterator[tuple[Path, int]]:
             with suppress(OSError, ValueError):
                 inside = json.loads(beside.read_bytes())
         if inside is None:
-            inside = _list(root, folder, part)
+            inside = _list_folder(root, folder, part)
             write_bytes(beside, json.dumps(inside).encode())
         waiting += sorted(inside, reverse=True)
         known += len(inside)
         yield part, known
 
 
-def _list(root: Path, folder: str, part: Path) -> list[str]:
-    """Writes the pictures in one folder as a part; returns the folders in it."""
+def _list_folder(root: Path, folder: str, part: Path) -> list[str]:
     prefix = f"{folder}/" if folder else ""
     inside: list[str] = []
     paths: list[str] = []
@@ -114,15 +103,15 @@ def _list(root: Path, folder: str, part: Path) -> list[str]:
             elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
                 paths.append(prefix + entry.name)
                 if len(paths) == ROWS:
-                    writer.write_table(_table(paths, root.name))
+                    writer.write_table(_build_table(paths, root.name))
                     paths = []
         if paths:
-            writer.write_table(_table(paths, root.name))
+            writer.write_table(_build_table(paths, root.name))
     half.replace(part)
     return inside
 
 
-def _table(paths: list[str], source: str) -> pa.Table:
-    split, label = place(paths[0]) or ("", "")  # the same for all pictures of one folder
+def _build_table(paths: list[str], source: str) -> pa.Table:
+    split, label = split_and_label(paths[0]) or ("", "")  # the same for all pictures of one folder
     columns = [sorted(paths), *([text] * len(paths) for text in (label, split, "", source))]
     return pa.table([pa.array(column, pa.string()) for column in columns], schema=_SCHEMA)

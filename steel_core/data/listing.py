@@ -5,38 +5,26 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from steel_core.data.images.read import SUFFIXES
-
-if TYPE_CHECKING:
-    pass
-
 
 # Control characters, backslashes (a separator on Windows) and bytes that are not valid UTF-8.
 _UNKEEPABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 
 
-def walk(
+def list_files(
     root: Path, suffixes: frozenset[str] = SUFFIXES, depth: int = 2, enter: Callable[[str], bool] | None = None
 ) -> tuple[list[str], list[str]]:
-    """Files below `root` with one of the endings, in any case. Hidden entries are passed over.
+    """Files below `root` with one of the endings, in any case, sorted; and one sentence for each entry left out.
 
-    A link that leads out of `root`, a linked folder, and a name that is not valid Unicode are left out and reported:
-    a data set that was handed over must not reach other files of the machine.
-
-    Args:
-        root: folder to list.
-        suffixes: endings in lower case.
-        depth: how many levels of folders are entered.
-        enter: whether to enter a folder of this base name; all, if not given.
-
-    Returns:
-        Paths relative to `root`, with "/" between their parts, sorted; and one sentence for each entry left out.
+    Paths are relative, with "/" between their parts. Hidden entries are passed over. A link that leads out of `root`, a
+    linked folder, and a name that is not valid Unicode are left out: a data set that was handed over must not reach
+    other files of the machine. `depth` levels of folders are entered, those that `enter` takes by their base name.
     """
     inside = os.path.realpath(root) + os.sep
-    found: list[str] = []
+    paths: list[str] = []
     problems: list[str] = []
 
     def visit(folder: Path | str, prefix: str, levels: int) -> None:
@@ -61,7 +49,27 @@ def walk(
                 if _UNKEEPABLE.search(prefix + name):
                     problems.append(f"{prefix}{name!a}: the name holds characters that cannot be kept; left out.")
                 else:
-                    found.append(prefix + name)
+                    paths.append(prefix + name)
 
     visit(root, "", depth)
-    return sorted(found), problems
+    return sorted(paths), problems
+
+
+def is_inside(root: str, path: str) -> bool:
+    """Whether a relative path stays in the real folder `root`, links followed; remembered until `forget_folders`."""
+    folder, _, _ = path.rpartition("/")
+    if not _folder_inside(root, folder) or path.startswith(("/", "\\")) or path.endswith("/.."):
+        return False
+    full = f"{root}/{path}"
+    return not os.path.islink(full) or os.path.realpath(full).startswith(f"{root.rstrip(os.sep)}{os.sep}")  # noqa: PTH114
+
+
+@lru_cache(maxsize=100_000)
+def _folder_inside(root: str, folder: str) -> bool:
+    real = os.path.realpath(f"{root}/{folder}")
+    return real == root or real.startswith(f"{root.rstrip(os.sep)}{os.sep}")
+
+
+def forget_folders() -> None:
+    """Look at each folder anew, as its links may have changed since."""
+    _folder_inside.cache_clear()

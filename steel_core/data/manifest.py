@@ -1,12 +1,9 @@
 """Manifests: an index as one CSV or Parquet file, with the facts of the data set beside it in a small JSON file.
 
-The paths in a manifest never leave its root: a manifest that was handed over must not make the application open other
-files of the machine. The root is the manifest's own folder; a manifest that was exported elsewhere has its way to the
-images in the JSON file, and that is followed only where a person names the manifest itself, not where it is found in a
-folder (an unpacked archive, say).
-
-In CSV a cell that a spreadsheet would run as a formula is written with a leading apostrophe, which is taken off again
-when it is read (OWASP, CSV Injection).
+Paths never leave the manifest's root: one that was handed over must not open other files of the machine. The root is
+its own folder; the way to images elsewhere, kept in the JSON file, is followed only where a person names the manifest,
+not where it is found in a folder (an unpacked archive, say). In CSV a cell that a spreadsheet would run as a formula
+is written with a leading apostrophe, which is taken off again when it is read (OWASP, CSV Injection).
 """
 
 from __future__ import annotations
@@ -28,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from steel_core.data.index import COLUMNS, DatasetIndex, parse_mask_classes
+from steel_core.data.listing import forget_folders, is_inside
 from steel_core.data.spec import SPLITS, DatasetSpec, unknown_spec
 from steel_core.errors import DataError
 from steel_core.files import write_bytes
@@ -44,11 +42,7 @@ _LEADING_OUT = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|\0")
 
 
 def write_manifest(index: DatasetIndex, path: Path) -> None:
-    """Writes an index as CSV or Parquet, and `<name>.dataset.json` beside it.
-
-    Args:
-        index: what to write. Its paths are written as they are, relative to `index.root`.
-        path: file to write, ending in .csv or .parquet.
+    """Writes an index as CSV or Parquet (by the ending), and `<name>.dataset.json` beside it.
 
     Raises:
         DataError: another ending.
@@ -78,10 +72,7 @@ def read_manifest(path: Path, *, named: bool = False) -> DatasetIndex:
     The column "path" is needed; any of the other `COLUMNS` may be missing, and further columns are kept. CSV may be
     separated by commas, semicolons or tabs, in UTF-8 with or without a byte-order mark. The facts come from
     `<name>.dataset.json` or `dataset.json` beside the manifest. Rows whose image is missing are left out and reported.
-
-    Args:
-        path: CSV or Parquet file.
-        named: whether a person named this file; then its way to the images is followed.
+    With `named`, which says that a person named this file, its way to the images is followed.
 
     Raises:
         DataError: the file cannot be read, or a row is wrong; the message says which line, and what was expected.
@@ -119,8 +110,6 @@ def read_manifest(path: Path, *, named: bool = False) -> DatasetIndex:
 
 
 class _Checks:
-    """What must hold for every row, each naming the first line that breaks it."""
-
     def __init__(self, name: str, word: str, lines: list[int], table: pd.DataFrame, root: Path) -> None:
         self.name, self.word, self.lines, self.table, self.root = name, word, lines, table, root
 
@@ -128,7 +117,6 @@ class _Checks:
         return DataError(f"{self.name}, {self.word} {self.lines[row]}: {why}")
 
     def splits(self) -> None:
-        """Brings the split words to train, val and test, in place."""
         if "split" in self.table:
             words = self.table["split"].str.strip().str.casefold()
             known = words.map({**SPLITS, "": ""})
@@ -137,7 +125,6 @@ class _Checks:
             self.table["split"] = known
 
     def cells(self) -> None:
-        """Mask classes and labels are well-formed."""
         for cell, row in self._first_rows("mask_classes"):
             try:
                 parse_mask_classes(cell)
@@ -148,24 +135,17 @@ class _Checks:
                 raise self.refuse(row, f"labels {cell!r}: expected names joined by |, none of them empty.")
 
     def paths(self) -> None:
-        """No path is empty, doubled, absolute, climbing, or a link out of the root."""
+        forget_folders()
         for column in ("path", "boxes", "mask"):
             if column not in self.table:
                 continue
             cells = self.table[column].str.replace("\\", "/", regex=False) if os.sep == "\\" else self.table[column]
-            folders: dict[str, bool] = {}
             for row, cell in enumerate(cells):
-                if not cell:
-                    if column == "path":
-                        raise self.refuse(row, "expected a path, found nothing.")
-                    continue
+                if not cell and column == "path":
+                    raise self.refuse(row, "expected a path, found nothing.")
                 if _LEADING_OUT.search(cell):
                     raise self.refuse(row, f"{cell!r}: expected a path inside the folder of the data set.")
-                folder, _, _ = cell.rpartition("/")
-                if folder not in folders:
-                    folders[folder] = self._inside(folder)
-                full = f"{self.root}/{cell}"
-                if not folders[folder] or (os.path.islink(full) and not self._inside(cell)):  # noqa: PTH114
+                if cell and not is_inside(str(self.root), cell):
                     raise self.refuse(row, f"{cell!r}: a link that leads out of the folder of the data set.")
         twice = self.table["path"].duplicated()
         for row in twice.index[twice][:1]:
@@ -178,13 +158,8 @@ class _Checks:
             first = self.table[column].drop_duplicates()
             yield from zip(first, first.index, strict=True)
 
-    def _inside(self, relative: str) -> bool:
-        real = os.path.realpath(self.root / relative)
-        return real == str(self.root) or real.startswith(f"{str(self.root).rstrip(os.sep)}{os.sep}")
-
 
 def _read_csv(path: Path) -> tuple[list[str], list[list[str]], list[int], str]:
-    """Header, rows, the line on which each row ends, and the word for a line."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -233,8 +208,7 @@ def _read_parquet(path: Path) -> tuple[list[str], list[list[str]], list[int], st
 def _read_large(path: Path) -> pd.DataFrame | None:
     """The table of a Parquet file of more than `LARGE` rows; None if it is smaller, or no index with text alone.
 
-    Its files are not looked at, as a million take a minute: a missing one is told when it is read, and a path that
-    leads out of the root is refused when its sample is taken.
+    Its files are not looked at, as a million take a minute: each is checked when its sample is taken.
     """
     try:
         file = pq.ParquetFile(path)
@@ -252,7 +226,6 @@ def _read_large(path: Path) -> pd.DataFrame | None:
 
 
 def _read_facts(path: Path) -> tuple[DatasetSpec, list[str] | None, str]:
-    """The data set's facts, the order of its classes, and the way to its images, from the JSON file beside it."""
     for beside in (path.with_suffix(".dataset.json"), path.with_name("dataset.json")):
         if not beside.is_file():
             continue

@@ -18,10 +18,6 @@ def open_dataset(root: Path | str, progress: Progress = no_progress) -> DatasetI
     "images" beside masks or annotations stands for its parent. No pixels are read, except that labels which only
     masks tell are taken from the masks at the first opening, and remembered in the user's cache.
 
-    Args:
-        root: folder of the data set, its `images` folder, or a manifest.
-        progress: told how many masks were read.
-
     Raises:
         DataError: nothing is there, or no reader recognises it; the message lists the layouts that are known.
     """
@@ -39,8 +35,8 @@ def open_dataset(root: Path | str, progress: Progress = no_progress) -> DatasetI
                 raise DataError(" ".join([f"{root.name}: expected at least one image.", *index.problems[:3]]))
             return index
     layouts = "; ".join(reader.layout for reader in readers)
-    found = "an empty folder" if root.is_dir() and not any(root.iterdir()) else "none of them"
-    raise DataError(f"{root.name}: expected one of these layouts: {layouts}. Found {found}.")
+    instead = "an empty folder" if root.is_dir() and not any(root.iterdir()) else "none of them"
+    raise DataError(f"{root.name}: expected one of these layouts: {layouts}. Found {instead}.")
 
 
 def find_datasets(place: Path) -> list[Path]:

@@ -25,52 +25,44 @@ import numpy.typing as npt
 
 from steel_core.data.readers.brush import decode_brush
 from steel_core.errors import DataError
-from steel_core.types import Box
+from steel_core.types import Box, Float64Array, Mask, RunLengths
 
 COLUMN = "regions"
-"""The column of an index's table that holds these cells."""
-
-Mask = npt.NDArray[np.bool_]
-Runs = npt.NDArray[np.int64]
 
 _NUMBERS = re.compile(r"-?\d{1,12}(\s+-?\d{1,12})*")
 _LABEL = r'"label": "(?:[^"\\]|\\.)*"'
 
 
-def encode_runs(mask: Mask) -> Runs:
+def encode_runs(mask: Mask) -> RunLengths:
     """(R, 2) first pixel, counted from 1 down the columns, and length of each run of True in a mask (H, W)."""
     flat = np.concatenate([[False], np.asarray(mask, dtype=bool).T.ravel(), [False]])
     edges = np.flatnonzero(flat[1:] != flat[:-1]).reshape(-1, 2)
     return np.stack([edges[:, 0] + 1, edges[:, 1] - edges[:, 0]], axis=1)
 
 
-def decode_runs(runs: Runs, size: tuple[int, int]) -> Mask:
+def decode_runs(runs: RunLengths, size: tuple[int, int]) -> Mask:
     """The mask (H, W) of sound runs (R, 2); `size` is (H, W).
 
     Raises:
         DataError: the last run ends past the picture.
     """
     height, width = size
-    _inside(runs, height * width)
+    _check_end(runs, height * width)
     steps = np.zeros(height * width + 1, dtype=np.int8)
     np.add.at(steps, runs[:, 0] - 1, 1)
     np.subtract.at(steps, runs[:, 0] - 1 + runs[:, 1], 1)  # runs may touch, so both may fall on one pixel
     return steps[:-1].cumsum(dtype=np.int8).reshape(width, height).T.astype(bool)
 
 
-def parse_runs(text: str, pixels: int | None = None) -> Runs:
-    """(R, 2) runs of a text such as "29102 12 29346 24".
-
-    Args:
-        text: starts and lengths.
-        pixels: number of pixels of the picture, where it is known.
+def parse_runs(text: str, pixels: int | None = None) -> RunLengths:
+    """(R, 2) runs of a text such as "29102 12 29346 24"; `pixels`: those of the picture, where known.
 
     Raises:
         DataError: not whole numbers, an odd count, zero or negative, unsorted, overlapping, or past the end.
     """
     text = text.strip()
     if not _NUMBERS.fullmatch(text):
-        raise DataError(f"expected whole numbers separated by spaces, found {_short(text)}")
+        raise DataError(f"expected whole numbers separated by spaces, found {_shorten(text)}")
     numbers = np.array(text.split(), dtype=np.int64)
     if len(numbers) % 2:
         raise DataError(f"expected pairs of start and length, found an odd count of {len(numbers)} numbers")
@@ -85,11 +77,11 @@ def parse_runs(text: str, pixels: int | None = None) -> Runs:
         (start, length), after = runs[wrong[0]], runs[wrong[0] + 1, 0]
         raise DataError(f"the run of {length} from {start} overlaps the one from {after}")
     if pixels is not None:
-        _inside(runs, pixels)
+        _check_end(runs, pixels)
     return runs
 
 
-def format_runs(runs: Runs) -> str:
+def format_runs(runs: RunLengths) -> str:
     """The text that `parse_runs` reads."""
     return " ".join(map(str, runs.ravel().tolist()))
 
@@ -113,24 +105,19 @@ def format_regions(regions: Sequence[Mapping[str, Any]]) -> str:
     return json.dumps(list(regions), ensure_ascii=False) if regions else ""
 
 
-def relabel(cells: Any, label: str) -> Any:
+def replace_labels(cells: Any, label: str) -> Any:
     """A column of cells with every region's label replaced."""
     return cells.str.replace(_LABEL, f'"label": {json.dumps(label)}', regex=True)
 
 
-def boxes_of(cell: str, size: tuple[int, int]) -> tuple[list[Box], list[str]]:
-    """The box around each region, and one sentence for each region that is wrong and left out.
-
-    Args:
-        cell: what `format_regions` gave.
-        size: height and width of the picture in pixels.
-    """
+def parse_boxes(cell: str, size: tuple[int, int]) -> tuple[list[Box], list[str]]:
+    """The box around each region of a cell, and one sentence for each region that is wrong; `size` is (H, W)."""
     boxes, problems = [], []
-    for region in _parse(cell):
+    for region in _parse_cell(cell):
         try:
             if "box" in region:
-                boxes.append(_box(region, size))
-            elif (mask := _mask(region, size)).any():
+                boxes.append(_parse_box(region, size))
+            elif (mask := _decode_region(region, size)).any():
                 rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
                 corners = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
                 boxes.append(Box(region["label"], *corners))
@@ -139,18 +126,15 @@ def boxes_of(cell: str, size: tuple[int, int]) -> tuple[list[Box], list[str]]:
     return boxes, problems
 
 
-def masks_of(cell: str, size: tuple[int, int]) -> tuple[dict[str, Mask], list[str]]:
-    """The mask (H, W) of each label that has one, and one sentence for each region that is wrong and left out.
-
-    A label with boxes alone has no mask. The masks of two labels may overlap.
-    """
+def decode_masks(cell: str, size: tuple[int, int]) -> tuple[dict[str, Mask], list[str]]:
+    """The mask (H, W) of each label that has more than boxes; they may overlap. One sentence for each wrong region."""
     masks: dict[str, Mask] = {}
     problems = []
-    for region in _parse(cell):
+    for region in _parse_cell(cell):
         if "box" in region:
             continue
         try:
-            mask = _mask(region, size)
+            mask = _decode_region(region, size)
         except DataError as error:
             problems.append(f"{region.get('at') or 'regions'}: {error}.")
             continue
@@ -158,19 +142,19 @@ def masks_of(cell: str, size: tuple[int, int]) -> tuple[dict[str, Mask], list[st
     return masks, problems
 
 
-def _parse(cell: str) -> list[dict[str, Any]]:
+def _parse_cell(cell: str) -> list[dict[str, Any]]:
     try:
         regions = json.loads(cell) if cell else []
     except (ValueError, RecursionError) as error:
-        raise DataError(f"regions {_short(cell)}: expected a list of objects in JSON.") from error
+        raise DataError(f"regions {_shorten(cell)}: expected a list of objects in JSON.") from error
     if not isinstance(regions, list) or not all(
         isinstance(region, dict) and isinstance(region.get("label"), str) for region in regions
     ):
-        raise DataError(f"regions {_short(cell)}: expected a list of objects with a label.")
+        raise DataError(f"regions {_shorten(cell)}: expected a list of objects with a label.")
     return regions
 
 
-def _mask(region: Mapping[str, Any], size: tuple[int, int]) -> Mask:
+def _decode_region(region: Mapping[str, Any], size: tuple[int, int]) -> Mask:
     if isinstance(runs := region.get("runs"), str):
         return decode_runs(parse_runs(runs, size[0] * size[1]), size)
     if isinstance(brush := region.get("brush"), str):
@@ -182,19 +166,19 @@ def _mask(region: Mapping[str, Any], size: tuple[int, int]) -> Mask:
         raise DataError("expected a box, polygons, runs or a brush")
     mask = np.zeros(size, dtype=bool)
     for corners in polygons:
-        points = _numbers(corners, "the corners of a polygon")
+        points = _parse_numbers(corners, "the corners of a polygon")
         if len(points) < 6 or len(points) % 2:
             raise DataError(f"expected x and y of at least 3 corners, found {len(points)} numbers")
-        mask |= fill_polygon(_scaled(points, region, size), size)
+        mask |= fill_polygon(_scale_to_pixels(points, region, size), size)
     return mask
 
 
-def _box(region: Mapping[str, Any], size: tuple[int, int]) -> Box:
-    corners = _numbers(region["box"], "the corners of a box")
+def _parse_box(region: Mapping[str, Any], size: tuple[int, int]) -> Box:
+    corners = _parse_numbers(region["box"], "the corners of a box")
     if len(corners) != 4:
         raise DataError(f"expected xmin, ymin, xmax, ymax, found {len(corners)} numbers")
     height, width = size
-    xmin, ymin, xmax, ymax = (int(x) for x in np.rint(_scaled(corners, region, size)))
+    xmin, ymin, xmax, ymax = (int(x) for x in np.rint(_scale_to_pixels(corners, region, size)))
     if xmin >= xmax or ymin >= ymax:
         raise DataError(f"the box ({xmin}, {ymin}) to ({xmax}, {ymax}) is empty or swapped")
     if xmin < -1 or ymin < -1 or xmax > width + 1 or ymax > height + 1:  # a pixel is what rounding costs
@@ -202,7 +186,7 @@ def _box(region: Mapping[str, Any], size: tuple[int, int]) -> Box:
     return Box(region["label"], max(xmin, 0), max(ymin, 0), min(xmax, width), min(ymax, height))
 
 
-def _numbers(values: Any, what: str) -> npt.NDArray[np.float64]:
+def _parse_numbers(values: Any, what: str) -> Float64Array:
     if not isinstance(values, list) or not all(
         isinstance(value, int | float) and not isinstance(value, bool) for value in values
     ):
@@ -213,16 +197,14 @@ def _numbers(values: Any, what: str) -> npt.NDArray[np.float64]:
     return numbers
 
 
-def _scaled(
-    numbers: npt.NDArray[np.float64], region: Mapping[str, Any], size: tuple[int, int]
-) -> npt.NDArray[np.float64]:
+def _scale_to_pixels(numbers: Float64Array, region: Mapping[str, Any], size: tuple[int, int]) -> Float64Array:
     return numbers * np.resize(size[::-1], len(numbers)) if region.get("share") else numbers
 
 
-def _inside(runs: Runs, pixels: int) -> None:
+def _check_end(runs: RunLengths, pixels: int) -> None:
     if len(runs) and (end := int(runs.sum(axis=1).max()) - 1) > pixels:
         raise DataError(f"the runs end at pixel {end:,}, past the {pixels:,} pixels of the picture")
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -22,10 +17,6 @@ class DatasetSpec:
     """What a data set is and what may be done with it.
 
     Attributes:
-        name: short name for files and URLs.
-        title: name for people.
-        licence: what its licence allows, in one sentence.
-        citation: how to cite it.
         redistributable: whether its images may be copied into a checkpoint or a report that is passed on.
     """
 

@@ -1,52 +1,44 @@
-"""Splits and folds that keep the share of each class and never part a group.
-
-A random split of crops of one strip puts near-duplicates on both sides, and the test then rewards memory. So give the
-index groups first: `index.with_groups(near_duplicate_groups(index))`.
-"""
+"""Splits and folds that keep class shares and part no group, lest near-duplicates make a test reward memory."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from steel_core.data.index import DatasetIndex
 from steel_core.errors import DataError, UsageError
+from steel_core.types import Float64Array, IndexArray
 
 NAMES = ("train", "val", "test")
 
-Rows = npt.NDArray[np.intp]
 
-
-def split(index: DatasetIndex, shares: tuple[float, float, float] = (0.7, 0.15, 0.15), seed: int = 0) -> DatasetIndex:
+def split_dataset(
+    index: DatasetIndex, shares: tuple[float, float, float] = (0.7, 0.15, 0.15), seed: int = 0
+) -> DatasetIndex:
     """The same samples with new splits, each class in all of them by its share as far as whole groups allow.
 
     Groups are taken from the largest to the smallest, in random order within a size, and each goes where its classes
     are filled least (after K. Sechidis et al., On the Stratification of Multi-Label Data, ECML 2011). A sample without
-    a group is a group of its own; one with several labels counts for each.
-
-    Args:
-        index: samples to split. Their present splits do not matter.
-        shares: of train, val and test; they sum to 1, and one of 0 leaves its split empty.
-        seed: the same seed gives the same splits.
+    a group is a group of its own; one with several labels counts for each. `shares` are of train, val and test; they
+    sum to 1, and one of 0 leaves its split empty.
 
     Raises:
         UsageError: the shares do not sum to 1.
         DataError: a class has fewer groups than there are splits.
     """
-    wanted = np.asarray(shares, dtype=np.float64)
-    if wanted.shape != (3,) or not (wanted >= 0).all() or not np.isclose(wanted.sum(), 1):
+    target = np.asarray(shares, dtype=np.float64)
+    if target.shape != (3,) or not (target >= 0).all() or not np.isclose(target.sum(), 1):
         raise UsageError(f"shares {shares}: expected three numbers of at least 0 that sum to 1.")
-    used = np.flatnonzero(wanted)
-    member = _groups(index)
-    labels = _label_counts(index)
+    used = np.flatnonzero(target)
+    member = _group_numbers(index)
+    labels = _count_labels(index)
     counts = np.zeros((member.max(initial=-1) + 1, labels.shape[1]))  # (G, K + 1): labels in each group
     np.add.at(counts, member, labels)
     waiting = (counts > 0).sum(axis=0)  # (K + 1,): groups that hold a class and are not yet placed
     _check_groups(index, waiting, len(used), "splits")
 
-    goal = np.maximum(wanted[used, None] * counts.sum(axis=0), 1e-9)  # (S, K + 1)
+    goal = np.maximum(target[used, None] * counts.sum(axis=0), 1e-9)  # (S, K + 1)
     filled = np.zeros_like(goal)
     place = np.zeros(len(counts), dtype=np.intp)
     shuffled = np.random.default_rng(seed).permutation(len(counts))
@@ -66,13 +58,10 @@ def split(index: DatasetIndex, shares: tuple[float, float, float] = (0.7, 0.15, 
     return index.with_splits(np.asarray(NAMES)[used][place][member])
 
 
-def folds(index: DatasetIndex, k: int = 5, seed: int = 0) -> list[tuple[Rows, Rows]]:
-    """Row numbers of train and test for each of k folds, stratified by the first label; no group in both.
+def make_folds(index: DatasetIndex, k: int = 5, seed: int = 0) -> list[tuple[IndexArray, IndexArray]]:
+    """Row numbers of train and test for each of k >= 2 folds, stratified by the first label; no group in both.
 
-    Args:
-        index: samples; a sample without a group is a group of its own.
-        k: number of folds, at least 2. Each sample is in the test rows of exactly one.
-        seed: the same seed gives the same folds.
+    Each sample is in the test rows of exactly one fold; a sample without a group is a group of its own.
 
     Raises:
         UsageError: k is below 2.
@@ -80,7 +69,7 @@ def folds(index: DatasetIndex, k: int = 5, seed: int = 0) -> list[tuple[Rows, Ro
     """
     if k < 2:
         raise UsageError(f"k = {k}: expected at least 2 folds.")
-    member = _groups(index)
+    member = _group_numbers(index)
     first = index.labels_encoded()
     pairs = np.unique(np.stack([member, first]), axis=1)
     _check_groups(index, np.bincount(pairs[1][pairs[1] >= 0], minlength=len(index.classes)), k, "folds")
@@ -88,21 +77,20 @@ def folds(index: DatasetIndex, k: int = 5, seed: int = 0) -> list[tuple[Rows, Ro
     return list(folder.split(np.zeros(len(index)), first, member))
 
 
-def _groups(index: DatasetIndex) -> Rows:
-    """(N,) number of each sample's group. N samples."""
+def _group_numbers(index: DatasetIndex) -> IndexArray:
     group = index.table["group"]
     alone = pd.Series(np.arange(len(group)).astype(str), index=group.index)
     return pd.factorize(("g" + group).where(group != "", alone))[0]
 
 
-def _label_counts(index: DatasetIndex) -> npt.NDArray[np.float64]:
-    """(N, K + 1), 1 for each label of a sample; the last column is for samples without one. N samples, K classes."""
+def _count_labels(index: DatasetIndex) -> Float64Array:
+    """(N, K + 1), 1 for each label of a sample; the last column is for samples without one."""
     joined = "|" + index.table["labels"] + "|"
     columns = [joined.str.contains(f"|{label}|", regex=False) for label in index.classes]
     return np.stack([*columns, joined == "||"], axis=1).astype(np.float64)
 
 
-def _check_groups(index: DatasetIndex, groups: Rows, needed: int, what: str) -> None:
+def _check_groups(index: DatasetIndex, groups: IndexArray, needed: int, what: str) -> None:
     for label, count in zip(index.classes, groups, strict=False):
         if 0 < count < needed:
             raise DataError(

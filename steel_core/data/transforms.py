@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from steel_core.types import SteelImage
+from steel_core.types import Float32Array, SteelImage
 
 _LONGEST = 2.0
 """A picture may exceed the trained input by this factor on its longer side; a longer one is squeezed, and says so."""
@@ -19,31 +18,22 @@ _LONGEST = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """What a checkpoint was trained on.
-
-    Attributes:
-        input_size: height and width in pixels.
-        mean: mean grey of the training images, 0 to 1.
-        std: standard deviation of their grey.
-    """
+    """What a checkpoint was trained on: height and width in pixels, mean and deviation of its grey, 0 to 1."""
 
     input_size: tuple[int, int]
     mean: float
     std: float
 
     def grid_size(self, height: int, width: int) -> tuple[tuple[int, int], bool]:
-        """Height and width at which a picture is seen, and whether its proportions had to be changed.
-
-        The picture covers the trained input and keeps its proportions, so texture is neither stretched nor cropped.
-        """
+        """Height and width, at least the trained input's, at which a picture is seen, and whether it is squeezed."""
         rows, columns = self.input_size
         zoom = max(rows / height, columns / width)
-        wanted = (max(round(height * zoom), rows), max(round(width * zoom), columns))
+        full = (max(round(height * zoom), rows), max(round(width * zoom), columns))
         most = (round(rows * _LONGEST), round(columns * _LONGEST))
-        size = (min(wanted[0], most[0]), min(wanted[1], most[1]))
-        return size, size != wanted
+        size = (min(full[0], most[0]), min(full[1], most[1]))
+        return size, size != full
 
-    def to_grid(self, image: SteelImage) -> tuple[npt.NDArray[np.float32], str]:
+    def to_grid(self, image: SteelImage) -> tuple[Float32Array, str]:
         """Grey (H, W) in 0 to 1 at the size the network sees, and a note where proportions had to be changed."""
         (rows, columns), squeezed = self.grid_size(image.height, image.width)
         note = f"longer than {_LONGEST:g} times the trained input: squeezed to fit" if squeezed else ""
@@ -51,24 +41,24 @@ class Preprocessing:
 
     def normalise(self, grids: Tensor) -> Tensor:
         """Network input (N, 3, H, W) of grey images (N, 1, H, W) in 0 to 1."""
-        return replicate((grids - self.mean) / self.std)
+        return to_three_channels((grids - self.mean) / self.std)
 
 
-def resize(grey: npt.NDArray[np.float32], rows: int, columns: int) -> npt.NDArray[np.float32]:
+def resize(grey: Float32Array, rows: int, columns: int) -> Float32Array:
     """(H, W) resized by area averaging where it shrinks, bilinearly where it grows."""
     if grey.shape == (rows, columns):
         return grey
     shrinks = rows <= grey.shape[0] and columns <= grey.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(grey, (columns, rows), interpolation=how), dtype=np.float32)
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(grey, (columns, rows), interpolation=interpolation), dtype=np.float32)
 
 
-def replicate(grey: Tensor) -> Tensor:
+def to_three_channels(grey: Tensor) -> Tensor:
     """(N, 3, H, W) in channels-last layout from (N, 1, H, W); max-pooling is several times faster in that layout."""
     return grey.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
-def grey_statistics(grids: Iterable[npt.NDArray[np.float32]]) -> tuple[float, float]:
+def grey_statistics(grids: Iterable[Float32Array]) -> tuple[float, float]:
     """Mean and standard deviation over all pixels of grey images (H, W), one pass."""
     count, total, squares = 0, 0.0, 0.0
     for grid in grids:

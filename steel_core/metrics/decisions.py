@@ -1,8 +1,6 @@
 """Where to draw the line: thresholds from what errors cost, escapes and false calls, conformal prediction sets.
 
-Everything here is chosen on one set of images (validation) and must be reported on another (test).
-
-Legend: N samples, K classes, T thresholds.
+All is chosen on validation images and must be reported on test. Legend: N samples, K classes, T thresholds.
 """
 
 from __future__ import annotations
@@ -12,12 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from steel_core.errors import UsageError
-from steel_core.metrics.intervals import Bools, Figure, Floats, Ints, group_names, share
-from steel_core.types import CLEAR, REFER
+from steel_core.metrics.intervals import Estimate, estimate_share, group_names
+from steel_core.types import CLEAR, REFER, BoolArray, Float64Array, Int64Array, ObjectArray, StrArray
 
 UNKNOWN_THRESHOLD = 0.99
 """Threshold of a class about whose predictions the validation split says nothing."""
@@ -25,16 +22,12 @@ UNKNOWN_THRESHOLD = 0.99
 
 @dataclass(frozen=True)
 class Costs:
-    """What one sheet costs, in any one currency.
+    """What one sheet costs, in any one currency; 1 for an escape or a false call of a class that is not named.
 
     Attributes:
-        escape: a sheet of this class that is let pass as what it is not: a defect called clear or, by a model without
-            "clear", called another defect.
-        false_call: a sheet called this class that is not: a clear sheet held back or, by a model without "clear",
-            another defect.
+        escape: a sheet of this class that is called clear or, by a model without "clear", another defect.
+        false_call: a sheet called this class that is clear or, by a model without "clear", another defect.
         refer: a person looks at a sheet.
-
-    A class that is not named costs 1 when it escapes or is falsely called.
     """
 
     escape: Mapping[str, float] = field(default_factory=dict)
@@ -42,8 +35,8 @@ class Costs:
     refer: float = 0.1
 
     def __post_init__(self) -> None:
-        given = [*self.escape.values(), *self.false_call.values(), self.refer]
-        if not all(np.isfinite(cost) and cost >= 0 for cost in given):
+        costs = [*self.escape.values(), *self.false_call.values(), self.refer]
+        if not all(np.isfinite(cost) and cost >= 0 for cost in costs):
             raise UsageError("costs: expected numbers of at least 0")
 
     def to_json(self, classes: Sequence[str]) -> dict[str, Any]:
@@ -55,23 +48,23 @@ class Costs:
             "refer": self.refer,
         }
 
-    def in_words(self, classes: Sequence[str]) -> str:
+    def describe(self, classes: Sequence[str]) -> str:
         """The same for people: one number where all classes cost alike."""
-        told = self.to_json(classes)
+        costs = self.to_json(classes)
         words = []
-        for error, of in (("escape", told["escape"]), ("false call", told["false_call"])):
+        for error, of in (("escape", costs["escape"]), ("false call", costs["false_call"])):
             each = ", ".join(f"{name} {cost:g}" for name, cost in of.items())
             words.append(f"{error} {next(iter(of.values())):g}" if len(set(of.values())) == 1 else f"{error} ({each})")
         return f"{', '.join(words)}, a person's look {self.refer:g}"
 
-    def matrix(self, classes: Sequence[str]) -> Floats:
+    def matrix(self, classes: Sequence[str]) -> Float64Array:
         """What it costs to call a sheet of the row's class by the column's (K, K).
 
         To call a defect "clear" is an escape of that defect, to call a clear sheet a defect is a false call of that
         defect; with a class "clear", to mix two defects up costs nothing, as the sheet is held back all the same.
         Without one, each mistake is both an escape and a false call.
         """
-        escape, false_call = ([given.get(name, 1.0) for name in classes] for given in (self.escape, self.false_call))
+        escape, false_call = ([costs.get(name, 1.0) for name in classes] for costs in (self.escape, self.false_call))
         cost = np.add.outer(escape, false_call)
         if CLEAR in classes:
             clear = list(classes).index(CLEAR)
@@ -81,7 +74,7 @@ class Costs:
         return cost
 
 
-def decide(probs: Floats, classes: Sequence[str], thresholds: Mapping[str, float]) -> npt.NDArray[np.object_]:
+def decide_outcomes(probs: Float64Array, classes: Sequence[str], thresholds: Mapping[str, float]) -> ObjectArray:
     """Outcome (N,) of probabilities (N, K): the likeliest class, or "refer" below its threshold (one half if unset)."""
     pred = probs.argmax(axis=1)
     lines = np.array([thresholds.get(name, 0.5) for name in classes])
@@ -89,20 +82,17 @@ def decide(probs: Floats, classes: Sequence[str], thresholds: Mapping[str, float
 
 
 def choose_thresholds(
-    probs: Floats, labels: Ints, classes: Sequence[str], costs: Costs, mix: Mapping[str, float] | None = None
+    probs: Float64Array,
+    labels: Int64Array,
+    classes: Sequence[str],
+    costs: Costs,
+    mix: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
-    """For each class the threshold at which these images would have cost least.
+    """For each class the threshold at which these images would have cost least, given the mix of classes in production.
 
     A threshold touches only the images whose likeliest class is its own, so each is found by itself, exactly: every
     score is tried. Of equally cheap thresholds the one that refers most, so what is less sure than all that were seen
     is referred. A class that is never the likeliest gets `UNKNOWN_THRESHOLD`: nothing is known of it.
-
-    Args:
-        probs: calibrated probabilities (N, K) of a validation split.
-        labels: index of the true class (N,).
-        classes: names of the K classes.
-        costs: of errors and of a person's look.
-        mix: the share of each class in production; as in these images if None.
     """
     price = costs.matrix(classes)
     weights = _weights(labels, classes, mix)
@@ -122,9 +112,9 @@ def choose_thresholds(
     return chosen
 
 
-def plant_figures(
-    outcomes: Sequence[str] | npt.NDArray[np.object_],
-    labels: Ints,
+def plant_estimates(
+    outcomes: Sequence[str] | ObjectArray,
+    labels: Int64Array,
     classes: Sequence[str],
     costs: Costs | None = None,
     mix: Mapping[str, float] | None = None,
@@ -132,33 +122,25 @@ def plant_figures(
 ) -> pd.DataFrame:
     """Escapes, false calls, referrals and costs, one row a class and one for all.
 
-    Args:
-        outcomes: what was said of each sheet (N,): a class, or anything else ("refer", "unfamiliar") for a person.
-        labels: index of the true class (N,).
-        classes: names of the K classes.
-        costs: as the plant states them.
-        mix: the share of each class in production; as in these images if None.
-        groups: as in `per_class`.
+    `outcomes` of each sheet (N,): a class, or anything else ("refer", "unfamiliar") for a person.
 
     Returns:
         Columns label ("all" last), n, and for each of escape, false_call and referred the rate with _low, _high and
         _n, the images it is a share of: escape and referred of the sheets of the class (with "clear" among the
         classes, "all" counts defective sheets as candidates to escape), false_call of the sheets that are not of the
         class (of the clear ones, where there is "clear"). cost_per_1000: by true class, so that the classes sum to
-        "all"; cost_low and cost_high: its 95 % interval, from those of the shares of sheets that cost the same (MOVER,
-        see `intervals.mover`).
+        "all"; cost_low and cost_high: its 95 % interval (MOVER, see `intervals.mover_interval`).
     """
-    said = np.asarray(outcomes, dtype=object)
     names = group_names(groups, len(labels))
     price = (costs or Costs()).matrix(classes)
     weights = _weights(labels, classes, mix)
     place = {name: k for k, name in enumerate(classes)}
-    called = np.array([place.get(outcome, -1) for outcome in said], dtype=np.int64)
+    predicted = np.array([place.get(outcome, -1) for outcome in outcomes], dtype=np.int64)
     refer = (costs or Costs()).refer
-    paid = np.where(called >= 0, price[labels, called], refer)
+    paid = np.where(predicted >= 0, price[labels, predicted], refer)
     clear = place.get(CLEAR, -1)
-    wrong = (called >= 0) & (called != labels)
-    escaped = wrong & (called == clear) if clear >= 0 else wrong
+    wrong = (predicted >= 0) & (predicted != labels)
+    escaped = wrong & (predicted == clear) if clear >= 0 else wrong
     per_1000 = 1000 * weights / max(weights.sum(), 1e-12)
     ends = np.zeros((len(classes), 2))
     for c in range(len(classes)):
@@ -169,22 +151,22 @@ def plant_figures(
         k = place.get(name, -1)
         mine = (labels == k) | (k < 0)
         may_escape = mine & (labels != clear)
-        may_be_called, is_called = _false_calls(called, labels, k, clear)
-        figures = {
-            "escape": share(escaped[may_escape], names[may_escape]),
-            "false_call": share(is_called[may_be_called], names[may_be_called]),
-            "referred": share(called[mine] < 0, names[mine]),
+        may_be_called, is_called = _false_calls(predicted, labels, k, clear)
+        estimates = {
+            "escape": estimate_share(escaped[may_escape], names[may_escape]),
+            "false_call": estimate_share(is_called[may_be_called], names[may_be_called]),
+            "referred": estimate_share(predicted[mine] < 0, names[mine]),
         }
         cost = float((paid * per_1000)[mine].sum()) if len(labels) else np.nan
         down, up = np.sqrt(np.square(ends if k < 0 else ends[[k]]).sum(axis=0)).tolist()
-        rows.append({"label": name, "n": int(mine.sum())} | _spread(figures)
+        rows.append({"label": name, "n": int(mine.sum())} | _to_columns(estimates)
                     | {"cost_per_1000": cost, "cost_low": max(0.0, cost - down), "cost_high": cost + up})  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def threshold_curve(
-    probs: Floats,
-    labels: Ints,
+    probs: Float64Array,
+    labels: Int64Array,
     classes: Sequence[str],
     label: str,
     costs: Costs,
@@ -192,12 +174,7 @@ def threshold_curve(
     mix: Mapping[str, float] | None = None,
     points: int = 101,
 ) -> pd.DataFrame:
-    """What happens as the threshold of one class moves and the others stay.
-
-    Returns:
-        Columns threshold, escape (sheets let pass as what they are not), false_call (of `label`), referred, each a
-        share of all N images in the stated mix, and cost_per_1000.
-    """
+    """Columns threshold, escape, false_call, referred, cost_per_1000 as the threshold of one class moves."""
     if label not in classes:
         raise UsageError(f"unknown class {label!r}; expected one of {', '.join(classes)}")
     weights = _weights(labels, classes, mix)
@@ -218,14 +195,12 @@ def threshold_curve(
     return pd.DataFrame(rows, columns=["threshold", "escape", "false_call", "referred", "cost_per_1000"])
 
 
-def conformal_scores(probs: Floats, method: str = "lac") -> Floats:
+def conformal_scores(probs: Float64Array, method: str = "lac") -> Float64Array:
     """How badly each class fits each image (N, K): its place on the scale that a conformal quantile cuts.
 
-    Args:
-        probs: probabilities (N, K).
-        method: "lac", 1 - p: the smallest sets (Sadinle, Lei and Wasserman, JASA 114, 2019); or "aps", the probability
-            of all classes at least as likely: sets that adapt to hard images (Romano, Sesia and Candes, NeurIPS 2020;
-            without their random part, so coverage is at least what is stated).
+    "lac" is 1 - p: the smallest sets (Sadinle, Lei and Wasserman, JASA 114, 2019). "aps" is the probability of all
+    classes at least as likely: sets that adapt to hard images (Romano, Sesia and Candes, NeurIPS 2020; without their
+    random part, so coverage is at least what is stated).
     """
     if method == "lac":
         return 1.0 - probs
@@ -238,12 +213,12 @@ def conformal_scores(probs: Floats, method: str = "lac") -> Floats:
     return scores
 
 
-def conformal_quantile(probs: Floats, labels: Ints, coverage: float = 0.95, method: str = "lac") -> float:
+def conformal_quantile(probs: Float64Array, labels: Int64Array, coverage: float = 0.95, method: str = "lac") -> float:
     """The score up to which a class belongs to the prediction set, from a validation split (split conformal).
 
     It is the ceil((N + 1) coverage)-th smallest score of the true classes; infinite, so that every class belongs to
-    every set, where N is too small for the coverage asked. The promise holds for images that are exchangeable with the
-    validation images; near-duplicates among these weaken it, so the coverage found on test must stand beside it.
+    every set, where N is too small for the coverage asked. Near-duplicates weaken the promise, so the coverage observed
+    on test must stand beside it.
 
     Raises:
         UsageError: coverage is not between 0 and 1, or the method is unknown.
@@ -255,25 +230,26 @@ def conformal_quantile(probs: Floats, labels: Ints, coverage: float = 0.95, meth
     return float(scores[rank - 1]) if rank <= len(scores) else float("inf")
 
 
-def conformal_sets(probs: Floats, quantile: float, method: str = "lac") -> Bools:
+def conformal_sets(probs: Float64Array, quantile: float, method: str = "lac") -> BoolArray:
     """Whether each class belongs to the prediction set of each image (N, K)."""
     return np.asarray(conformal_scores(probs, method) <= quantile + 1e-12)
 
 
-def coverage_found(sets: Bools, labels: Ints, groups: Sequence[str] | None = None) -> dict[str, Figure | float]:
-    """Of prediction sets (N, K): the "coverage" found, the "mean_size", and the shares "single" and "empty"."""
+def estimate_coverage(
+    sets: BoolArray, labels: Int64Array, groups: Sequence[str] | None = None
+) -> dict[str, Estimate | float]:
+    """Of prediction sets (N, K): the observed "coverage", the "mean_size", and the shares "single" and "empty"."""
     names = group_names(groups, len(labels))
     sizes = sets.sum(axis=1)
     return {
-        "coverage": share(sets[np.arange(len(labels)), labels], names),
+        "coverage": estimate_share(sets[np.arange(len(labels)), labels], names),
         "mean_size": float(sizes.mean()) if len(sizes) else 0.0,
-        "single": share(sizes == 1, names),
-        "empty": share(sizes == 0, names),
+        "single": estimate_share(sizes == 1, names),
+        "empty": estimate_share(sizes == 0, names),
     }
 
 
-def _weights(labels: Ints, classes: Sequence[str], mix: Mapping[str, float] | None) -> Floats:
-    """Weight of each sample (N,) so that the classes weigh what they do in production."""
+def _weights(labels: Int64Array, classes: Sequence[str], mix: Mapping[str, float] | None) -> Float64Array:
     if mix is None:
         return np.ones(len(labels))
     wanted = np.array([mix.get(name, 0.0) for name in classes], dtype=np.float64)
@@ -285,27 +261,26 @@ def _weights(labels: Ints, classes: Sequence[str], mix: Mapping[str, float] | No
     return (wanted / wanted.sum() / np.maximum(counts, 1))[labels] * len(labels)
 
 
-def _false_calls(called: Ints, labels: Ints, k: int, clear: int) -> tuple[Bools, Bools]:
+def _false_calls(predicted: Int64Array, labels: Int64Array, k: int, clear: int) -> tuple[BoolArray, BoolArray]:
     """Which sheets (N,) may be falsely called class `k`, and which are called it; any class where k is -1."""
     if clear >= 0:
-        return (labels == clear) & (k != clear), (called == k) if k >= 0 else (called >= 0) & (called != clear)
-    return labels != k, (called == k) if k >= 0 else (called >= 0) & (called != labels)
+        return (labels == clear) & (k != clear), (predicted == k) if k >= 0 else (predicted >= 0) & (predicted != clear)
+    return labels != k, (predicted == k) if k >= 0 else (predicted >= 0) & (predicted != labels)
 
 
-def _cost_ends(paid: Floats, prices: set[float], names: npt.NDArray[np.str_]) -> Floats:
-    """How far the mean cost of sheets (N,) may lie below and above what was found (2,); `prices` are all there are."""
+def _cost_ends(paid: Float64Array, prices: set[float], names: StrArray) -> Float64Array:
+    """How far the mean cost of sheets (N,) may lie below and above the observed one (2,); `prices`: all that occur."""
     if not len(paid):
         return np.zeros(2)
     ends = []
     for price in prices:
-        found = share(paid == price, names)
-        ends.append([price * ((found.value or 0.0) - found.low), price * (found.high - (found.value or 0.0))])
+        share = estimate_share(paid == price, names)
+        ends.append([price * ((share.value or 0.0) - share.low), price * (share.high - (share.value or 0.0))])
     return np.asarray(np.sqrt(np.square(ends).sum(axis=0)))
 
 
-def _spread(figures: Mapping[str, Figure]) -> dict[str, float | int]:
+def _to_columns(estimates: Mapping[str, Estimate]) -> dict[str, float | int]:
     cells: dict[str, float | int] = {}
-    for name, figure in figures.items():
-        value = np.nan if figure.value is None else figure.value
-        cells |= {name: value, f"{name}_low": figure.low, f"{name}_high": figure.high, f"{name}_n": figure.n}
+    for name, (value, low, high, n, _) in estimates.items():
+        cells |= {name: np.nan if value is None else value, f"{name}_low": low, f"{name}_high": high, f"{name}_n": n}
     return cells

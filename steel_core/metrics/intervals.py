@@ -6,26 +6,24 @@ Legend: N samples, G groups of near-duplicates, R resamples, K classes, M tests.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import norm
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from steel_core.types import AnyArray, Float64Array, StrArray
+
 Interval = tuple[float, float]
 
 RESAMPLES = 1000
+FEW = 30
+"""Below so many images a metric says little; pages grey it."""
+
 _Z = float(norm.ppf(0.975))
 
 
-class Figure(NamedTuple):
-    """A figure with its 95 % interval. `value` is None where nothing can be said; then the interval is 0 to 1.
-
-    `n` counts the images it rests on; `effective` the independent observations among them (Kish), for the interval.
-    """
+class Estimate(NamedTuple):
+    """A metric with its 95 % interval, 0 to 1 where `value` is None; n images hold `effective` observations (Kish)."""
 
     value: float | None
     low: float
@@ -40,11 +38,8 @@ class Figure(NamedTuple):
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}), n = {self.n}"
 
 
-def wilson(share: float, n: float) -> Interval:
-    """95 % Wilson score interval of a proportion, from `n` independent observations, which need not be a whole number.
-
-    Source: Wilson, Journal of the American Statistical Association 22, 1927.
-    """
+def wilson_interval(share: float, n: float) -> Interval:
+    """95 % Wilson score interval of a proportion from `n` independent observations (Wilson, JASA 22, 1927)."""
     if n <= 0:
         return 0.0, 1.0
     middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
@@ -52,33 +47,30 @@ def wilson(share: float, n: float) -> Interval:
     return max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share))
 
 
-def effective_observations(groups: npt.NDArray[Any]) -> float:
-    """Kish's effective number of observations where those of one group tell the same.
-
-    Source: Kish, Survey Sampling, 1965.
-    """
+def effective_observations(groups: AnyArray) -> float:
+    """Kish's effective number of observations where those of one group tell the same (Survey Sampling, 1965)."""
     if not len(groups):
         return 0.0
     sizes = np.unique(groups, return_counts=True)[1].astype(np.float64)
     return float(sizes.sum() ** 2 / np.square(sizes).sum())
 
 
-def share(hits: npt.NDArray[Any], groups: npt.NDArray[Any] | None = None) -> Figure:
+def estimate_share(hits: AnyArray, groups: AnyArray | None = None) -> Estimate:
     """The share of True in `hits` (N,) with its Wilson interval; `groups` (N,) as in `effective_observations`."""
     n = len(hits)
     effective = float(n) if groups is None else effective_observations(groups)
     if not n:
-        return Figure(None, 0.0, 1.0, 0, 0.0)
+        return Estimate(None, 0.0, 1.0, 0, 0.0)
     value = float(np.mean(hits))
-    return Figure(value, *wilson(value, effective), n, effective)
+    return Estimate(value, *wilson_interval(value, effective), n, effective)
 
 
-def group_names(groups: Sequence[str] | npt.NDArray[Any] | None, n: int) -> npt.NDArray[np.str_]:
+def group_names(groups: Sequence[str] | AnyArray | None, n: int) -> StrArray:
     """(N,) names of groups as an array; each sample is a group of its own if None."""
     return np.arange(n).astype(str) if groups is None else np.asarray(groups, dtype=object).astype(str)
 
 
-def group_weights(groups: Sequence[str] | npt.NDArray[Any], resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+def group_weights(groups: Sequence[str] | AnyArray, resamples: int = RESAMPLES, seed: int = 0) -> Float64Array:
     """Bootstrap weights (R, N): groups are drawn with replacement, and their samples come along."""
     _, place = np.unique(group_names(groups, len(groups)), return_inverse=True)
     count = int(place.max()) + 1
@@ -86,11 +78,8 @@ def group_weights(groups: Sequence[str] | npt.NDArray[Any], resamples: int = RES
     return drawn[:, place].astype(np.float64)
 
 
-def mover(shares: Sequence[float | None], bounds: Sequence[Interval | None]) -> Interval:
-    """Interval of a mean of independent proportions, from the interval of each; those that are None do not count.
-
-    Source: Zou and Donner, Statistics in Medicine 27, 2008.
-    """
+def mover_interval(shares: Sequence[float | None], bounds: Sequence[Interval | None]) -> Interval:
+    """Interval of a mean of independent proportions other than None (Zou and Donner, Statist. Med. 27, 2008)."""
     present = [(s, b) for s, b in zip(shares, bounds, strict=True) if s is not None and b is not None]
     mean = sum(s for s, _ in present) / len(present)
     down = sum((s - b[0]) ** 2 for s, b in present) ** 0.5 / len(present)
@@ -98,23 +87,30 @@ def mover(shares: Sequence[float | None], bounds: Sequence[Interval | None]) -> 
     return max(0.0, mean - down), min(1.0, mean + up)
 
 
-def basic(value: float, resampled: Floats, effective: float) -> Interval:
-    """Basic bootstrap interval of a figure between 0 and 1; it holds the figure, though its resamples may be biased.
-
-    Where no resample differs, which says nothing, the Wilson interval of the figure as a share of the effective
-    observations.
-    """
+def basic_interval(value: float, resampled: Float64Array, effective: float) -> Interval:
+    """Basic bootstrap interval of a value in 0 to 1, which it holds; Wilson's where no resample differs."""
     low, high = np.nanquantile(resampled, [0.025, 0.975]) if np.isfinite(resampled).any() else (value, value)
     if high - low < 1e-9:
-        return wilson(value, effective)
+        return wilson_interval(value, effective)
     return max(0.0, min(2 * value - float(high), value)), min(1.0, max(2 * value - float(low), value))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """The p values (M,) corrected for M looks, valid however the tests hang together.
+def bootstrap_estimate(value: float, resampled: Float64Array, n: int, effective: float) -> Estimate:
+    """The metric of `n` images with its `basic_interval`; nothing can be said where the value is NaN."""
+    if np.isnan(value):
+        return Estimate(None, 0.0, 1.0, n, effective)
+    return Estimate(value, *basic_interval(value, resampled, effective), n, effective)
 
-    Source: Holm, Scandinavian Journal of Statistics 6, 1979.
-    """
+
+def mean_of_known(values: Float64Array) -> Float64Array:
+    """Mean (R,) of values (K, R) that are not NaN; NaN where all are."""
+    known = ~np.isnan(values)
+    total = np.where(known, values, 0).sum(axis=0)
+    return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+
+
+def holm_correction(p_values: Sequence[float]) -> list[float]:
+    """The p values (M,) corrected for M looks, dependent or not (Holm, Scandinavian Journal of Statistics 6, 1979)."""
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy.stats import hypergeom
 
-from steel_core.metrics.intervals import Bools, Figure, group_names, holm, share
+from steel_core.metrics.intervals import Estimate, estimate_share, group_names, holm_correction
+from steel_core.types import BoolArray, Float64Array
 
 LEAST = 10
 """Segments with fewer images are not looked at: nothing could be said of them."""
@@ -24,7 +24,7 @@ _COLUMNS = ["property", "segment", "start", "end", "n", "wrong", "error", "low",
 
 
 def weak_segments(
-    wrong: Bools,
+    wrong: BoolArray,
     properties: pd.DataFrame,
     groups: Sequence[str] | None = None,
     own: Sequence[str] = ("group", "source"),
@@ -36,16 +36,8 @@ def weak_segments(
     A number is cut at its quantiles into ranges of about equally many images, any other property by its values. p is
     Fisher's exact test, one-sided, on counts brought down to the effective observations (and rounded so that p grows),
     because near-duplicates err together; it is corrected by Holm for all the segments looked at. Nothing here is proven
-    by p alone: a weak segment is where to collect images next.
-
-    Args:
-        wrong: whether the model erred (N,).
-        properties: (N, P) one column a property, in any order; rows that lack one do not count for it.
-        groups: as in `per_class`.
-        own: properties whose segment is the whole of what is asked about (one coil, one camera), so that its images
-            count one by one.
-        bins: ranges of a number.
-        least: images that a segment and its rest need.
+    by p alone: a weak segment is where to collect images next. `own`: properties whose segment is the whole of what is
+    asked about (one coil, one camera), so that its images count one by one.
 
     Returns:
         Columns property, segment (in words), start and end of a range (NaN for others), n, wrong, error with low and
@@ -60,27 +52,27 @@ def weak_segments(
             rest = known & ~mine
             if min(int(mine.sum()), int(rest.sum())) < least:
                 continue
-            inside = share(wrong[mine], None if name in own else names[mine])
-            outside = share(wrong[rest], names[rest])
+            inside = estimate_share(wrong[mine], None if name in own else names[mine])
+            outside = estimate_share(wrong[rest], names[rest])
             rows.append({
                 "property": name, "segment": words, "start": start, "end": end, "n": inside.n,
                 "wrong": int(wrong[mine].sum()), "error": inside.value, "low": inside.low, "high": inside.high,
                 "elsewhere": outside.value, "p": _fisher(inside, outside),
             })  # fmt: skip
-    corrected = holm([row["p"] for row in rows])
+    corrected = holm_correction([row["p"] for row in rows])
     rows = [row | {"p_holm": p, "weak": p < 0.05} for row, p in zip(rows, corrected, strict=True)]
     table = pd.DataFrame(rows, columns=_COLUMNS)
     return table.sort_values(["p", "error"], ascending=[True, False], kind="stable").reset_index(drop=True)
 
 
-def _cuts(values: pd.Series[Any], known: Bools, bins: int) -> Iterator[tuple[str, float, float, Bools]]:
-    """Words, start, end and members (N,) of every segment of one property."""
+def _cuts(values: pd.Series[Any], known: BoolArray, bins: int) -> Iterator[tuple[str, float, float, BoolArray]]:
+    """Words, start, end and members (N,) of every segment."""
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
         texts = values.astype(str).to_numpy()
         for value in np.unique(texts[known]):
             yield str(value), np.nan, np.nan, known & (texts == value)
         return
-    numbers: npt.NDArray[np.float64] = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    numbers: Float64Array = values.to_numpy(dtype=np.float64, na_value=np.nan)
     if not known.any():
         return
     edges = np.unique(np.quantile(numbers[known], np.linspace(0, 1, bins + 1)))
@@ -89,7 +81,7 @@ def _cuts(values: pd.Series[Any], known: Bools, bins: int) -> Iterator[tuple[str
         yield f"{start:.3g} to {end:.3g}", float(start), float(end), known & inside
 
 
-def _fisher(inside: Figure, outside: Figure) -> float:
+def _fisher(inside: Estimate, outside: Estimate) -> float:
     """One-sided p that errors are as rare inside as outside, on effective counts rounded against a finding."""
     n, others = max(1, int(inside.effective)), max(1, int(outside.effective))
     hits = int(np.floor((inside.value or 0.0) * n + 1e-9))

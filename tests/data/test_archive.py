@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from steel_core.data.archive import unpack
+from steel_core.data.archive import unpack_archive
 from steel_core.data.open import open_dataset
 from steel_core.errors import DataError
 
@@ -180,4 +180,4 @@ def test_wrong_content_is_noticed_and_nothing_stays(tmp_path, cache):
 
 def test_an_archive_without_images(tmp_path):
     with pytest.raises(DataError, match="expected images; it holds none"):
-        unpack(pack(tmp_path / "x.zip", {"a.exe": b"MZ"}))
+        unpack_archive(pack(tmp_path / "x.zip", {"a.exe": b"MZ"}))

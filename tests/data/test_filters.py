@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from steel_core.data.filters import Filter, Range, facts, numbers
+from steel_core.data.filters import Filter, Range, collect_facts, number_columns
 from steel_core.data.index import DatasetIndex
 from steel_core.data.spec import unknown_spec
 
@@ -42,7 +42,7 @@ def known(index):
     measured.loc[3, "brightness"] = np.nan
     places = rng.normal(size=(N, 2)).astype(np.float32)
     places[5] = np.nan
-    return facts(index, said, measured, places), said.set_index("row"), measured, places
+    return collect_facts(index, said, measured, places), said.set_index("row"), measured, places
 
 
 def winding(point, corners):
@@ -98,7 +98,7 @@ def test_rows_are_sorted_and_those_without_a_number_come_last(known):
 
 
 def test_what_is_not_known_matches_nothing_and_is_no_number(index, known):
-    bare = facts(index)
+    bare = collect_facts(index)
     assert not len(Filter(pred="rust").rows(bare)) and not len(Filter(outline=OUTLINE).rows(bare))
-    assert numbers(bare) == []
-    assert numbers(known[0]) == ["loss", "brightness", "map_x", "map_y"]
+    assert number_columns(bare) == []
+    assert number_columns(known[0]) == ["loss", "brightness", "map_x", "map_y"]

@@ -121,10 +121,10 @@ def test_hashes(made, tmp_path):
     shutil.copytree(made.root, moved)
     other = DatasetIndex.build(moved, SPEC, made.table)
     assert (other.hash, other.content_hash()) == (made.hash, made.content_hash())
-    told = []
+    calls = []
     expected = [hashlib.sha256((made.root / f"images/{n}.png").read_bytes()).hexdigest() for n in range(4)]
-    assert made.file_hashes(lambda what, done, total: told.append((done, total))) == expected
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert made.file_hashes(lambda what, done, total: calls.append((done, total))) == expected
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert made.with_splits(["train"] * 4).hash != made.hash
     assert made.binary().hash != made.hash
     picture(moved / "images/3.png", 99)
@@ -292,6 +292,21 @@ def test_a_wrong_manifest_is_refused_with_its_line(made, text, says):
 def test_links_inside_the_data_set_are_read(made):
     (made.root / "again").symlink_to(made.root / "images")
     assert len(open_dataset(manifest(made, "path\nagain/0.png\n"))) == 1
+
+
+def test_a_link_is_looked_at_each_time_a_manifest_is_opened(made):
+    link = made.root / "linked"
+    link.symlink_to(made.root.parent)
+    (made.root.parent / "0.png").write_bytes(b"x")
+    path = manifest(made, "path\nlinked/0.png\n")
+    for _ in range(2):
+        with pytest.raises(DataError, match="a link that leads out"):
+            open_dataset(path)
+        link.unlink()
+        link.symlink_to(made.root / "images")
+        assert len(open_dataset(path)) == 1
+        link.unlink()
+        link.symlink_to(made.root.parent)
 
 
 def test_a_missing_image_is_left_out_and_told(made):

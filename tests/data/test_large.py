@@ -27,21 +27,21 @@ def folder(tmp_path):
 
 def test_what_it_lists_is_what_the_reader_lists(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(large, "ROWS", 1)
-    told = []
-    index = index_folder(folder, tmp_path / "list" / "m.parquet", lambda what, done, of: told.append((done, of)))
+    calls = []
+    index = index_folder(folder, tmp_path / "list" / "m.parquet", lambda what, done, of: calls.append((done, of)))
     wanted = open_dataset(folder)
     ours = index.table[index.table["labels"] != ""]
     columns = ["path", "labels", "split"]
     assert sorted(map(tuple, ours[columns].to_numpy())) == sorted(map(tuple, wanted.table[columns].to_numpy()))
     assert index.table["path"][index.table["labels"] == ""].tolist() == ["5.png"]
     assert index.classes == wanted.classes
-    assert told[-1] == (6, 6)
+    assert calls[-1] == (6, 6)
     assert sorted(path.name for path in (tmp_path / "list").iterdir()) == ["m.dataset.json", "m.parquet"]
 
 
 def test_an_interrupted_run_goes_on(folder, tmp_path, monkeypatch):
     listed = []
-    real = large._list
+    real = large._list_folder
 
     def counted(root, name, part):
         if len(listed) == 3:
@@ -49,12 +49,12 @@ def test_an_interrupted_run_goes_on(folder, tmp_path, monkeypatch):
         listed.append(name)
         return real(root, name, part)
 
-    monkeypatch.setattr(large, "_list", counted)
+    monkeypatch.setattr(large, "_list_folder", counted)
     with pytest.raises(KeyboardInterrupt):
         index_folder(folder, tmp_path / "m.parquet")
     assert not (tmp_path / "m.parquet").exists()
     first = list(listed)
-    monkeypatch.setattr(large, "_list", lambda *args: (listed.append(args[1]), real(*args))[1])
+    monkeypatch.setattr(large, "_list_folder", lambda *args: (listed.append(args[1]), real(*args))[1])
     assert len(index_folder(folder, tmp_path / "m.parquet")) == 5
     assert len(listed) == len(set(listed)) == 6
     assert listed[:3] == first

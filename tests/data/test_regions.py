@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from steel_core.data.regions import (
-    boxes_of,
+    decode_masks,
     decode_runs,
     encode_runs,
     fill_polygon,
     format_regions,
     format_runs,
-    masks_of,
+    parse_boxes,
     parse_runs,
 )
 from steel_core.errors import DataError
@@ -106,22 +106,22 @@ def test_boxes_and_masks_of_a_cell():
             {"label": "c", "runs": "100 2", "at": "y.csv, line 3"},
         ]
     )
-    boxes, problems = boxes_of(cell, (10, 10))
+    boxes, problems = parse_boxes(cell, (10, 10))
     assert boxes == [Box("a", 1, 2, 5, 6), Box("b", 0, 0, 2, 2), Box("b", 5, 5, 10, 10)]
     assert problems == [
         "x.json, annotation 7: the box (0, 0) to (30, 4) lies outside the 10 x 10 pixels.",
         "y.csv, line 3: the runs end at pixel 101, past the 100 pixels of the picture.",
     ]
-    found, problems = masks_of(cell, (10, 10))
-    assert set(found) == {"b"}
-    assert found["b"].sum() == 3 + 25
+    masks, problems = decode_masks(cell, (10, 10))
+    assert set(masks) == {"b"}
+    assert masks["b"].sum() == 3 + 25
     assert len(problems) == 1
 
 
 @pytest.mark.parametrize("cell", ["{", "{}", "[1]", '[{"label": 3}]', "[" * 100_000])
 def test_a_cell_that_is_no_list_of_regions(cell):
     with pytest.raises(DataError, match="expected a list of objects"):
-        boxes_of(cell, (4, 4))
+        parse_boxes(cell, (4, 4))
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,6 @@ def test_a_cell_that_is_no_list_of_regions(cell):
 )  # fmt: skip
 def test_a_wrong_region_is_told_and_left_out(wrong):
     cell = format_regions([{"label": "a"} | wrong, {"label": "b", "box": [0, 0, 1, 1]}])
-    boxes, problems = boxes_of(cell, (9, 9))
+    boxes, problems = parse_boxes(cell, (9, 9))
     assert boxes == [Box("b", 0, 0, 1, 1)]
     assert len(problems) == 1

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from steel_core.data.strip_mill import LABELS, StripMill, draw_stain, make
-from steel_core.data.strip_mill.writer import splits
+from steel_core.data.strip_mill import LABELS, StripMill, draw_stain, write_sheets
+from steel_core.data.strip_mill.writer import deal_splits
 from steel_core.errors import DataError, UsageError
 from steel_core.types import CLEAR
 
@@ -186,8 +186,8 @@ def test_wrong_calls_are_refused():
 
 def test_splits_are_stratified_and_seeded():
     strata = [(label, stained) for label in LABELS for stained in (True, False)] * 100
-    dealt = splits(strata, seed=1)
-    assert dealt == splits(strata, seed=1) != splits(strata, seed=2)
+    dealt = deal_splits(strata, seed=1)
+    assert dealt == deal_splits(strata, seed=1) != deal_splits(strata, seed=2)
     table = pd.crosstab([str(stratum) for stratum in strata], dealt)
     assert (table[["train", "val", "test"]].to_numpy() == [70, 15, 15]).all()
 
@@ -203,7 +203,7 @@ def files(folder):
 def test_make_writes_a_data_set_that_pandas_and_pillow_read(tmp_path):
     mill, seen = StripMill(size=(48, 64), seed=5, stained_clear=1), []
     out = tmp_path / "new" / "sheets"
-    make(mill, 28, out, lambda what, done, n: seen.append((done, n)))
+    write_sheets(mill, 28, out, lambda what, done, n: seen.append((done, n)))
     assert seen == [(i, 28) for i in range(1, 29)]
     assert [path.name for path in out.parent.iterdir()] == ["sheets"]
     table = pd.read_csv(out / "manifest.csv", keep_default_na=False)
@@ -237,8 +237,8 @@ def test_make_writes_a_data_set_that_pandas_and_pillow_read(tmp_path):
 
 
 def test_a_sheet_does_not_depend_on_how_many_are_made(tmp_path):
-    make(SMALL, 3, tmp_path / "few")
-    make(SMALL, 5, tmp_path / "many")
+    write_sheets(SMALL, 3, tmp_path / "few")
+    write_sheets(SMALL, 5, tmp_path / "many")
     few, many = files(tmp_path / "few"), files(tmp_path / "many")
     pictures = [name for name in few if name.endswith(".png")]
     assert len(pictures) == 6
@@ -248,22 +248,22 @@ def test_a_sheet_does_not_depend_on_how_many_are_made(tmp_path):
 def test_make_refuses_a_folder_that_holds_something(tmp_path):
     out = tmp_path / "mine"
     out.mkdir()
-    make(SMALL, 1, out)  # empty: accepted
+    write_sheets(SMALL, 1, out)  # empty: accepted
     before = files(out)
     with pytest.raises(DataError, match="'mine' already holds") as refused:
-        make(SMALL, 1, out)
+        write_sheets(SMALL, 1, out)
     assert str(tmp_path) not in str(refused.value)
     assert files(out) == before
     with pytest.raises(UsageError, match="at least 1"):
-        make(SMALL, 0, tmp_path / "none")
+        write_sheets(SMALL, 0, tmp_path / "none")
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_write_leaves_nothing(tmp_path, interruption):
-    def stop(done, n):
+    def stop(step, done, total):
         if done == 2:
             raise interruption
 
     with pytest.raises(interruption):
-        make(SMALL, 5, tmp_path / "sheets", stop)
+        write_sheets(SMALL, 5, tmp_path / "sheets", stop)
     assert list(tmp_path.iterdir()) == []

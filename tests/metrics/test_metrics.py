@@ -36,9 +36,9 @@ def test_weighted_auc_equals_scikit_learn_with_ties():
     rng = np.random.default_rng(0)
     scores, positive = np.round(rng.random(120), 1), rng.random(120) < 0.4
     weights = rng.integers(0, 3, (5, 120)).astype(float)
-    found = metrics.auc(scores, positive, weights)
+    result = metrics.auc(scores, positive, weights)
     expected = [oracle.roc_auc_score(positive, scores, sample_weight=w) for w in weights]
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
 
 
 def test_auc_is_missing_where_only_one_class_occurs():
@@ -58,7 +58,7 @@ def test_ece_by_hand():
 
 
 def test_wilson_by_formula():
-    low, high = metrics.wilson(0.8, 10)
+    low, high = metrics.wilson_interval(0.8, 10)
     z, p, n = 1.959963984540054, 0.8, 10
     middle, half = (
         (p + z * z / (2 * n)) / (1 + z * z / n),
@@ -90,7 +90,7 @@ def test_macro_recall_interval_covers_the_truth():
     truth, n, runs, covered = np.array([0.9, 0.8, 0.95]), 60, 400, 0
     for _ in range(runs):
         hits = rng.binomial(n, truth)
-        low, high = metrics.intervals.mover(list(hits / n), [metrics.wilson(h / n, n) for h in hits])
+        low, high = metrics.intervals.mover_interval(list(hits / n), [metrics.wilson_interval(h / n, n) for h in hits])
         covered += low <= truth.mean() <= high
     assert 0.92 <= covered / runs <= 0.99
 
@@ -106,7 +106,7 @@ def test_bootstrap_draws_whole_groups():
 def test_temperature_recovers_a_planted_one(head):
     rng = np.random.default_rng(5)
     logits = rng.normal(size=(4000, 3)) * 2
-    probs = metrics.probabilities(logits, "softmax")
+    probs = metrics.logits_to_probabilities(logits, "softmax")
     labels = np.array([rng.choice(3, p=p) for p in probs])
     if head == "softmax":
         assert metrics.fit_temperature(logits * 2.5, labels, head) == pytest.approx(2.5, rel=0.1)
@@ -119,7 +119,7 @@ def test_thresholds_refer_what_was_wrong_on_validation():
     confidence = np.r_[np.linspace(0.99, 0.8, 50), [0.7, 0.65, 0.6]]
     probs = np.stack([confidence, 1 - confidence], axis=1)
     labels = np.r_[np.zeros(50, int), [1, 1, 1]]
-    threshold = metrics.refer_thresholds(probs, labels)[0]
+    threshold = metrics.fit_refer_thresholds(probs, labels)[0]
     assert threshold > 0.7
     assert (confidence[:50] >= threshold).mean() > 0.9
 
@@ -127,7 +127,7 @@ def test_thresholds_refer_what_was_wrong_on_validation():
 def test_thresholds_let_pass_where_all_is_right():
     confidence = np.linspace(0.99, 0.6, 100)
     probs = np.stack([confidence, 1 - confidence], axis=1)
-    threshold = metrics.refer_thresholds(probs, np.zeros(100, int))[0]
+    threshold = metrics.fit_refer_thresholds(probs, np.zeros(100, int))[0]
     assert (confidence < threshold).sum() == 2  # the least typical two in a hundred
 
 
@@ -138,7 +138,7 @@ def test_no_sample_is_a_sentence():
 
 def test_a_class_that_was_never_right_is_nearly_always_referred():
     probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
-    thresholds = metrics.refer_thresholds(probs, np.array([1, 1, 1]))
+    thresholds = metrics.fit_refer_thresholds(probs, np.array([1, 1, 1]))
     assert thresholds.tolist() == [0.99, 0.99]
 
 
@@ -149,9 +149,9 @@ def test_effective_observations_by_hand(sizes, expected):
 
 
 def test_wilson_grows_evenly_with_the_share_and_shrinks_with_n():
-    lows = [metrics.wilson(share, 2.5)[0] for share in np.linspace(0, 1, 21)]
+    lows = [metrics.wilson_interval(share, 2.5)[0] for share in np.linspace(0, 1, 21)]
     assert lows == sorted(lows)
-    assert metrics.wilson(0.9, 100)[0] > metrics.wilson(0.9, 20.5)[0]
+    assert metrics.wilson_interval(0.9, 100)[0] > metrics.wilson_interval(0.9, 20.5)[0]
 
 
 def test_every_interval_holds_its_figure_and_none_is_a_point():
@@ -174,7 +174,7 @@ def test_accuracy_interval_covers_the_truth_where_unequal_groups_err_together():
     groups, truth, covered, runs = np.repeat(np.arange(len(sizes)), sizes), 0.85, 0, 500
     for _ in range(runs):
         share = np.repeat(rng.random(len(sizes)) < truth, sizes).mean()
-        low, high = metrics.wilson(share, metrics.effective_observations(groups))
+        low, high = metrics.wilson_interval(share, metrics.effective_observations(groups))
         covered += low <= truth <= high
     assert 0.90 <= covered / runs <= 0.99
 
@@ -185,7 +185,7 @@ def test_accuracy_interval_covers_the_truth_where_unequal_groups_err_together():
 def test_figures_of_each_class_equal_scikit_learn(case):
     probs, labels = case
     pred = probs.argmax(axis=1)
-    found = metrics.per_class(probs, labels, list("abcd"))
+    result = metrics.per_class_estimates(probs, labels, list("abcd"))
     precision, recall, f1, support = oracle.precision_recall_fscore_support(labels, pred)
     for k, name in enumerate("abcd"):
         expected = {
@@ -195,9 +195,9 @@ def test_figures_of_each_class_equal_scikit_learn(case):
             "auc": oracle.roc_auc_score(labels == k, probs[:, k]),
             "average_precision": oracle.average_precision_score(labels == k, probs[:, k]),
         }
-        assert {key: figure.value for key, figure in found[name].items()} == pytest.approx(expected, abs=1e-12)
-        assert found[name]["recall"].n == support[k]
-        for figure in found[name].values():
+        assert {key: figure.value for key, figure in result[name].items()} == pytest.approx(expected, abs=1e-12)
+        assert result[name]["recall"].n == support[k]
+        for figure in result[name].values():
             assert 0 <= figure.low <= figure.value <= figure.high <= 1
             assert figure.high - figure.low > 0.005
 
@@ -211,11 +211,11 @@ def test_weighted_average_precision_equals_scikit_learn_with_ties():
 
 
 def test_a_class_without_images_has_no_figures_and_says_so():
-    found = metrics.per_class(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 0]), ["a", "b"])
-    assert found["b"]["recall"] == (None, 0.0, 1.0, 0, 0.0)
-    assert found["b"]["f1"].value is None
-    assert found["a"]["auc"].value is None
-    assert str(found["b"]["recall"]) == "no such images, n = 0"
+    result = metrics.per_class_estimates(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 0]), ["a", "b"])
+    assert result["b"]["recall"] == (None, 0.0, 1.0, 0, 0.0)
+    assert result["b"]["f1"].value is None
+    assert result["a"]["auc"].value is None
+    assert str(result["b"]["recall"]) == "no such images, n = 0"
 
 
 def test_cells_hold_counts_shares_and_intervals():
@@ -223,7 +223,7 @@ def test_cells_hold_counts_shares_and_intervals():
     table = metrics.confusion_table(actual, called, ["a", "b"], ["a", "b", "refer"]).set_index(["actual", "predicted"])
     assert table["n"].tolist() == [3, 1, 0, 0, 2, 1]
     assert table.loc[("b", "b"), "share"] == pytest.approx(2 / 3)
-    low, high = metrics.wilson(2 / 3, 3)
+    low, high = metrics.wilson_interval(2 / 3, 3)
     assert table.loc[("b", "b"), ["low", "high", "n_low", "n_high"]].tolist() == pytest.approx(
         [low, high, 3 * low, 3 * high]
     )
@@ -245,14 +245,14 @@ def test_losses_equal_torch(head):
     else:
         hot = F.one_hot(truth, 3).double()
         expected = F.binary_cross_entropy_with_logits(scaled, hot, reduction="none").sum(dim=1)
-    np.testing.assert_allclose(metrics.losses(logits, labels, head, 0.7), expected, rtol=1e-9)
-    assert np.isnan(metrics.losses(logits, np.full(20, -1), head)).all()
+    np.testing.assert_allclose(metrics.log_losses(logits, labels, head, 0.7), expected, rtol=1e-9)
+    assert np.isnan(metrics.log_losses(logits, np.full(20, -1), head)).all()
 
 
 def test_holm_by_hand():
-    assert metrics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert metrics.holm([]) == []
-    assert metrics.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert metrics.holm_correction([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert metrics.holm_correction([]) == []
+    assert metrics.holm_correction([0.9, 0.8]) == [1.0, 1.0]
 
 
 # Curves ---------------------------------------------------------------------------------------------------------------
@@ -260,26 +260,26 @@ def test_holm_by_hand():
 
 def test_areas_under_the_curves_are_the_figures(case):
     probs, labels = case
-    drawn = curves.roc(probs[:, 0], labels == 0)
+    drawn = curves.roc_points(probs[:, 0], labels == 0)
     area = np.trapezoid(drawn["true_positive_rate"], drawn["false_positive_rate"])
     assert area == pytest.approx(metrics.auc(probs[:, 0], labels == 0)[0], abs=1e-12)
-    drawn = curves.precision_recall(probs[:, 0], labels == 0)
+    drawn = curves.precision_recall_points(probs[:, 0], labels == 0)
     steps = -np.diff(drawn["recall"]) * drawn["precision"].iloc[:-1]
     assert steps.sum() == pytest.approx(metrics.average_precision(probs[:, 0], labels == 0)[0], abs=1e-12)
-    for table, figure in ((curves.roc(probs[:, 0], labels == 0), "true_positive_rate"), (drawn, "precision")):
+    for table, figure in ((curves.roc_points(probs[:, 0], labels == 0), "true_positive_rate"), (drawn, "precision")):
         assert ((table["low"] <= table[figure]) & (table[figure] <= table["high"])).all()
 
 
 def test_curves_of_one_side_are_empty():
     scores = np.array([0.1, 0.9])
-    assert curves.roc(scores, np.array([True, True])).empty
-    assert curves.roc(scores, np.array([False, False])).empty
-    assert curves.precision_recall(scores, np.array([False, False])).empty
+    assert curves.roc_points(scores, np.array([True, True])).empty
+    assert curves.roc_points(scores, np.array([False, False])).empty
+    assert curves.precision_recall_points(scores, np.array([False, False])).empty
 
 
 def test_the_reliability_diagram_adds_up_to_the_ece(case):
     probs, labels = case
-    table = curves.reliability(probs, labels)
+    table = curves.reliability_bins(probs, labels)
     gap = (table["n"] * (table["confidence"] - table["accuracy"]).abs()).sum() / table["n"].sum()
     assert gap == pytest.approx(metrics.ece(probs, labels)[0], abs=1e-12)
     assert table["n"].sum() == len(labels)
@@ -288,14 +288,16 @@ def test_the_reliability_diagram_adds_up_to_the_ece(case):
 def test_temperature_lowers_the_ece_of_logits_that_are_too_sure():
     rng = np.random.default_rng(5)
     logits = rng.normal(size=(4000, 3)) * 2
-    labels = np.array([rng.choice(3, p=p) for p in metrics.probabilities(logits, "softmax")])
-    before, after = (metrics.ece(metrics.probabilities(logits * 3, "softmax", t), labels)[0] for t in (1.0, 3.0))
+    labels = np.array([rng.choice(3, p=p) for p in metrics.logits_to_probabilities(logits, "softmax")])
+    before, after = (
+        metrics.ece(metrics.logits_to_probabilities(logits * 3, "softmax", t), labels)[0] for t in (1.0, 3.0)
+    )
     assert after < 0.03
     assert before > 0.1
 
 
 def test_softmax_names_a_winner_where_sigmoid_finds_none():
-    table = curves.both_heads(np.array([-6.0, -3.0, -9.0]), ["a", "b", "c"])
+    table = curves.compare_heads(np.array([-6.0, -3.0, -9.0]), ["a", "b", "c"])
     assert table["label"].tolist() == ["b", "a", "c"]
     assert table.loc[0, "softmax"] > 0.9
     assert table["sigmoid"].max() < 0.05
@@ -335,8 +337,8 @@ def test_chosen_thresholds_cost_least_of_all_grids():
     classes = ["clear", "defect"]
 
     def cost(lines):
-        said = decisions.decide(probs, classes, lines)
-        return decisions.plant_figures(said, labels, classes, costs)["cost_per_1000"].iloc[-1]
+        said = decisions.decide_outcomes(probs, classes, lines)
+        return decisions.plant_estimates(said, labels, classes, costs)["cost_per_1000"].iloc[-1]
 
     chosen = decisions.choose_thresholds(probs, labels, classes, costs)
     grid = np.r_[np.unique(probs.max(axis=1)), 1.0]
@@ -357,7 +359,9 @@ def test_costs_move_thresholds_as_they_should():
     assert dear["clear"] > cheap["clear"]
     assert dear["defect"] == cheap["defect"]
     free = decisions.choose_thresholds(probs, labels, classes, decisions.Costs(refer=0))
-    assert (decisions.decide(probs, classes, free) == "refer").all(), "a look that costs nothing is always taken"
+    assert (decisions.decide_outcomes(probs, classes, free) == "refer").all(), (
+        "a look that costs nothing is always taken"
+    )
 
 
 def test_a_class_never_predicted_gets_the_careful_threshold():
@@ -370,7 +374,7 @@ def test_escapes_and_false_calls_by_hand():
     classes = ["clear", "rust", "scratch"]
     labels = np.array([0, 0, 0, 1, 1, 1, 1, 2])
     said = ["clear", "rust", "refer", "clear", "rust", "scratch", "unfamiliar", "clear"]
-    table = decisions.plant_figures(said, labels, classes, decisions.Costs(escape={"rust": 10}, refer=2)).set_index(
+    table = decisions.plant_estimates(said, labels, classes, decisions.Costs(escape={"rust": 10}, refer=2)).set_index(
         "label"
     )
     assert table.loc["rust", ["escape", "escape_n"]].tolist() == [0.25, 4]
@@ -385,7 +389,7 @@ def test_escapes_and_false_calls_by_hand():
 
 def test_a_model_without_clear_escapes_by_any_other_name():
     labels = np.array([0, 0, 1, 1])
-    table = decisions.plant_figures(["a", "b", "b", "refer"], labels, ["a", "b"]).set_index("label")
+    table = decisions.plant_estimates(["a", "b", "b", "refer"], labels, ["a", "b"]).set_index("label")
     assert table.loc["a", "escape"] == 0.5
     assert table.loc["b", "false_call"] == 0.5
     assert table.loc["all", ["escape", "false_call"]].tolist() == [0.25, 0.25]
@@ -396,10 +400,10 @@ def test_the_mix_of_production_weighs_the_costs():
     costs = decisions.Costs(escape={"defect": 100})
     for share, expected in ((0.5, 25_000), (0.01, 500)):
         mix = {"clear": 1 - share, "defect": share}
-        table = decisions.plant_figures(said, labels, ["clear", "defect"], costs, mix)
+        table = decisions.plant_estimates(said, labels, ["clear", "defect"], costs, mix)
         assert table["cost_per_1000"].iloc[-1] == pytest.approx(expected)
     with pytest.raises(UsageError, match="no image of rust"):
-        decisions.plant_figures(said, labels, ["clear", "defect", "rust"], costs, {"clear": 1, "rust": 1})
+        decisions.plant_estimates(said, labels, ["clear", "defect", "rust"], costs, {"clear": 1, "rust": 1})
 
 
 def test_the_threshold_curve_passes_through_the_figures():
@@ -410,9 +414,9 @@ def test_the_threshold_curve_passes_through_the_figures():
     classes, costs = ["clear", "defect"], decisions.Costs(escape={"defect": 8})
     curve = decisions.threshold_curve(probs, labels, classes, "clear", costs, {"defect": 0.6}, points=11)
     for row in curve.to_dict("records"):
-        said = decisions.decide(probs, classes, {"clear": row["threshold"], "defect": 0.6})
+        said = decisions.decide_outcomes(probs, classes, {"clear": row["threshold"], "defect": 0.6})
         assert row["cost_per_1000"] == pytest.approx(
-            decisions.plant_figures(said, labels, classes, costs)["cost_per_1000"].iloc[-1]
+            decisions.plant_estimates(said, labels, classes, costs)["cost_per_1000"].iloc[-1]
         )
         assert row["escape"] == pytest.approx(((labels == 1) & (said == "clear")).mean())
         assert row["referred"] == pytest.approx((said == "refer").mean())
@@ -423,15 +427,15 @@ def test_the_threshold_curve_passes_through_the_figures():
 @pytest.mark.parametrize("method", ["lac", "aps"])
 def test_conformal_sets_keep_their_promise(method):
     rng = np.random.default_rng(8)
-    found = []
+    result = []
     for _ in range(60):
         logits = rng.normal(size=(400, 4)) * 2
         labels = np.array([rng.choice(4, p=p) for p in softmax(logits, axis=1)])
         probs = softmax(logits * 1.7, axis=1)  # too sure: the promise must not need calibrated probabilities
         quantile = decisions.conformal_quantile(probs[:200], labels[:200], 0.9, method)
         sets = decisions.conformal_sets(probs[200:], quantile, method)
-        found.append(decisions.coverage_found(sets, labels[200:])["coverage"].value)
-    assert 0.89 <= np.mean(found) <= 0.93
+        result.append(decisions.estimate_coverage(sets, labels[200:])["coverage"].value)
+    assert 0.89 <= np.mean(result) <= 0.93
 
 
 def test_conformal_quantile_by_hand():
@@ -498,14 +502,14 @@ def test_the_cost_of_sheets_has_an_interval_that_knows_how_few_were_seen():
     labels = np.repeat([0, 1], 24)
     said = np.array(["clear", "defect"], dtype=object)[labels]
     costs = decisions.Costs({"defect": 100.0}, {"defect": 0.0}, 0.0)
-    table = decisions.plant_figures(said, labels, ["clear", "defect"], costs).set_index("label")
+    table = decisions.plant_estimates(said, labels, ["clear", "defect"], costs).set_index("label")
     _, high = binomtest(0, 24).proportion_ci(method="wilson")
     assert table.loc["defect", "cost_per_1000"] == 0 and table.loc["defect", "cost_low"] == 0
     assert table.loc["defect", "cost_high"] == pytest.approx(1000 * 0.5 * 100 * high)
     assert table.loc["clear", "cost_high"] == 0
     assert table.loc["all", "cost_high"] == pytest.approx(table.loc["defect", "cost_high"])
     said[-6:] = "clear"
-    table = decisions.plant_figures(said, labels, ["clear", "defect"], costs).set_index("label")
+    table = decisions.plant_estimates(said, labels, ["clear", "defect"], costs).set_index("label")
     low, high = binomtest(6, 24).proportion_ci(method="wilson")
     assert table.loc["defect", ["cost_low", "cost_per_1000", "cost_high"]].to_list() == pytest.approx(
         [50_000 * low, 50_000 * 6 / 24, 50_000 * high]

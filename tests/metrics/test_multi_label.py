@@ -18,8 +18,8 @@ CLASSES = ("hole", "scratch", "stain")
 
 def evaluated(probs, truth, classes=CLASSES, lines=None, said=None, groups=None):
     lines = lines or {}
-    outcomes = multi_label.outcomes(probs, classes, lines) if said is None else said
-    return multi_label.evaluate(probs, truth, classes, multi_label.named(probs, classes, lines), outcomes, groups)
+    outcomes = multi_label.decide_outcomes(probs, classes, lines) if said is None else said
+    return multi_label.evaluate(probs, truth, classes, multi_label.named_types(probs, classes, lines), outcomes, groups)
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def case():
 
 
 def test_the_truth_is_a_row_of_zeros_and_ones():
-    found = multi_label.targets(["scratch|hole", CLEAR, "", "stain", "stain|rust"], CLASSES)
-    np.testing.assert_array_equal(found, [[1, 1, 0], [0, 0, 0], [np.nan] * 3, [0, 0, 1], [np.nan] * 3])
+    result = multi_label.encode_targets(["scratch|hole", CLEAR, "", "stain", "stain|rust"], CLASSES)
+    np.testing.assert_array_equal(result, [[1, 1, 0], [0, 0, 0], [np.nan] * 3, [0, 0, 1], [np.nan] * 3])
 
 
 def test_classes_are_the_defect_types():
@@ -43,22 +43,22 @@ def test_classes_are_the_defect_types():
 def test_outcomes_by_hand():
     probs = np.array([[0.9, 0.8, 0.1], [0.3, 0.2, 0.1], [0.04, 0.05, 0.01], [0.65, 0.3, 0.3], [0.2, 0.75, 0.1]])
     lines = {"hole": 0.7, "scratch": 0.75, "stain": 0.5, CLEAR: 0.95}
-    assert multi_label.named(probs, CLASSES, lines).tolist() == [
+    assert multi_label.named_types(probs, CLASSES, lines).tolist() == [
         [True, True, False], [False] * 3, [False] * 3, [False] * 3, [False, True, False],
     ]  # fmt: skip
-    assert multi_label.outcomes(probs, CLASSES, lines).tolist() == [DEFECT, REFER, CLEAR, REFER, DEFECT]
+    assert multi_label.decide_outcomes(probs, CLASSES, lines).tolist() == [DEFECT, REFER, CLEAR, REFER, DEFECT]
     without = {name: line for name, line in lines.items() if name != CLEAR}
-    assert CLEAR not in multi_label.outcomes(np.zeros((1, 3)), CLASSES, without), "no threshold, no clear sheet"
+    assert CLEAR not in multi_label.decide_outcomes(np.zeros((1, 3)), CLASSES, without), "no threshold, no clear sheet"
     both = {"hole": 0.01, "scratch": 0.5, "stain": 0.5, CLEAR: 0.5}
-    assert multi_label.outcomes(probs[2:3], CLASSES, both).tolist() == [DEFECT], "in doubt a sheet is held back"
+    assert multi_label.decide_outcomes(probs[2:3], CLASSES, both).tolist() == [DEFECT], "in doubt a sheet is held back"
 
 
 def test_figures_equal_scikit_learn(case):
     probs, truth = case
     lines = dict.fromkeys(CLASSES, 0.5) | {CLEAR: 0.8}
     called = probs >= 0.5
-    found = evaluated(probs, truth, lines=lines)
-    values = {name: figure.value for name, figure in found.figures.items()}
+    result = evaluated(probs, truth, lines=lines)
+    values = {name: figure.value for name, figure in result.estimates.items()}
     assert values["mean_average_precision"] == pytest.approx(oracle.average_precision_score(truth, probs), abs=1e-12)
     assert values["auc"] == pytest.approx(oracle.roc_auc_score(truth, probs), abs=1e-12)
     assert values["macro_f1"] == pytest.approx(oracle.f1_score(truth, called, average="macro"), abs=1e-12)
@@ -66,8 +66,8 @@ def test_figures_equal_scikit_learn(case):
     tables = oracle.multilabel_confusion_matrix(truth, called)
     for k, name in enumerate(CLASSES):
         (absent, false), (missed, there) = tables[k].tolist()
-        assert found.tables[name] == {"found": there, "missed": missed, "false": false, "absent": absent}
-        of = {key: figure.value for key, figure in found.per_class[name].items()}
+        assert result.tables[name] == {"found": there, "missed": missed, "false": false, "absent": absent}
+        of = {key: figure.value for key, figure in result.per_class[name].items()}
         assert of == pytest.approx({
             "recall": oracle.recall_score(truth[:, k], called[:, k]),
             "precision": oracle.precision_score(truth[:, k], called[:, k]),
@@ -75,7 +75,7 @@ def test_figures_equal_scikit_learn(case):
             "auc": oracle.roc_auc_score(truth[:, k], probs[:, k]),
             "average_precision": oracle.average_precision_score(truth[:, k], probs[:, k]),
         }, abs=1e-12)  # fmt: skip
-    for figure in (*found.figures.values(), *(f for row in found.per_class.values() for f in row.values())):
+    for figure in (*result.estimates.values(), *(f for row in result.per_class.values() for f in row.values())):
         assert 0 <= figure.low <= figure.value <= figure.high <= 1
 
 
@@ -96,15 +96,15 @@ def test_sheets_by_hand():
     """Two defective sheets, one of them called clear; two clear ones, one of them called defective."""
     probs = np.array([[0.01, 0.02], [0.99, 0.6], [0.01, 0.01], [0.2, 0.9]])
     truth = np.array([[0.0, 1.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
-    found = evaluated(probs, truth, ("hole", "scratch"), {CLEAR: 0.9})
-    figures = {name: (figure.value, figure.n) for name, figure in found.figures.items()}
+    result = evaluated(probs, truth, ("hole", "scratch"), {CLEAR: 0.9})
+    figures = {name: (figure.value, figure.n) for name, figure in result.estimates.items()}
     assert figures["escape"] == (0.5, 2)
     assert figures["false_call"] == (0.5, 2)
     assert figures["referred"] == (0.0, 4)
     assert figures["exact_match"] == (0.5, 4)
     said = ["refer", DEFECT, "unfamiliar", DEFECT]
     again = evaluated(probs, truth, ("hole", "scratch"), {CLEAR: 0.9}, said=said)
-    assert {name: again.figures[name].value for name in ("escape", "referred")} == {"escape": 0.0, "referred": 0.5}
+    assert {name: again.estimates[name].value for name in ("escape", "referred")} == {"escape": 0.0, "referred": 0.5}
 
 
 def test_near_duplicates_widen_the_intervals(case):
@@ -113,19 +113,19 @@ def test_near_duplicates_widen_the_intervals(case):
     grouped = evaluated(probs, truth, groups=[str(i // 24) for i in range(len(probs))])
     assert grouped.groups == 10
     for name in ("exact_match", "referred"):
-        wide, narrow = grouped.figures[name], alone.figures[name]
+        wide, narrow = grouped.estimates[name], alone.estimates[name]
         assert wide.value == narrow.value
         assert wide.high - wide.low > narrow.high - narrow.low
 
 
 def test_types_without_both_sides_do_not_count():
     probs, truth = np.array([[0.9, 0.3], [0.2, 0.4]]), np.array([[1.0, 0.0], [0.0, 0.0]])
-    found = evaluated(probs, truth, ("hole", "scratch"))
-    assert found.figures["mean_average_precision"].value == 1.0
-    assert found.per_class["scratch"]["average_precision"].value is None
+    result = evaluated(probs, truth, ("hole", "scratch"))
+    assert result.estimates["mean_average_precision"].value == 1.0
+    assert result.per_class["scratch"]["average_precision"].value is None
     none = evaluated(probs, np.zeros((2, 2)), ("hole", "scratch"))
-    assert none.figures["auc"].value is None
-    assert none.figures["escape"].n == 0
+    assert none.estimates["auc"].value is None
+    assert none.estimates["escape"].n == 0
     with pytest.raises(DataError, match="at least one"):
         evaluated(probs[:0], truth[:0], ("hole", "scratch"))
 
@@ -136,8 +136,8 @@ def test_losses_and_temperature_are_those_of_each_class():
     truth = (rng.random((3000, 3)) < expit(logits)).astype(float)
     expected = [sum(oracle.log_loss([t], [p], labels=[0, 1]) for t, p in zip(row, probs, strict=True))
                 for row, probs in zip(truth[:5], expit(logits[:5]), strict=True)]  # fmt: skip
-    np.testing.assert_allclose(metrics.losses(logits[:5], truth[:5], "sigmoid"), expected, rtol=1e-9)
-    assert np.isnan(metrics.losses(logits[:1], np.full((1, 3), np.nan), "sigmoid")).all()
+    np.testing.assert_allclose(metrics.log_losses(logits[:5], truth[:5], "sigmoid"), expected, rtol=1e-9)
+    assert np.isnan(metrics.log_losses(logits[:1], np.full((1, 3), np.nan), "sigmoid")).all()
     assert metrics.fit_temperature(logits * 3, truth, "sigmoid") == pytest.approx(3.0, rel=0.1)
     assert multi_label.mean_ece(expit(logits), truth)[0] < 0.03
     assert multi_label.mean_ece(expit(logits * 3), truth)[0] > 0.1
@@ -151,8 +151,8 @@ def test_losses_and_temperature_are_those_of_each_class():
 def test_thresholds_keep_their_promise_on_the_images_they_were_chosen_on(probs, there):
     truth = there.astype(float)
     lines = multi_label.fit_thresholds(probs, truth, CLASSES)
-    said = multi_label.outcomes(probs, CLASSES, lines)
-    named = multi_label.named(probs, CLASSES, lines)
+    said = multi_label.decide_outcomes(probs, CLASSES, lines)
+    named = multi_label.named_types(probs, CLASSES, lines)
     assert ((said == DEFECT) == named.any(axis=1)).all()
     assert not ((said == CLEAR) & (probs.max(axis=1) > 0.5)).any()
     for k, name in enumerate(CLASSES):

@@ -17,25 +17,12 @@ from steel_core.errors import ImageError
 MAX_SCANS = 20
 """Largest number of scans of a JPEG; common encoders write 1 to 12, and each one costs a pass over all pixels."""
 
-
-_TRUNCATED_JPEG = "the JPEG ends in the middle of the picture; copy or export it again"
-
-
+_TRUNCATED = "the JPEG ends in the middle of the picture; copy or export it again"
 _ENTROPY_END = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
-
-
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
-
-
 _FILL = re.compile(rb"\xff+")
-
-
 _RESTARTS = [bytes((0xFF, marker)) for marker in range(0xD0, 0xD8)]
-
-
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
-
-
 # Bytes without a marker among them. Put behind a complete run of coded data they are skipped; behind a run that was
 # cut off they are decoded as picture, which shows.
 _FILLER = hashlib.shake_128(b"steel lens").digest(64).replace(b"\xff", b"\x55")
@@ -46,8 +33,6 @@ class _Frame:
     """Frame header of a JPEG, and what its scans have brought so far.
 
     Attributes:
-        width: columns, in pixels.
-        height: rows, in pixels.
         progressive: whether scans bring parts of the coefficients.
         sampling: component -> horizontal and vertical sampling factor.
         missing: component -> for each of its 64 frequencies the number of low bits still to come; 99 = all.
@@ -88,14 +73,14 @@ class _Frame:
         return math.ceil(math.ceil(self.width * h / h_max) / 8) * math.ceil(math.ceil(self.height * v / v_max) / 8)
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, bytes, bytes]]:
+def _parse_segments(data: bytes) -> Iterator[tuple[int, bytes, bytes, bytes]]:
     """Marker, content, whole bytes and the coded data behind it, of each segment up to the end of the first picture."""
     at = 2
     for _ in range(MAX_PARTS):
         if data[at : at + 2] == b"\xff\xff":
             at = _FILL.match(data, at).end() - 1  # type: ignore[union-attr]
         if at + 2 > len(data):
-            raise ImageError(_TRUNCATED_JPEG)
+            raise ImageError(_TRUNCATED)
         marker = data[at + 1]
         if marker == 0xD9 and data[at] == 0xFF:
             return
@@ -104,21 +89,20 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, bytes, bytes]]:
             raise ImageError(f"the JPEG is damaged near byte {at:,}; copy or export it again")
         whole = data[at : at + 2 + length]
         if len(whole) != 2 + length:
-            raise ImageError(_TRUNCATED_JPEG)
+            raise ImageError(_TRUNCATED)
         at += len(whole)
         coded = b""
         if marker == 0xDA:
             end = _ENTROPY_END.search(data, at)
             if end is None:
-                raise ImageError(_TRUNCATED_JPEG)
+                raise ImageError(_TRUNCATED)
             coded = data[at : end.start()]
             at = end.start()
         yield marker, whole[4:], whole, coded
     raise ImageError(f"expected a JPEG of at most {MAX_PARTS:,} segments; export the picture again")
 
 
-def _needed(marker: int, body: bytes) -> bool:
-    """Whether a decoder needs the segment: tables, frame and scan headers, and how the colours are coded."""
+def _is_needed(marker: int, body: bytes) -> bool:
     return (
         marker in (0xC0, 0xC1, 0xC2, 0xC4, 0xDA, 0xDB, 0xDD)
         or (marker == 0xE0 and body.startswith(b"JFIF\0"))
@@ -139,7 +123,7 @@ def read_jpeg(data: bytes, max_pixels: int) -> Raw:
     notes: list[str] = []
     frame: _Frame | None = None
     scans, interval, orientation = 0, 0, 1
-    for marker, body, whole, coded in _jpeg_segments(data):
+    for marker, body, whole, coded in _parse_segments(data):
         if marker in _FRAMES:
             frame = _Frame.parse(marker, body)
             check_size(frame.width, frame.height, max_pixels)
@@ -156,16 +140,16 @@ def read_jpeg(data: bytes, max_pixels: int) -> Raw:
             units = frame.enter_scan(body) if frame else 0
             restarts = math.ceil(units / interval) - 1 if interval else 0
             if not restarts <= sum(map(coded.count, _RESTARTS)) <= restarts + 1:  # some encoders end on one
-                raise ImageError(_TRUNCATED_JPEG)
-        if _needed(marker, body):
+                raise ImageError(_TRUNCATED)
+        if _is_needed(marker, body):
             plain += whole, coded
             filled += whole, _RESTART.sub(lambda restart: _FILLER + restart[0], coded), _FILLER if coded else b""
     if frame is None or any(any(bits) for bits in frame.missing.values()):
-        raise ImageError(_TRUNCATED_JPEG)
+        raise ImageError(_TRUNCATED)
     image = open_with_pillow(b"".join(plain) + b"\xff\xd9", "JPEG")
     again = open_with_pillow(b"".join(filled) + b"\xff\xd9", "JPEG")
     if ImageChops.difference(image, again).getbbox() is not None:
-        raise ImageError(_TRUNCATED_JPEG)
+        raise ImageError(_TRUNCATED)
     if image.mode == "CMYK":
         notes.append("converted from CMYK")
     return Raw(pixel_values(image), orientation=orientation, notes=notes)

@@ -5,29 +5,21 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from steel_core.data.images.raw import MAX_PARTS, Raw, check_size, exif_orientation, open_with_pillow, pixel_values
 from steel_core.errors import ImageError
+from steel_core.types import AnyArray
 
-_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-
-
-_PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-
-
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-
-
 _BLOCK = 1 << 16
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
-    """Type, content and whole bytes of each chunk up to IEND, its checksum proven."""
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
     at, view = 8, memoryview(data)
     for _ in range(MAX_PARTS):
         length = int.from_bytes(view[at : at + 4], "big")
@@ -44,10 +36,9 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
     raise ImageError(f"expected a PNG of at most {MAX_PARTS:,} chunks; export the picture again")
 
 
-def _png_head(content: memoryview) -> tuple[int, ...]:
-    """Width, height, bit depth, colour type, compression, filter and interlace method."""
+def _parse_head(content: memoryview) -> tuple[int, ...]:
     head = struct.unpack(">IIBBBBB", content) if len(content) == 13 else (0,) * 7
-    if head[2] not in _PNG_DEPTHS.get(head[3], ()) or head[4] or head[5] or head[6] > 1:
+    if head[2] not in _DEPTHS.get(head[3], ()) or head[4] or head[5] or head[6] > 1:
         raise ImageError("the PNG's header names a bit depth or coding that does not exist; export it again")
     return head
 
@@ -81,11 +72,11 @@ def read_png(data: bytes, max_pixels: int) -> Raw:
     rows: list[memoryview] = []
     notes: list[str] = []
     orientation, significant = 1, 16
-    for kind, content, whole in _png_chunks(data):
+    for kind, content, whole in _chunks(data):
         if bool(head) == (kind == b"IHDR"):
             raise ImageError("expected a PNG with one header at its start; the file is damaged, export it again")
         if kind == b"IHDR":
-            head = _png_head(content)
+            head = _parse_head(content)
             check_size(head[0], head[1], max_pixels)
         elif kind == b"IDAT":
             rows.append(content)
@@ -102,27 +93,24 @@ def read_png(data: bytes, max_pixels: int) -> Raw:
     width, height, depth, colour, _, _, interlaced = head
     passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
     sizes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes if x < width and y < height]
-    _check_rows(rows, sum(h * (1 + -(-w * depth * _PNG_CHANNELS[colour] // 8)) for w, h in sizes))
+    _check_rows(rows, sum(h * (1 + -(-w * depth * _CHANNELS[colour] // 8)) for w, h in sizes))
     clean = data[:8] + b"".join(kept)
     if depth < 16 or colour == 0:
         values = pixel_values(open_with_pillow(clean, "PNG"))
     else:
-        values = _png_colour_16(clean, _PNG_CHANNELS[colour])  # Pillow would keep 8 of the 16 bits
-    bits = _png_bits(values, significant) if depth == 16 and significant < 16 else None
+        values = _decode_colour_16(clean, _CHANNELS[colour])  # Pillow would keep 8 of the 16 bits
+    bits = _significant_bits(values, significant) if depth == 16 and significant < 16 else None
     return Raw(values, bits, orientation, notes=notes)
 
 
-def _png_bits(values: npt.NDArray[Any], significant: int) -> int:
-    """Depth of 16-bit values whose sBIT chunk names fewer bits.
-
-    The standard moves them to the top; cameras that write right-aligned values set the same chunk.
-    """
+def _significant_bits(values: AnyArray, significant: int) -> int:
+    """Depth of 16-bit values whose sBIT chunk names fewer bits: moved to the top, as the standard says, or not."""
     top, used = int(values.max()), int(np.bitwise_or.reduce(values, axis=None))
     moved_up = top >= 4096 and used % (1 << (16 - significant)) == 0
     return 16 if top >> significant or moved_up else significant
 
 
-def _png_colour_16(data: bytes, channels: int) -> npt.NDArray[Any]:
+def _decode_colour_16(data: bytes, channels: int) -> AnyArray:
     try:
         values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:

@@ -1,8 +1,7 @@
-"""What each decoder gives: raw values with their depth, checked sizes, orientation.
+"""What the decoders of all formats share: the raw picture that they give, the limits, and the checks.
 
 Decoders are lenient: they fill the missing half of a photograph with grey and say nothing. Here each container is
-walked first, so that a file is refused unless every row it promises is really in it. The decoder then gets only the
-parts that make up the picture; comments, profiles, thumbnails and later pages never reach it.
+walked first and refused unless every row is in it; the decoder gets only the parts that make up the picture.
 """
 
 from __future__ import annotations
@@ -11,13 +10,19 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from steel_core.errors import ImageError
+from steel_core.types import AnyArray
+
+MAX_SIDE = 65_535
+
+MAX_ASPECT = 200
+
+MAX_PARTS = 65_536
+"""Largest number of segments, chunks, strips or tiles of a file; each one costs time, whatever it holds."""
 
 
 @dataclass(slots=True)
@@ -30,10 +35,9 @@ class Raw:
         orientation: EXIF orientation, 1 to 8.
         white_is_zero: whether 0 means white.
         premultiplied: whether the colours are already multiplied by alpha.
-        notes: what was decided on the way, for people.
     """
 
-    values: npt.NDArray[Any]
+    values: AnyArray
     bits: int | None = None
     orientation: int = 1
     white_is_zero: bool = False
@@ -82,7 +86,7 @@ def open_with_pillow(data: bytes, kind: str) -> Image.Image:
     return image
 
 
-def pixel_values(image: Image.Image) -> npt.NDArray[Any]:
+def pixel_values(image: Image.Image) -> AnyArray:
     """(H, W), or (H, W, C) with alpha last, of a Pillow image of any mode."""
     if image.has_transparency_data and image.mode in ("P", "PA", "L", "RGB", "1"):
         image = image.convert("RGBA")
@@ -91,15 +95,3 @@ def pixel_values(image: Image.Image) -> npt.NDArray[Any]:
     elif image.mode not in ("L", "LA", "RGB", "RGBA", "I;16"):
         image = image.convert("RGB")
     return np.asarray(image)
-
-
-MAX_SIDE = 65_535
-"""Largest height or width in pixels."""
-
-
-MAX_ASPECT = 200
-"""Largest ratio of the longer to the shorter side."""
-
-
-MAX_PARTS = 65_536
-"""Largest number of segments, chunks, strips or tiles of a file; each one costs time, whatever it holds."""

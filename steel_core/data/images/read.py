@@ -11,10 +11,8 @@ import io
 import stat
 import warnings
 from pathlib import Path, PureWindowsPath
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from steel_core.data.images.bmp import read_bmp
@@ -23,16 +21,13 @@ from steel_core.data.images.png import read_png
 from steel_core.data.images.raw import Raw
 from steel_core.data.images.tiff import read_tiff
 from steel_core.errors import ImageError
-from steel_core.types import SteelImage
+from steel_core.types import AnyArray, SteelImage, UInt16Array
 
 MAX_PIXELS = 50_000_000
-"""Most pixels of a picture that is decoded."""
 
 MAX_BYTES = 200_000_000
-"""Largest file that is read."""
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
-"""The formats that are read, by their names for people."""
 
 _ORIENTATION = 274  # EXIF 2.32
 
@@ -75,20 +70,11 @@ def read_image(
     max_pixels: int = MAX_PIXELS,
     bit_depth: int | None = None,
 ) -> SteelImage:
-    """Reads one picture.
+    """Reads one picture as (H, W) grey or (H, W, 3) RGB; uint8, or uint16 where the source holds more.
 
     A source of more than 8 bits a pixel is scaled to 16 bits by its true depth: as the file declares it (PNG sBIT, TIFF
-    BitsPerSample or MaxSampleValue), else as the values suggest (see `true_depth`); the note says which was assumed.
-
-    Args:
-        source: a path, or the bytes of a file.
-        name: the file's name for messages; only its base name is kept. The path's name where it is left out.
-        max_pixels: cap on height x width; it can lower `MAX_PIXELS`, never raise it.
-        bit_depth: true bits a pixel, 1 to 16, of sources stored in 16 bits, where the user knows better. Sources of
-            8 bits and of floating-point numbers are not touched by it.
-
-    Returns:
-        (H, W) grey or (H, W, 3) RGB; uint8, or uint16 where the source holds more. H rows, W columns.
+    BitsPerSample or MaxSampleValue), else as the values suggest (`guess_bit_depth`); the note says which was assumed.
+    `bit_depth` states it, 1 to 16, for sources stored in 16 bits. `max_pixels` can lower `MAX_PIXELS`, never raise it.
 
     Raises:
         ImageError: the file is missing, too large, of another kind, damaged or incomplete; the message says which.
@@ -96,14 +82,14 @@ def read_image(
     """
     if bit_depth is not None and not 1 <= bit_depth <= 16:
         raise ValueError(f"bit_depth: expected 1 to 16, got {bit_depth}")
-    shown = base_name(name or ("image" if isinstance(source, bytes) else str(source)))
+    display_name = base_name(name or ("image" if isinstance(source, bytes) else str(source)))
     try:
-        data = source if isinstance(source, bytes) else _file_bytes(Path(source))
+        data = source if isinstance(source, bytes) else _read_bytes(Path(source))
         raw = _decode(data, min(max_pixels, MAX_PIXELS))
-        pixels = _finish(raw, bit_depth)
+        pixels = _to_pixels(raw, bit_depth)
     except ImageError as error:
-        raise ImageError(f"{shown}: {error}") from error
-    return SteelImage(pixels, shown, hashlib.sha256(data).hexdigest(), "; ".join(raw.notes))
+        raise ImageError(f"{display_name}: {error}") from error
+    return SteelImage(pixels, display_name, hashlib.sha256(data).hexdigest(), "; ".join(raw.notes))
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -130,7 +116,7 @@ def base_name(name: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in PureWindowsPath(name).name) or "image"
 
 
-def encode_png(pixels: npt.NDArray[Any]) -> bytes:
+def encode_png(pixels: AnyArray) -> bytes:
     """A PNG file of (H, W) or (H, W, 3) uint8, or (H, W) uint16 pixels.
 
     Raises:
@@ -145,15 +131,12 @@ def encode_png(pixels: npt.NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def true_depth(values: npt.NDArray[np.uint16]) -> tuple[int, int]:
-    """Guesses how 16-bit storage was filled.
+def guess_bit_depth(values: UInt16Array) -> tuple[int, int]:
+    """Guesses how 16-bit storage was filled: the depth in bits, and by how many bits the values lie too high.
 
     Values that are multiples of 257 use the full range. Multiples of 4, 16, 64 or 256 are 14, 12, 10 or 8 bits moved to
     the top, unless all lie in the lowest sixteenth: no lit plate is that dark, but 8 bits moved up to 10 or 12 look so.
     All else is right-aligned in the smallest of 8, 10, 12, 14 and 16 bits that holds the largest value.
-
-    Returns:
-        The depth in bits, and by how many bits the values lie too high.
     """
     top, used = int(values.max()), int(np.bitwise_or.reduce(values, axis=None))
     if np.array_equal(values >> 8, values & 255):
@@ -164,7 +147,7 @@ def true_depth(values: npt.NDArray[np.uint16]) -> tuple[int, int]:
     return next(bits for bits in (8, 10, 12, 14, 16) if top < 1 << bits), 0
 
 
-def _file_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
         state = path.stat()
         if stat.S_ISDIR(state.st_mode):
@@ -196,11 +179,10 @@ def _decode(data: bytes, max_pixels: int) -> Raw:
     for magic, decoder in _DECODERS.items():
         if data.startswith(magic):
             return decoder(data, max_pixels)
-    raise ImageError(f"expected a picture ({', '.join(FORMATS)}), but this is {_what(data)}")
+    raise ImageError(f"expected a picture ({', '.join(FORMATS)}), but this is {_describe_content(data)}")
 
 
-def _what(data: bytes) -> str:
-    """What a file that is no picture seems to be."""
+def _describe_content(data: bytes) -> str:
     for at, magic, what in _OTHERS:
         if data[at : at + len(magic)] == magic:
             return what
@@ -215,31 +197,29 @@ def _what(data: bytes) -> str:
     return "text" if all(c.isprintable() or c.isspace() for c in text) else "a file of another kind"
 
 
-def _finish(raw: Raw, bit_depth: int | None) -> npt.NDArray[Any]:
-    """Full-scale grey or RGB, upright and opaque. Says in `raw.notes` what was done."""
+def _to_pixels(raw: Raw, bit_depth: int | None) -> AnyArray:
     values, alpha = raw.values, None
     if values.ndim == 3 and values.shape[2] in (2, 4):
         values, alpha = values[..., :-1], values[..., -1]
         if values.shape[2] == 1:
             values = values[..., 0]
-    pixels = _full_scale(values, raw, bit_depth)
+    pixels = _scale_to_full(values, raw, bit_depth)
     if raw.white_is_zero:
         pixels = np.iinfo(pixels.dtype).max - pixels
     if alpha is not None:
-        pixels = _opaque(pixels, alpha, raw)
+        pixels = _put_on_black(pixels, alpha, raw)
     if raw.orientation != 1:
-        pixels = _upright(pixels, raw.orientation)
+        pixels = _turn_upright(pixels, raw.orientation)
         raw.notes.append("turned as its orientation tag says")
     return np.ascontiguousarray(pixels)
 
 
-def _full_scale(values: npt.NDArray[Any], raw: Raw, bit_depth: int | None) -> npt.NDArray[Any]:
-    """uint8 or uint16 with white at the largest value of the type."""
+def _scale_to_full(values: AnyArray, raw: Raw, bit_depth: int | None) -> AnyArray:
     if values.dtype == np.uint8:
         bits = raw.bits or 8
         return values if bits == 8 else _stretch(values, bits, 8)
     if values.dtype.kind == "f":
-        return _from_float(values, raw)
+        return _scale_floats(values, raw)
     if values.dtype != np.uint16:
         low, top = int(values.min()), int(values.max())
         if low < 0:
@@ -255,20 +235,19 @@ def _full_scale(values: npt.NDArray[Any], raw: Raw, bit_depth: int | None) -> np
     elif raw.bits is not None:
         bits, why = raw.bits, "as the file declares"
     else:
-        bits, shift = true_depth(values)
+        bits, shift = guess_bit_depth(values)
         why = "left-aligned, assumed from the values" if shift else f"assumed, as the brightest pixel is {top:,}"
     raw.notes.append(f"{bits} bits a pixel, {why}")
     return values if bits == 16 else _stretch(values >> shift if shift else values, bits, 16)
 
 
-def _stretch(values: npt.NDArray[Any], bits: int, to: int) -> npt.NDArray[Any]:
-    """Values of `bits` bits on the full range of `to` bits, rounded."""
+def _stretch(values: AnyArray, bits: int, to: int) -> AnyArray:
     full = (1 << bits) - 1
     table = (np.arange(full + 1, dtype=np.uint64) * ((1 << to) - 1) + full // 2) // full
     return table.astype(np.uint8 if to == 8 else np.uint16)[values]
 
 
-def _from_float(values: npt.NDArray[Any], raw: Raw) -> npt.NDArray[np.uint16]:
+def _scale_floats(values: AnyArray, raw: Raw) -> UInt16Array:
     low, top = float(values.min()), float(values.max())
     if not np.isfinite([low, top]).all():  # min and max carry a NaN on
         raise ImageError("expected finite numbers, but some pixels are infinite or not a number (NaN)")
@@ -279,7 +258,7 @@ def _from_float(values: npt.NDArray[Any], raw: Raw) -> npt.NDArray[np.uint16]:
     return np.rint(values.astype(np.float64) * (65_535 / white)).astype(np.uint16)
 
 
-def _opaque(pixels: npt.NDArray[Any], alpha: npt.NDArray[Any], raw: Raw) -> npt.NDArray[Any]:
+def _put_on_black(pixels: AnyArray, alpha: AnyArray, raw: Raw) -> AnyArray:
     """The picture on black, so that what is not there looks neither bright nor defective by chance."""
     if alpha.dtype not in (np.uint8, np.uint16):
         raise ImageError("expected transparency in 8 or 16 bits; save the picture without an alpha channel")
@@ -297,8 +276,8 @@ def _opaque(pixels: npt.NDArray[Any], alpha: npt.NDArray[Any], raw: Raw) -> npt.
     return np.asarray(np.rint(weighted), dtype=pixels.dtype)
 
 
-def _upright(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
-    """The picture as it was seen, from the way it is stored (EXIF 2.32, tag 274)."""
+def _turn_upright(pixels: AnyArray, orientation: int) -> AnyArray:
+    """As it was seen, by EXIF 2.32, tag 274."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     rows = -1 if orientation in (3, 4, 7, 8) else 1

@@ -13,30 +13,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tifffile
 
 from steel_core.data.images.raw import MAX_PARTS, Raw, check_size, open_with_pillow
 from steel_core.errors import ImageError
+from steel_core.types import AnyArray, UInt16Array
 
 # tifffile reports odd tags through `logging`; without a handler Python would print them to stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-
-# JPEG ----------------------------------------------------------------------------------------------------------------
-
-
-# PNG -----------------------------------------------------------------------------------------------------------------
-
-
-# BMP -----------------------------------------------------------------------------------------------------------------
-
-
-# TIFF ----------------------------------------------------------------------------------------------------------------
-
-_TIFF_MODELS = {0: "white is zero", 1: "grey", 2: "RGB", 3: "palette"}
-_TIFF_BROKEN = "the TIFF's header is damaged; export the picture again"
-_TIFF_ERRORS = (
+_BROKEN = "the TIFF's header is damaged; export the picture again"
+_ERRORS = (
     tifffile.TiffFileError,
     ArithmeticError,
     AssertionError,
@@ -53,8 +40,6 @@ _TIFF_ERRORS = (
 
 @dataclass(slots=True)
 class _Layout:
-    """What the first page of a TIFF says about its pixels, in plain types."""
-
     width: int
     height: int
     samples: int
@@ -69,7 +54,7 @@ class _Layout:
     offsets: tuple[int, ...]
     counts: tuple[int, ...]
     alpha: int | None  # ExtraSamples: 0 unspecified, 1 premultiplied, 2 not premultiplied
-    colours: npt.NDArray[Any] | None
+    colours: AnyArray | None
     top: int | None
     orientation: int
     order: str
@@ -81,7 +66,7 @@ class _Layout:
         return self.predictor != 1 and self.compression in (5, 8, 32_946)
 
 
-def _tiff_layout(data: bytes) -> _Layout:
+def _read_layout(data: bytes) -> _Layout:
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages.first
@@ -116,8 +101,8 @@ def _tiff_layout(data: bytes) -> _Layout:
                 order=file.byteorder,
                 more_pages=file.pages.is_multipage,
             )
-    except _TIFF_ERRORS as error:
-        raise ImageError(_TIFF_BROKEN) from error
+    except _ERRORS as error:
+        raise ImageError(_BROKEN) from error
 
 
 def read_tiff(data: bytes, max_pixels: int) -> Raw:
@@ -126,16 +111,16 @@ def read_tiff(data: bytes, max_pixels: int) -> Raw:
     Raises:
         ImageError: the file is cut off or damaged, too large, or of a kind that is not read.
     """
-    page = _tiff_layout(data)
+    page = _read_layout(data)
     check_size(page.width, page.height, max_pixels)
-    if page.model not in _TIFF_MODELS:
+    if page.model not in range(4):  # white is zero, grey, RGB, palette
         raise ImageError("expected a grey, RGB or palette TIFF, but it has another colour model; save it as PNG")
     colours = 3 if page.model == 2 else 1
     if page.samples - colours not in (0, 1):
         raise ImageError(f"expected a TIFF of {colours} channels, with or without alpha, but it has {page.samples}")
     if page.width * page.height * page.samples * page.bits > 64 * max_pixels:
         raise ImageError(f"expected a TIFF of at most {max_pixels * 8 / 1e6:g} MB unpacked; save it with fewer bits")
-    values = _tiff_values(data, page)
+    values = _read_values(data, page)
     notes = ["first page of a TIFF that holds several"] if page.more_pages else []
     if page.samples > colours and page.alpha not in (1, 2):
         values = values[..., :colours]
@@ -154,8 +139,7 @@ def read_tiff(data: bytes, max_pixels: int) -> Raw:
     return Raw(values, bits, orientation, page.model == 0, page.alpha == 1, notes)
 
 
-def _tiff_dtype(page: _Layout) -> np.dtype[Any]:
-    """Type of the page's numbers as stored; uint8 or uint16 for those packed to fewer bits."""
+def _stored_dtype(page: _Layout) -> np.dtype[Any]:
     kind = {1: "u", 2: "i", 3: "f", 4: "u"}.get(page.sample_format, "")
     if page.bits in {"u": (8, 16, 32), "i": (8, 16, 32), "f": (16, 32, 64)}.get(kind, ()):
         dtype = np.dtype(f"{page.order}{kind}{page.bits // 8}")
@@ -163,15 +147,14 @@ def _tiff_dtype(page: _Layout) -> np.dtype[Any]:
         dtype = np.dtype(np.uint8 if page.bits < 8 else np.uint16)
     else:
         raise ImageError(f"expected a TIFF of 1 to 16 bits, 32-bit or float numbers, but it has {page.bits} bits")
-    if page.compression not in _TIFF_CODECS:
+    if page.compression not in _CODECS:
         raise ImageError("expected a TIFF uncompressed or with LZW, deflate or PackBits; save it as one of these")
     if page.predicted and (page.predictor != 2 or kind == "f" or page.bits % 8):
         raise ImageError("expected a TIFF without a floating-point predictor; save it uncompressed")
     return dtype
 
 
-def _tiff_grid(data: bytes, page: _Layout) -> tuple[int, int, Iterator[tuple[int, int, int]]]:
-    """Rows and columns of a strip or tile, and the plane, first row and first column of each of them."""
+def _part_grid(data: bytes, page: _Layout) -> tuple[int, int, Iterator[tuple[int, int, int]]]:
     rows, columns = page.tile or (min(page.rows_per_strip, page.height) or page.height, page.width)
     if min(rows, columns) < 1 or rows * columns > page.width * page.height + (1 << 20):
         raise ImageError("the TIFF's strips or tiles do not fit its size; export the picture again")
@@ -188,17 +171,17 @@ def _tiff_grid(data: bytes, page: _Layout) -> tuple[int, int, Iterator[tuple[int
     return rows, columns, itertools.product(*grid)
 
 
-def _tiff_values(data: bytes, page: _Layout) -> npt.NDArray[Any]:
+def _read_values(data: bytes, page: _Layout) -> AnyArray:
     """(H, W, C) numbers of the page, every strip or tile proven to hold all of its rows."""
-    stored = _tiff_dtype(page)
+    stored = _stored_dtype(page)
     native = stored.newbyteorder("=")
-    rows, columns, places = _tiff_grid(data, page)
+    rows, columns, places = _part_grid(data, page)
     samples = 1 if page.planar else page.samples
     stride = -(-columns * samples * page.bits // 8)
     out = np.empty((page.height, page.width, page.samples), native)
     for (plane, top, left), offset, count in zip(places, page.offsets, page.counts, strict=True):
         high = rows if page.tile else min(rows, page.height - top)
-        piece = _TIFF_CODECS[page.compression](data[offset : offset + count], high * stride)
+        piece = _CODECS[page.compression](data[offset : offset + count], high * stride)
         if len(piece) < high * stride:
             raise ImageError("a strip or tile of the TIFF lacks rows; copy or export it again")
         if page.bits == 8 * stored.itemsize:
@@ -213,7 +196,7 @@ def _tiff_values(data: bytes, page: _Layout) -> npt.NDArray[Any]:
     return out
 
 
-def _unpack_bits(piece: bytes, rows: int, stride: int, count: int, bits: int) -> npt.NDArray[np.uint16]:
+def _unpack_bits(piece: bytes, rows: int, stride: int, count: int, bits: int) -> UInt16Array:
     """(rows, count) numbers of `bits` bits, packed high bit first, each row starting on a byte."""
     packed = np.frombuffer(piece, np.uint8, rows * stride).reshape(rows, stride)
     weights = (1 << np.arange(bits - 1, -1, -1)).astype(np.uint16)
@@ -250,7 +233,7 @@ def _libtiff(compression: int) -> Callable[[bytes, int], bytes]:
     return unpack
 
 
-_TIFF_CODECS: dict[int, Callable[[bytes, int], bytes]] = {
+_CODECS: dict[int, Callable[[bytes, int], bytes]] = {
     1: lambda piece, size: piece[:size],
     5: _libtiff(5),
     8: _inflate,

@@ -1,9 +1,7 @@
 """What is wrong with a data set as far as its pictures and labels tell, each finding with its images and evidence.
 
-The source is never changed: `cleaned` gives a new index that leaves out, moves and groups what was found.
-
-How often each kind cries wolf was measured by `python -m benchmarks.findings` on the 1,440 images of NEU-CLS, which are
-clean as far as anybody knows; see `KINDS`. Legend: N samples, K classes.
+Rates of false alarms (`KINDS`) were measured by `python -m benchmarks.findings` on the 1,440 images of NEU-CLS, which
+are clean as far as anybody knows. Legend: N samples, F features.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
@@ -28,11 +25,12 @@ from sklearn.preprocessing import StandardScaler
 
 from steel_core.data.index import DatasetIndex
 from steel_core.data.manifest import escape_formula
-from steel_core.data.quality.near_duplicates import near_duplicate_groups
-from steel_core.data.quality.properties import properties
-from steel_core.data.quality.texture import texture
+from steel_core.data.quality.near_duplicates import group_near_duplicates
+from steel_core.data.quality.properties import measure_properties
+from steel_core.data.quality.texture import describe_texture
 from steel_core.errors import DataError, ImageError
 from steel_core.progress import Progress, no_progress
+from steel_core.types import Float32Array, ObjectArray
 
 _LEAST = 20  # images; fewer say nothing about what is usual
 _FOLDS = 5
@@ -56,24 +54,14 @@ KINDS = {
 }
 """Each kind of finding, and its measured rate of false alarms."""
 
-Groups = npt.NDArray[np.object_]
-
 _GIVEN, _OTHER = 0.1, 0.7  # probability of the given label at most, and of another one at least
 _CLIPPED = 0.2  # share of clipped pixels that is never odd; sound pictures of shiny steel reach it
 _SPREAD = 0.3  # least distance of the quartiles, in logarithms: pictures all alike shall not make a tenth more odd
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that a person should look at.
-
-    Attributes:
-        kind: a name in `KINDS`.
-        rows: row numbers of its images in the data set.
-        files: their base names.
-        sentence: what was found.
-        evidence: numbers and names behind it.
-    """
+class DataFinding:
+    """One thing that a person should look at: a name in `KINDS`, the row numbers of its images, and the evidence."""
 
     kind: str
     rows: tuple[int, ...]
@@ -86,35 +74,30 @@ class Finding:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def finding(index: DatasetIndex, kind: str, rows: Sequence[int], sentence: str, **evidence: Any) -> Finding:
+def build_finding(index: DatasetIndex, kind: str, rows: Sequence[int], sentence: str, **evidence: Any) -> DataFinding:
     """A finding about some rows of a data set."""
     files = tuple(index.table["path"].iloc[list(rows)].str.rpartition("/")[2])
-    return Finding(kind, tuple(map(int, rows)), files, sentence, evidence)
+    return DataFinding(kind, tuple(map(int, rows)), files, sentence, evidence)
 
 
-def near_duplicates(index: DatasetIndex, pairs: pd.DataFrame) -> list[Finding]:
-    """A finding for each group of pictures of one piece of steel, the largest first.
-
-    Args:
-        index: the data set.
-        pairs: what `near_duplicate_pairs` found.
-    """
-    groups = near_duplicate_groups(replace(index, table=index.table.assign(group="")), pairs=pairs)
+def find_near_duplicates(index: DatasetIndex, pairs: pd.DataFrame) -> list[DataFinding]:
+    """A finding for each group in `pairs` (of `find_near_duplicate_pairs`), the largest first."""
+    groups = group_near_duplicates(replace(index, table=index.table.assign(group="")), pairs=pairs)
     members: dict[str, list[int]] = {}
     for row in sorted(set(pairs["first"]) | set(pairs["second"])):
         members.setdefault(groups[row], []).append(int(row))
     score, owner = pairs["score"].to_numpy(float), groups[pairs["first"].to_numpy(int)]
     out = []
     for group, rows in sorted(members.items(), key=lambda item: -len(item[1])):
-        copies = _copies(index, rows)
+        copies = _find_copies(index, rows)
         same = f", {sum(map(len, copies))} of them the very same file" if copies else ""
         low, high = (round(float(end(score[owner == group])), 3) for end in (np.min, np.max))
         sentence = f"{len(rows)} pictures show the same piece of steel{same}."
-        out.append(finding(index, "near-duplicates", rows, sentence, likeness=[low, high], copies=copies))
+        out.append(build_finding(index, "near-duplicates", rows, sentence, likeness=[low, high], copies=copies))
     return out
 
 
-def leaks(index: DatasetIndex, groups: Groups) -> list[Finding]:
+def find_leaks(index: DatasetIndex, groups: ObjectArray) -> list[DataFinding]:
     """A finding for each group of near-duplicates (N,) that lies in more than one split."""
     grouped = index.with_groups(groups)
     out = []
@@ -122,24 +105,24 @@ def leaks(index: DatasetIndex, groups: Groups) -> list[Finding]:
         rows = np.flatnonzero((grouped.table["group"] == name) & (grouped.table["split"] != ""))
         splits = {str(k): int(v) for k, v in grouped.table["split"].iloc[rows].value_counts().items()}
         where = ", ".join(f"{count} in {split}" for split, count in splits.items())
-        out.append(finding(index, "leak", rows.tolist(), f"Near-duplicates lie in several splits: {where}.", **splits))
+        out.append(
+            build_finding(index, "leak", rows.tolist(), f"Near-duplicates lie in several splits: {where}.", **splits)
+        )
     return out
 
 
-def odd_images(index: DatasetIndex, measured: pd.DataFrame | None = None) -> list[Finding]:
+def find_odd_images(index: DatasetIndex, measured: pd.DataFrame | None = None) -> list[DataFinding]:
     """Pictures unlike the others of this data set, and those that cannot be read.
 
     Limits come from the data set itself (J. W. Tukey, Exploratory Data Analysis, 1977: quartiles and a multiple of
     their distance), because what is dark or soft differs from mill to mill; below 20 pictures nothing is called odd.
-
-    Args:
-        index: the data set.
-        measured: what `properties` gave; computed, if not given.
     """
-    measured = properties(index) if measured is None else measured
+    measured = measure_properties(index) if measured is None else measured
     readable = measured["height"].notna().to_numpy()
     out = [
-        finding(index, "unreadable", [row], f"{index.table['path'].iloc[row].rpartition('/')[2]}: cannot be read.")
+        build_finding(
+            index, "unreadable", [row], f"{index.table['path'].iloc[row].rpartition('/')[2]}: cannot be read."
+        )
         for row in np.flatnonzero(~readable).tolist()
     ]
     if readable.sum() < _LEAST:
@@ -157,82 +140,78 @@ def odd_images(index: DatasetIndex, measured: pd.DataFrame | None = None) -> lis
             value = float(measured[name].iloc[row])
             usual = float(measured[name].median())
             sentence = f"The picture is {what} ({name} {value:.3g}, usually {usual:.3g})."
-            out.append(finding(index, "odd", [row], sentence, property=name, value=value, usual=usual))
+            out.append(build_finding(index, "odd", [row], sentence, property=name, value=value, usual=usual))
     sizes = list(zip(measured["height"], measured["width"], strict=True))
     usual_size, count = Counter(size for size, ok in zip(sizes, readable, strict=True) if ok).most_common(1)[0]
     if count >= 0.9 * readable.sum():
         for row in [row for row in np.flatnonzero(readable).tolist() if sizes[row] != usual_size]:
             (height, width), (rows, columns) = sizes[row], usual_size
             sentence = f"The picture has {height:.0f} x {width:.0f} pixels; the others have {rows:.0f} x {columns:.0f}."
-            out.append(finding(index, "odd", [row], sentence, property="size", value=[height, width]))
+            out.append(build_finding(index, "odd", [row], sentence, property="size", value=[height, width]))
     return out
 
 
-def textures(index: DatasetIndex, progress: Progress = no_progress) -> npt.NDArray[np.float32]:
+def describe_textures(index: DatasetIndex, progress: Progress = no_progress) -> Float32Array:
     """(N, T) texture of each picture, NaN where it is refused, in as many threads as there are cores."""
 
-    def one(i: int) -> npt.NDArray[np.float32] | None:
+    def one(i: int) -> Float32Array | None:
         with suppress(ImageError, DataError):
-            return texture(index.image(i).grey())
+            return describe_texture(index.image(i).grey())
         return None
 
-    found = []
+    rows = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for done, row in enumerate(pool.map(one, range(len(index))), start=1):
-            found.append(row)
+            rows.append(row)
             progress("describing textures", done, len(index))
-    width = next((len(row) for row in found if row is not None), 1)
-    return np.stack([np.full(width, np.nan, np.float32) if row is None else row for row in found])
+    width = next((len(row) for row in rows if row is not None), 1)
+    return np.stack([np.full(width, np.nan, np.float32) if row is None else row for row in rows])
 
 
-def suspicious_labels(
-    index: DatasetIndex, features: npt.NDArray[np.float32], groups: Groups, seed: int = 0
-) -> list[Finding]:
+def find_suspicious_labels(
+    index: DatasetIndex, features: Float32Array, groups: ObjectArray, seed: int = 0
+) -> list[DataFinding]:
     """Labels that a classifier which has not seen them contradicts with confidence, the surest first.
 
     Probabilities are out of sample: a logistic regression on `features`, cross-validated with near-duplicates kept
-    together. A label is suspicious where another class is likelier than it is on average among its own images
-    (C. Northcutt, L. Jiang, I. Chuang, Confident Learning, JAIR 70, 2021), at least 0.7, and the given one at most 0.1.
-
-    Args:
-        index: the data set; samples with no label or several are passed over.
-        features: (N, F) of each picture, learnt without these labels; see `textures`.
-        groups: (N,) near-duplicates share a name.
-        seed: of the folds.
+    together. A label is suspicious where another class is likelier than it is on average among its own images (C.
+    Northcutt, L. Jiang, I. Chuang, Confident Learning, JAIR 70, 2021), at least 0.7, and the given one at most 0.1.
+    Samples with no label or several are passed over. `features`: (N, F), learnt without these labels, see
+    `describe_textures`. `groups`: (N,) near-duplicates share a name.
     """
     labels = index.labels_encoded()
     single = ~index.table["labels"].str.contains("|", regex=False).to_numpy()
     usable = np.flatnonzero((labels >= 0) & single & np.isfinite(features).all(axis=1))
     counts = pd.Series(groups[usable]).groupby(labels[usable]).nunique()
     usable = usable[np.isin(labels[usable], counts.index[counts >= _FOLDS])]
-    given = labels[usable]
-    classes = np.unique(given)
+    own_labels = labels[usable]
+    classes = np.unique(own_labels)
     if len(classes) < 2:
         return []
     probs = np.zeros((len(usable), len(index.classes)))
     names = pd.factorize(groups[usable])[0]
     folder = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
-    for train, test in folder.split(usable, given, names):
+    for train, test in folder.split(usable, own_labels, names):
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
-        model.fit(features[usable[train]], given[train])
+        model.fit(features[usable[train]], own_labels[train])
         probs[np.ix_(test, model.classes_)] = model.predict_proba(features[usable[test]])
-    own = probs[np.arange(len(usable)), given]
-    usual = np.array([own[given == k].mean() if (given == k).any() else 2.0 for k in range(probs.shape[1])])
+    own = probs[np.arange(len(usable)), own_labels]
+    usual = np.array([own[own_labels == k].mean() if (own_labels == k).any() else 2.0 for k in range(probs.shape[1])])
     confident = np.where(probs >= usual, probs, 0)
     other = confident.argmax(axis=1)
     sure = confident.max(axis=1)
-    wrong = (other != given) & (sure >= _OTHER) & (own <= _GIVEN)
+    wrong = (other != own_labels) & (sure >= _OTHER) & (own <= _GIVEN)
     out = []
     for k in np.flatnonzero(wrong)[np.argsort(-sure[wrong], kind="stable")].tolist():
-        label, better = index.classes[given[k]], index.classes[other[k]]
+        label, better = index.classes[own_labels[k]], index.classes[other[k]]
         sentence = f"Labelled {label}, but it looks like {better} ({sure[k]:.0%} against {own[k]:.0%})."
         evidence = {"label": label, "looks_like": better, "probability": float(sure[k]), "of_label": float(own[k])}
-        out.append(finding(index, "label", [int(usable[k])], sentence, **evidence))
+        out.append(build_finding(index, "label", [int(usable[k])], sentence, **evidence))
     return out
 
 
-def cleaned(index: DatasetIndex, findings: Sequence[Finding]) -> DatasetIndex:
-    """The samples without what was found: a new index; nothing is written, and the files stay as they are.
+def without_findings(index: DatasetIndex, findings: Sequence[DataFinding]) -> DatasetIndex:
+    """The samples without the findings, as a new index; nothing is written, and the files stay as they are.
 
     Unreadable pictures, and copies of a file but the first, are left out. Suspicious labels are taken off, as a person
     should set them. Near-duplicates become one group, and leaking ones move to train, so that the test is honest.
@@ -243,42 +222,36 @@ def cleaned(index: DatasetIndex, findings: Sequence[Finding]) -> DatasetIndex:
     groups = table["group"].to_numpy(object, copy=True)
     labels = table["labels"].to_numpy(object, copy=True)
     splits = table["split"].to_numpy(object, copy=True)
-    for found in findings:
-        rows = list(found.rows)
-        if found.kind == "unreadable":
+    for finding in findings:
+        rows = list(finding.rows)
+        if finding.kind == "unreadable":
             drop |= set(rows)
-        elif found.kind == "near-duplicates":
-            drop |= {row for copies in found.evidence["copies"] for row in copies[1:]}
-            known = next((groups[row] for row in rows if groups[row]), table["path"].iloc[rows[0]])
-            groups[np.isin(groups, [groups[row] for row in rows if groups[row]])] = known
-            groups[rows] = known
-        elif found.kind == "label":
+        elif finding.kind == "near-duplicates":
+            drop |= {row for copies in finding.evidence["copies"] for row in copies[1:]}
+            name = next((groups[row] for row in rows if groups[row]), table["path"].iloc[rows[0]])
+            groups[np.isin(groups, [groups[row] for row in rows if groups[row]])] = name
+            groups[rows] = name
+        elif finding.kind == "label":
             labels[rows] = ""
-        elif found.kind == "leak":
+        elif finding.kind == "leak":
             splits[rows] = "train"
     table = table.assign(group=groups, labels=labels, split=splits)
     return replace(index, table=table.drop(index=sorted(drop)).reset_index(drop=True))
 
 
-def findings_csv(findings: Sequence[Finding]) -> bytes:
+def findings_to_csv(findings: Sequence[DataFinding]) -> bytes:
     """One row for each image of each finding, as CSV that a spreadsheet opens without running anything."""
     rows = [
-        {
-            "kind": found.kind,
-            "finding": number,
-            "file": escape_formula(name),
-            "sentence": escape_formula(found.sentence),
-        }
-        for number, found in enumerate(findings, start=1)
-        for name in found.files
+        (finding.kind, number, escape_formula(name), escape_formula(finding.sentence))
+        for number, finding in enumerate(findings, start=1)
+        for name in finding.files
     ]
     text = io.StringIO(newline="")
     pd.DataFrame(rows, columns=["kind", "finding", "file", "sentence"]).to_csv(text, index=False)
     return text.getvalue().encode()
 
 
-def _copies(index: DatasetIndex, rows: Sequence[int]) -> list[list[int]]:
-    """Rows whose files are the same byte for byte."""
+def _find_copies(index: DatasetIndex, rows: Sequence[int]) -> list[list[int]]:
     same: dict[tuple[int, str], list[int]] = {}
     for row in rows:
         with suppress(OSError):

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from sklearn.cluster import MiniBatchKMeans
+
+from steel_core.types import Float32Array, Int64Array, UInt8Array
 
 VOTES = 3
 """Landmarks that must agree on a shift. A chance pair of NEU pictures seldom has more than two."""
@@ -29,31 +30,22 @@ _PROBES = 6  # lists searched for each landmark
 _BIN = 6  # pixels by which two votes may differ
 _SAMPLE = 50_000  # landmarks that centres are learnt from
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
+def propose_pairs(planes: Sequence[UInt8Array], seed: int = 0) -> Int64Array:
+    """(P, 4) pairs to look at closely: row numbers first < second, and the shift dy, dx in pixels.
 
-def candidates(planes: Sequence[npt.NDArray[np.uint8]], seed: int = 0) -> Ints:
-    """Pairs to look at closely.
-
-    Args:
-        planes: local detail (H, W) of each picture, all at one scale; 128 is none.
-        seed: of the learnt centres.
-
-    Returns:
-        (P, 4): row numbers first < second, and the shift dy, dx in pixels: first[p + shift] is like second[p].
+    first[p + shift] is like second[p]. `planes`: local detail (H, W) of each picture, all at one scale; 128 is none.
     """
-    found = [landmarks(plane) for plane in planes]
-    places = np.concatenate([np.zeros((0, 2), np.int64), *(place for place, _ in found)])
-    described = np.concatenate([np.zeros((0, _CELLS**2), np.float32), *(text for _, text in found)])
-    owner = np.repeat(np.arange(len(found)), [len(place) for place, _ in found])
+    each = [find_landmarks(plane) for plane in planes]
+    places = np.concatenate([np.zeros((0, 2), np.int64), *(place for place, _ in each)])
+    described = np.concatenate([np.zeros((0, _CELLS**2), np.float32), *(text for _, text in each)])
+    owner = np.repeat(np.arange(len(each)), [len(place) for place, _ in each])
     if len(owner) < 2:
         return np.zeros((0, 4), np.int64)
-    votes = _votes(places, described, owner, seed)
-    return _winners(votes)
+    return _elect_shifts(_cast_votes(places, described, owner, seed))
 
 
-def landmarks(plane: npt.NDArray[np.uint8]) -> tuple[Ints, Floats]:
+def find_landmarks(plane: UInt8Array) -> tuple[Int64Array, Float32Array]:
     """Places (L, 2), row and column, of the strongest blobs of a plane (H, W), and their descriptions (L, D)."""
     smooth = cv2.GaussianBlur(plane.astype(np.float32) - 128, (0, 0), 2.5)
     height, width = smooth.shape
@@ -76,7 +68,7 @@ def landmarks(plane: npt.NDArray[np.uint8]) -> tuple[Ints, Floats]:
     return np.stack([rows, columns], axis=1).astype(np.int64), flat.astype(np.float32)
 
 
-def _votes(places: Ints, described: Floats, owner: Ints, seed: int) -> Ints:
+def _cast_votes(places: Int64Array, described: Float32Array, owner: Int64Array, seed: int) -> Int64Array:
     """(V, 4) pairs of pictures and the shift that two landmarks alike vote for."""
     rng = np.random.default_rng(seed)
     count = int(np.clip(np.sqrt(len(owner)) / 2, 1, 2048))
@@ -84,19 +76,16 @@ def _votes(places: Ints, described: Floats, owner: Ints, seed: int) -> Ints:
     centres = MiniBatchKMeans(count, batch_size=4096, n_init=1, max_iter=20, random_state=seed).fit(sample)
     centres = centres.cluster_centers_.astype(np.float32)
     probes = min(_PROBES, count)
-    near = np.concatenate(
-        [
-            np.argpartition(-(described[start : start + 8192] @ centres.T), probes - 1, axis=1)[:, :probes]
-            for start in range(0, len(owner), 8192)
-        ]
-    )
-    home = np.concatenate(
-        [(described[start : start + 8192] @ centres.T).argmax(axis=1) for start in range(0, len(owner), 8192)]
-    )
-    found = []
+    near, home = [], []
+    for start in range(0, len(owner), 8192):
+        likeness = described[start : start + 8192] @ centres.T
+        near.append(np.argpartition(-likeness, probes - 1, axis=1)[:, :probes])
+        home.append(likeness.argmax(axis=1))
+    asked, listed = np.concatenate(near), np.concatenate(home)
+    pairs = []
     for centre in range(count):
-        members = np.flatnonzero(home == centre)
-        asking = np.flatnonzero((near == centre).any(axis=1))
+        members = np.flatnonzero(listed == centre)
+        asking = np.flatnonzero((asked == centre).any(axis=1))
         for start in range(0, len(asking), 2048):
             rows = asking[start : start + 2048]
             alike = described[rows] @ described[members].T
@@ -108,12 +97,12 @@ def _votes(places: Ints, described: Floats, owner: Ints, seed: int) -> Ints:
             a, b = rows[asker], members[other]
             swap = owner[a] > owner[b]
             a, b = np.where(swap, b, a), np.where(swap, a, b)
-            found.append(a.astype(np.int64) * len(owner) + b)
-    a, b = np.divmod(np.unique(np.concatenate(found)), len(owner))
+            pairs.append(a.astype(np.int64) * len(owner) + b)
+    a, b = np.divmod(np.unique(np.concatenate(pairs)), len(owner))
     return np.column_stack([owner[a], owner[b], places[a] - places[b]])
 
 
-def _winners(votes: Ints) -> Ints:
+def _elect_shifts(votes: Int64Array) -> Int64Array:
     """(P, 4) the shift of most votes for each pair of pictures that has enough of them."""
     best: dict[tuple[int, int], tuple[int, int, int]] = {}
     low, high = votes.min(axis=0, initial=0), votes.max(axis=0, initial=0)

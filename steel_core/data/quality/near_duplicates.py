@@ -1,18 +1,12 @@
 """Near-duplicates: crops of one strip that overlap, copies, and the same picture at another brightness.
 
-Two pictures are linked where their fine structure agrees over the area that they share, at the best shift. That is
-normalised cross-correlation (J. P. Lewis, Fast Normalized Cross-Correlation, 1995), taken twice:
-
+Two pictures are linked by the normalised cross-correlation (J. P. Lewis, Fast Normalized Cross-Correlation, 1995) of
+their local detail (each pixel less the mean around it, by the spread around it), at the best shift:
 1. coarse: every pair of equal size at every shift that leaves at least `MIN_OVERLAP` of the picture in common, on
-   pictures of about 24 x 24 cells, by fast Fourier transform, with the mean and variance of each overlap from
-   summed-area tables;
+   pictures of about 24 x 24 cells, by fast Fourier transform, with each overlap's mean and variance from area tables;
 2. fine: the pairs that pass are compared within some pixels of the shift found, at full resolution.
-
-Of more than `EVERY_PAIR` pictures, and of pictures of different sizes, not every pair is taken: an index of landmarks
+Of more than `EVERY_PAIR` pictures, and of pictures of different sizes, an index of landmarks
 (`steel_core.data.quality.landmarks`) names the pairs and shifts that are worth the fine look.
-
-Both work on local detail: each pixel less the mean around it, divided by the spread around it. So light and
-exposure do not count, and a bright streak counts no more than the grain beside it.
 """
 
 from __future__ import annotations
@@ -26,7 +20,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import fft
 from scipy.sparse import coo_array
@@ -36,6 +29,7 @@ from steel_core.data.index import DatasetIndex
 from steel_core.data.quality import landmarks
 from steel_core.errors import DataError, ImageError
 from steel_core.progress import Progress, no_progress
+from steel_core.types import AnyArray, Float32Array, Float64Array, Grey, IndexArray, ObjectArray, UInt8Array
 
 MIN_OVERLAP = 0.3
 """Crops that share a smaller part of their area are not looked for."""
@@ -44,16 +38,11 @@ CANDIDATE = 0.4
 """Coarse correlation from which a pair is looked at closely."""
 
 LINK = 0.5
-"""Fine correlation from which two pictures are near-duplicates.
-
-In NEU-CLS 95 % of the pairs above it lie over 0.8, no two classes are linked, and from 0.4 to 0.5, looked at by
-eye, pairs of the same steel and of another are mixed.
+"""In NEU-CLS 95 % of the pairs above it lie over 0.8, no two classes are linked; from 0.4 to 0.5 the eye finds a mix.
 """
 
 EVERY_PAIR = 2_000
 """Up to so many pictures of one size every pair is compared; of more, those that the index of landmarks names."""
-
-Plane = npt.NDArray[np.float32]
 
 _SIDE = 200  # geometric mean of the sides, in pixels, that larger pictures are reduced to
 _CELLS = 24  # geometric mean of the sides of the coarse picture
@@ -65,32 +54,27 @@ _BATCH = 128  # pairs at a time, so that they stay in the processor's cache
 _LEVELS = 32  # of detail, per unit of spread, in 8 bits
 
 
-def near_duplicate_pairs(index: DatasetIndex, progress: Progress = no_progress) -> pd.DataFrame:
+def find_near_duplicate_pairs(index: DatasetIndex, progress: Progress = no_progress) -> pd.DataFrame:
     """Every two samples that show the same piece of steel.
 
-    Rotated or mirrored copies are not found, nor pictures at another scale. Pictures without any detail (a blank plate)
-    are linked to nothing. All pictures are reduced by one factor, so that the usual one has about 200 x 200 pixels.
-
-    Args:
-        index: samples to compare. A picture that is refused is logged and linked to nothing.
-        progress: told how many pictures were prepared and compared.
+    Rotated or mirrored copies are not found, nor pictures at another scale. Pictures that are refused or without any
+    detail (a blank plate) are linked to nothing. All are reduced by one factor, the usual one to about 200 x 200.
 
     Returns:
         One row a pair: `first` and `second`, row numbers with first < second; `score`, the fine correlation, of at
-        least `LINK`; `dy` and `dx`, by how many pixels of the second picture's grid its content lies further down and
-        right in the first (reduced pixels, where pictures are larger than 200 x 200).
+        least `LINK`; `dy` and `dx`, by how many reduced pixels the second's content lies further down and right.
     """
-    readable, details = _read(index, progress)
+    readable, details = _read_details(index, progress)
     shapes: dict[tuple[int, ...], list[int]] = {}
     for k, (_, fine) in enumerate(details):
         shapes.setdefault(fine.shape, []).append(k)
-    pyramids = [_pyramid(fine) for _, fine in details]
-    found: dict[tuple[int, int], tuple[float, int, int]] = {}
+    pyramids = [_build_pyramid(fine) for _, fine in details]
+    links: dict[tuple[int, int], tuple[float, int, int]] = {}
 
     def compare(a: int, b: int, dy: float, dx: float) -> None:
         score, y, x = _compare(pyramids[a], pyramids[b], dy, dx)
-        if score >= max(LINK, found.get((a, b), (0.0,))[0]):
-            found[a, b] = score, y, x
+        if score >= max(LINK, links.get((a, b), (0.0,))[0]):
+            links[a, b] = score, y, x
 
     done = len(index)
     for members in shapes.values():
@@ -103,52 +87,46 @@ def near_duplicate_pairs(index: DatasetIndex, progress: Progress = no_progress) 
         done += len(members)
         progress("looking for near-duplicates", done, 2 * len(index))
     if len(shapes) > 1 or any(len(members) > EVERY_PAIR for members in shapes.values()):
-        for a, b, dy, dx in landmarks.candidates([fine for _, fine in details]).tolist():
+        for a, b, dy, dx in landmarks.propose_pairs([fine for _, fine in details]).tolist():
             compare(a, b, dy, dx)
     progress("looking for near-duplicates", 2 * len(index), 2 * len(index))
-    rows = [(readable[a], readable[b], *found[a, b]) for a, b in sorted(found)]
+    rows = [(readable[a], readable[b], *links[a, b]) for a, b in sorted(links)]
     return pd.DataFrame(rows, columns=["first", "second", "score", "dy", "dx"])
 
 
-def _read(index: DatasetIndex, progress: Progress) -> tuple[list[int], list[tuple[Plane, npt.NDArray[np.uint8]]]]:
-    """Rows of the pictures that could be read, and their coarse and fine detail, all at one scale."""
+def _read_details(index: DatasetIndex, progress: Progress) -> tuple[list[int], list[tuple[Grey, UInt8Array]]]:
     sizes = []
     for i in range(0, len(index), max(1, len(index) // 200)):
         with contextlib.suppress(ImageError, DataError):
             sizes.append(math.prod(index.size(i)))
     reduce = _SIDE / math.sqrt(float(np.median(sizes))) if sizes else 1.0
 
-    def prepare(i: int) -> tuple[Plane, npt.NDArray[np.uint8]] | None:
+    def prepare(i: int) -> tuple[Grey, UInt8Array] | None:
         try:
-            return _details(index.image(i).grey() * np.float32(255), reduce)
+            return _extract_details(index.image(i).grey() * np.float32(255), reduce)
         except (ImageError, DataError) as error:
             logging.getLogger(__name__).warning("left out of the search for near-duplicates: %s", error)
             return None
 
     readable, details = [], []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for i, found in enumerate(pool.map(prepare, range(len(index)))):
-            if found is not None:
+        for i, detail in enumerate(pool.map(prepare, range(len(index)))):
+            if detail is not None:
                 readable.append(i)
-                details.append(found)
+                details.append(detail)
             progress("looking for near-duplicates", i + 1, 2 * len(index))
     return readable, details
 
 
-def near_duplicate_groups(
+def group_near_duplicates(
     index: DatasetIndex, progress: Progress = no_progress, pairs: pd.DataFrame | None = None
-) -> npt.NDArray[np.object_]:
-    """(N,) group name of each sample: samples that are linked, straight or over others, share one. N samples.
+) -> ObjectArray:
+    """(N,) group name of each sample: those that are linked, straight or over others, share that of the first's path.
 
-    Samples that the index puts into one group stay together. A group is named after its first sample's path.
-
-    Args:
-        index: samples to group.
-        progress: told how many pictures were compared with the others.
-        pairs: what `near_duplicate_pairs` found; it is searched anew, if not given.
+    Samples that the index puts into one group stay together. `pairs` are searched anew if not given.
     """
     if pairs is None:
-        pairs = near_duplicate_pairs(index, progress)
+        pairs = find_near_duplicate_pairs(index, progress)
     rows = pd.Series(range(len(index)))
     known = rows[(index.table["group"] != "").to_numpy()]
     first_of_group = known.groupby(index.table["group"].iloc[known.index].to_numpy()).transform("first")
@@ -162,7 +140,7 @@ def near_duplicate_groups(
 class _Coarse:
     """Normalised cross-correlation of many small planes of one size, at every shift with enough overlap."""
 
-    def __init__(self, planes: npt.NDArray[np.float32]) -> None:
+    def __init__(self, planes: Float32Array) -> None:
         count_of_planes, self.height, self.width = planes.shape
         # Padding for the shifts that leave enough overlap; farther ones wrap around, and are not allowed below.
         self.padded = [
@@ -189,7 +167,7 @@ class _Coarse:
 
     def candidates(self, a: int) -> list[tuple[int, int, int]]:
         """Each later plane b that resembles plane a, and the shift (dy, dx) in cells: a[p + shift] is like b[p]."""
-        found = []
+        candidates = []
         for start in range(a + 1, len(self.spectrum), _BATCH):
             batch = slice(start, start + _BATCH)
             values = fft.irfft2(self.spectrum[a] * self.conjugate[batch], s=self.padded, overwrite_x=True)
@@ -200,12 +178,11 @@ class _Coarse:
             best = values.argmax(axis=1)
             for k in np.flatnonzero(values[np.arange(len(values)), best] >= CANDIDATE):
                 y, x = divmod(int(best[k]), self.padded[1])
-                found.append((start + int(k), int(self.shifts[0][y]), int(self.shifts[1][x])))
-        return found
+                candidates.append((start + int(k), int(self.shifts[0][y]), int(self.shifts[1][x])))
+        return candidates
 
 
-def _overlap_sums(planes: npt.NDArray[np.float32], shifts: list[npt.NDArray[np.int_]]) -> npt.NDArray[np.float64]:
-    """Sum of each plane over the part that another of its size covers when moved by each shift."""
+def _overlap_sums(planes: Float32Array, shifts: list[IndexArray]) -> Float64Array:
     table = np.pad(planes.astype(np.float64), ((0, 0), (1, 0), (1, 0))).cumsum(1).cumsum(2)
     (top, bottom), (left, right) = (
         (np.clip(s, 0, side), np.clip(side + s, 0, side)) for s, side in zip(shifts, planes.shape[1:], strict=True)
@@ -218,29 +195,27 @@ def _overlap_sums(planes: npt.NDArray[np.float32], shifts: list[npt.NDArray[np.i
     )
 
 
-def _details(grey: Plane, reduce: float) -> tuple[Plane, npt.NDArray[np.uint8]]:
-    """Coarse and fine local detail of a picture of 0 to 255, reduced by a factor if that is below 1."""
+def _extract_details(grey: Grey, reduce: float) -> tuple[Grey, UInt8Array]:
     if reduce < 1:
         grey = np.asarray(cv2.resize(grey, None, fx=reduce, fy=reduce, interpolation=cv2.INTER_AREA), np.float32)
     grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), 1), np.float32)  # takes the edge off pixel noise
     step = _CELLS / np.sqrt(grey.size)
     size = [max(2, round(side * step)) for side in grey.shape[::-1]]
-    coarse = np.asarray(cv2.resize(_detail(grey, _COARSE_SIGMA), size, interpolation=cv2.INTER_AREA), np.float32)
-    fine = np.clip(_detail(grey, _FINE_SIGMA) * _LEVELS + 128, 0, 255).astype(np.uint8)
+    coarse = np.asarray(cv2.resize(_local_detail(grey, _COARSE_SIGMA), size, interpolation=cv2.INTER_AREA), np.float32)
+    fine = np.clip(_local_detail(grey, _FINE_SIGMA) * _LEVELS + 128, 0, 255).astype(np.uint8)
     return coarse, fine
 
 
-def _detail(grey: Plane, sigma: float) -> Plane:
+def _local_detail(grey: Grey, sigma: float) -> Grey:
     difference = grey - cv2.GaussianBlur(grey, (0, 0), sigma)
     return difference / np.sqrt(cv2.GaussianBlur(difference**2, (0, 0), sigma) + _FLOOR**2)
 
 
-def _pyramid(fine: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+def _build_pyramid(fine: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
     return fine, np.asarray(cv2.resize(fine, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _compare(a: tuple[Any, Any], b: tuple[Any, Any], dy: float, dx: float) -> tuple[float, int, int]:
-    """Fine correlation near a shift in pixels, and the shift itself: at half resolution first, as that is fast."""
     score, y, x = _search(a[1], b[1], round(dy / 2), round(dx / 2), 4)
     if score < _PROMISING:
         return 0.0, 2 * y, 2 * x
@@ -248,25 +223,21 @@ def _compare(a: tuple[Any, Any], b: tuple[Any, Any], dy: float, dx: float) -> tu
     return _grain_correlation(*_overlap(a[0], b[0], y, x)), y, x
 
 
-def _grain_correlation(a: Plane, b: Plane) -> float:
-    """Correlation of what is left without the mean of each row and column.
-
-    A straight streak along the strip agrees with any other one, at every shift; the grain does not.
-    """
+def _grain_correlation(a: Grey, b: Grey) -> float:
+    """Correlation without the mean of each row and column: any two straight streaks agree, grain does not."""
     a, b = (part - part.mean(0) - part.mean(1, keepdims=True) + part.mean() for part in (a, b))
     spread = float(a.std() * b.std())
     return float((a * b).mean()) / spread if spread else 0.0
 
 
-def _overlap(a: npt.NDArray[Any], b: npt.NDArray[Any], dy: int, dx: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """The parts of two planes that lie on each other where a[p + shift] meets b[p]."""
+def _overlap(a: AnyArray, b: AnyArray, dy: int, dx: int) -> tuple[AnyArray, AnyArray]:
+    """The parts of two planes where a[p + shift] meets b[p]."""
     top, left = max(dy, 0), max(dx, 0)
     bottom, right = max(min(a.shape[0], b.shape[0] + dy), top), max(min(a.shape[1], b.shape[1] + dx), left)
     return a[top:bottom, left:right], b[top - dy : bottom - dy, left - dx : right - dx]
 
 
-def _search(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8], dy: int, dx: int, reach: int) -> tuple[float, int, int]:
-    """Best correlation of a[p + shift] and b[p] over the overlap, with the shift within `reach` of (dy, dx)."""
+def _search(a: UInt8Array, b: UInt8Array, dy: int, dx: int, reach: int) -> tuple[float, int, int]:
     view, other = _overlap(a, b, dy, dx)
     inner = other[reach:-reach, reach:-reach]
     if view.size < 0.8 * MIN_OVERLAP * min(a.size, b.size):  # the coarse look rounds to cells

@@ -1,7 +1,4 @@
-"""Numbers that describe a picture without any model: brightness, contrast, sharpness, noise, size, defect area, place.
-
-The functions take grey pictures (H, W) in 0 to 1. `properties(index)` computes them once for a data set and keeps them
-in the user's cache, in parts, so that an interrupted run goes on and memory stays bounded.
+"""Numbers that describe a picture (H, W) in 0 to 1 without any model: of its light, detail, noise, size and defect.
 
 Legend: H rows, W columns.
 """
@@ -19,7 +16,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from steel_core.data.annotations import boxes_to_mask
@@ -27,14 +23,13 @@ from steel_core.data.index import DatasetIndex
 from steel_core.errors import DataError, ImageError, UsageError
 from steel_core.files import cache_folder, write_bytes
 from steel_core.progress import Progress, no_progress
-
-Grey = npt.NDArray[np.float32]
+from steel_core.types import BoolArray, Grey
 
 PICTURE = ("brightness", "contrast", "sharpness", "noise", "clipped")
 """Properties of the pixels, in this order; each is a function of this module."""
 
 PROPERTIES = (*PICTURE, "height", "width", "defect_area", "defect_row", "defect_column")
-"""The columns of `properties`. All are numbers; those of the defect are missing (NaN) where nothing tells them."""
+"""The columns of `measure_properties`, all numbers; those of the defect are NaN where nothing tells them."""
 
 _PART = 2048
 _COARSE = 2.0  # pixels; detail that a lens out of focus leaves standing
@@ -57,7 +52,7 @@ def sharpness(grey: Grey) -> float:
     variance of the Laplacian) call every uniform plate blurry, because they grow with contrast; this ratio does not.
     A blank picture has 0.
     """
-    fine, coarse = _gradient(grey), _gradient(np.asarray(cv2.GaussianBlur(grey, (0, 0), _COARSE), np.float32))
+    fine, coarse = _rms_gradient(grey), _rms_gradient(np.asarray(cv2.GaussianBlur(grey, (0, 0), _COARSE), np.float32))
     return fine / coarse if coarse > 1e-6 else 0.0
 
 
@@ -75,20 +70,11 @@ def clipped(grey: Grey) -> float:
 
 def picture_properties(grey: Grey) -> dict[str, float]:
     """The properties in `PICTURE` of one grey picture (H, W) in 0 to 1."""
-    return {
-        "brightness": brightness(grey),
-        "contrast": contrast(grey),
-        "sharpness": sharpness(grey),
-        "noise": noise(grey),
-        "clipped": clipped(grey),
-    }
+    return {measure.__name__: measure(grey) for measure in (brightness, contrast, sharpness, noise, clipped)}
 
 
-def defect_properties(mask: npt.NDArray[np.bool_]) -> dict[str, float]:
-    """Share of the picture (H, W) that is defective, and the centre of that area, 0 (top, left) to 1 (bottom, right).
-
-    Where nothing is defective the area is 0 and the centre missing (NaN).
-    """
+def defect_properties(mask: BoolArray) -> dict[str, float]:
+    """Share of the picture (H, W) that is defective, and its centre, 0 (top, left) to 1; NaN where there is none."""
     rows, columns = np.nonzero(mask)
     if not rows.size:
         return {"defect_area": 0.0, "defect_row": math.nan, "defect_column": math.nan}
@@ -100,24 +86,20 @@ def defect_properties(mask: npt.NDArray[np.bool_]) -> dict[str, float]:
     }
 
 
-def properties(index: DatasetIndex, progress: Progress = no_progress) -> pd.DataFrame:
+def measure_properties(index: DatasetIndex, progress: Progress = no_progress) -> pd.DataFrame:
     """The properties of every sample, one row each with the columns `PROPERTIES`, float64.
 
     They are computed at the first call, in parts of 2,048 samples, and kept as Parquet in the user's cache until the
     index or a file's time or size changes; an interrupted call goes on where it stopped. A picture that is refused has
     missing values (NaN) throughout; the defect's are missing where a sample has neither mask nor boxes.
-
-    Args:
-        index: samples to measure.
-        progress: told how many samples are done.
     """
-    folder = kept_in(index)
+    folder = properties_folder(index)
     parts = []
     for start in range(0, len(index), _PART):
         rows = range(start, min(start + _PART, len(index)))
-        kept, part = _kept(index, rows)
+        kept, part = _cached_part(index, rows)
         if part is None:
-            part = _measure(index, rows)
+            part = _measure_part(index, rows)
             with suppress(UsageError):  # a cache that cannot be written only costs time
                 for old in folder.glob(f"{start:09d}-*.parquet"):
                     old.unlink(missing_ok=True)
@@ -129,27 +111,26 @@ def properties(index: DatasetIndex, progress: Progress = no_progress) -> pd.Data
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(PROPERTIES), dtype=float)
 
 
-def find_properties(index: DatasetIndex) -> pd.DataFrame | None:
-    """What `properties` would load, with the same argument; None where it would have to measure."""
-    if not kept_in(index).is_dir():
+def cached_properties(index: DatasetIndex) -> pd.DataFrame | None:
+    """What `measure_properties` would load, with the same argument; None where it would have to measure."""
+    if not properties_folder(index).is_dir():
         return None
     parts = []
     for start in range(0, len(index), _PART):
-        _, part = _kept(index, range(start, min(start + _PART, len(index))))
+        _, part = _cached_part(index, range(start, min(start + _PART, len(index))))
         if part is None:
             return None
         parts.append(part)
     return pd.concat(parts, ignore_index=True) if parts else None
 
 
-def kept_in(index: DatasetIndex) -> Path:
+def properties_folder(index: DatasetIndex) -> Path:
     """The folder in which the properties of a data set are kept; it changes when a part of them is added."""
     return cache_folder() / "properties" / index.hash[:32]
 
 
-def _kept(index: DatasetIndex, rows: range) -> tuple[Path, pd.DataFrame | None]:
-    """Where the properties of some rows are kept, and what is there; None if not measured yet, or damaged."""
-    kept = kept_in(index) / f"{rows.start:09d}-{_stamp(index, rows)}.parquet"
+def _cached_part(index: DatasetIndex, rows: range) -> tuple[Path, pd.DataFrame | None]:
+    kept = properties_folder(index) / f"{rows.start:09d}-{_stamp(index, rows)}.parquet"
     with suppress(OSError, ValueError):
         part = pd.read_parquet(kept)
         if list(part.columns) == list(PROPERTIES) and len(part) == len(rows):
@@ -157,28 +138,29 @@ def _kept(index: DatasetIndex, rows: range) -> tuple[Path, pd.DataFrame | None]:
     return kept, None
 
 
-def _measure(index: DatasetIndex, rows: range) -> pd.DataFrame:
+def _measure_part(index: DatasetIndex, rows: range) -> pd.DataFrame:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return pd.DataFrame(list(pool.map(partial(_one, index), rows)), columns=list(PROPERTIES), dtype=float)
+        return pd.DataFrame(
+            list(pool.map(partial(_measure_sample, index), rows)), columns=list(PROPERTIES), dtype=float
+        )
 
 
-def _one(index: DatasetIndex, i: int) -> dict[str, float]:
+def _measure_sample(index: DatasetIndex, i: int) -> dict[str, float]:
     try:
         grey = index.image(i).grey()
     except (ImageError, DataError):
         return {}
-    found = {**picture_properties(grey), "height": float(grey.shape[0]), "width": float(grey.shape[1])}
+    row = {**picture_properties(grey), "height": float(grey.shape[0]), "width": float(grey.shape[1])}
     with suppress(DataError):  # a mask that cannot be read tells nothing
         defect = index.mask(i)
         if defect is None and (boxes := index.boxes(i)):
             defect = boxes_to_mask(boxes, grey.shape).astype(np.uint8)
         if defect is not None and defect.shape == grey.shape:
-            found |= defect_properties(defect > 0)
-    return found
+            row |= defect_properties(defect > 0)
+    return row
 
 
 def _stamp(index: DatasetIndex, rows: range) -> str:
-    """Changes when a file does."""
     digest = hashlib.sha256(str(index.root).encode())
     for path in index.table["path"].iloc[rows.start : rows.stop]:
         with suppress(OSError):
@@ -187,6 +169,6 @@ def _stamp(index: DatasetIndex, rows: range) -> str:
     return digest.hexdigest()[:16]
 
 
-def _gradient(grey: Grey) -> float:
+def _rms_gradient(grey: Grey) -> float:
     across, down = (cv2.Scharr(grey, cv2.CV_32F, dx, dy, scale=1 / 32) for dx, dy in ((1, 0), (0, 1)))
     return math.sqrt(float(np.mean(across**2 + down**2)))

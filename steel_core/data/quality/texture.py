@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import numpy.typing as npt
+
+from steel_core.types import Float32Array
 
 _SIGMAS = (1.0, 2.0, 4.0, 8.0)
 _SIDE = 200  # pixels; geometric mean of the sides that larger pictures are reduced to
@@ -18,7 +19,7 @@ _TURNS = np.array([bin(code ^ ((code >> 1) | (code & 1) << 7)).count("1") for co
 _UNIFORM = np.where(_TURNS <= 2, [bin(code).count("1") for code in range(256)], 9)  # 10 patterns
 
 
-def texture(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def describe_texture(grey: Float32Array) -> Float32Array:
     """(T,) description of a grey picture (H, W) in 0 to 1."""
     zoom = _SIDE / np.sqrt(grey.size)
     if zoom < 1:
@@ -39,8 +40,7 @@ def texture(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.array(out, np.float32)
 
 
-def _patterns(smooth: npt.NDArray[np.float32]) -> list[float]:
-    """Shares of the 10 uniform local binary patterns."""
+def _patterns(smooth: Float32Array) -> list[float]:
     if min(smooth.shape) < 3:
         return [0.0] * 10
     centre = smooth[1:-1, 1:-1]

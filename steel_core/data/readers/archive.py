@@ -7,7 +7,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from steel_core.data.archive import is_archive, unpack
+from steel_core.data.archive import is_archive, unpack_archive
 from steel_core.data.index import DatasetIndex
 from steel_core.data.open import open_dataset
 from steel_core.data.readers.base import READERS, Reader
@@ -28,7 +28,7 @@ class ArchiveReader(Reader):
 
     @override
     def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
-        folder, told = unpack(root, progress)
+        folder, problems = unpack_archive(root, progress)
         inside = list(folder.iterdir())
         try:
             index = open_dataset(folder, progress)
@@ -36,4 +36,4 @@ class ArchiveReader(Reader):
             if len(inside) != 1 or not inside[0].is_dir():
                 raise
             index = open_dataset(inside[0], progress)
-        return dataclasses.replace(index, problems=(*told, *index.problems))
+        return dataclasses.replace(index, problems=(*problems, *index.problems))

@@ -35,4 +35,4 @@ class Reader(ABC):
         """
 
 
-READERS: Registry[type[Reader]] = Registry("reader", "steel_core.data.readers")
+READERS: Registry[type[Reader]] = Registry("reader", "steel_core.data.readers", "steel_lens.readers")

@@ -1,10 +1,9 @@
 """Brush strokes of Label Studio: a run-length code of the painted picture, written bit by bit.
 
-The code is that of `@thi.ng/rle-pack`, which its editor uses: 32 bits for the number of values, 5 for the bits of a
-value less 1, four times 4 for the sizes of a count less 1; then, until all values are there, one bit whether a value
-is repeated or several are listed, 2 bits which size of a count, the count less 1, and the value or values. The values
-are red, green, blue and alpha of each pixel, row by row. Decoded here, because the packages of Label Studio bring two
-dozen others with them and trust the number of values.
+The code is that of `@thi.ng/rle-pack`: 32 bits for the number of values, 5 for the bits of a value less 1, four times 4
+for the sizes of a count less 1; then, until all values are there, one bit whether a value is repeated or several are
+listed, 2 bits which size of a count, the count less 1, and the value or values: red, green, blue and alpha of each
+pixel, row by row. Decoded here, because Label Studio's packages bring two dozen others and trust the number of values.
 """
 
 from __future__ import annotations
@@ -15,28 +14,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from steel_core.data.images.read import MAX_PIXELS
 from steel_core.errors import DataError
+from steel_core.types import BoolArray
 
 
 def pack_brush(rle: Any) -> str:
-    """A stroke as text for a cell of the index: the bytes of a list of numbers, as base64; "" where it is none.
-
-    It is decoded, and what is wrong with it is told, when its mask is asked for.
-    """
+    """A stroke, a list of numbers, as base64 for a cell of the index; "" where it is none. Checked when decoded."""
     if not isinstance(rle, list) or not all(type(value) is int and 0 <= value <= 255 for value in rle):
         return ""
     return base64.b64encode(bytes(rle)).decode()
 
 
-def decode_brush(packed: str, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """The mask (H, W) of a stroke: True wherever there is any paint.
-
-    Args:
-        packed: what `pack_brush` gave.
-        size: height and width of the picture it was painted on, in pixels.
+def decode_brush(packed: str, size: tuple[int, int]) -> BoolArray:
+    """The mask (H, W) of a stroke packed by `pack_brush`: True where there is paint; `size` is (H, W) of its picture.
 
     Raises:
         DataError: the code is damaged, or of a picture of another size.
@@ -68,8 +60,6 @@ def decode_brush(packed: str, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
 
 
 class _Bits:
-    """Whole numbers out of a row of bits, the most significant first."""
-
     def __init__(self, data: Sequence[int]) -> None:
         self._bits = "".join(f"{byte:08b}" for byte in data)
         self._at = 0

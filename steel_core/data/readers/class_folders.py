@@ -9,7 +9,7 @@ import pandas as pd
 from typing_extensions import override
 
 from steel_core.data.index import DatasetIndex
-from steel_core.data.listing import walk
+from steel_core.data.listing import list_files
 from steel_core.data.readers.base import READERS, Reader
 from steel_core.data.spec import SPLITS, unknown_spec
 from steel_core.progress import Progress, no_progress
@@ -17,7 +17,6 @@ from steel_core.types import CLEAR
 
 CLEAR_FOLDERS = frozenset({"clear", "no defect", "good", "ok"})
 """Folders, with spaces for hyphens and underscores and in lower case, whose sheets have no defect."""
-
 
 # images/train/scratches/1.png, where "images" may stand before or after the split, and both may be missing.
 _FOLDERS = re.compile(
@@ -35,17 +34,16 @@ class ClassFoldersReader(Reader):
 
     @override
     def matches(self, root: Path) -> bool:
-        return root.is_dir() and any(place(path) for path in walk(root, depth=3)[0])
+        return root.is_dir() and any(split_and_label(path) for path in list_files(root, depth=3)[0])
 
     @override
     def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
-        paths, problems = walk(root, depth=3)
+        paths, problems = list_files(root, depth=3)
         rows = []
         strays: dict[str, int] = {}
         for path in paths:
-            if told := place(path):
-                split, label = told
-                rows.append({"path": path, "labels": label, "split": split, "source": root.name})
+            if place := split_and_label(path):
+                rows.append({"path": path, "labels": place[1], "split": place[0], "source": root.name})
             else:
                 folder = path.rpartition("/")[0] or root.name
                 strays[folder] = strays.get(folder, 0) + 1
@@ -56,7 +54,7 @@ class ClassFoldersReader(Reader):
         return DatasetIndex.build(root, unknown_spec(root.name), pd.DataFrame(rows), problems=problems)
 
 
-def place(path: str) -> tuple[str, str] | None:
+def split_and_label(path: str) -> tuple[str, str] | None:
     """Split and label that the folders of an image tell; None where they tell no class."""
     match = _FOLDERS.fullmatch(path)
     if not match or (plain := match["label"].replace("_", " ").replace("-", " ").lower()) in _NO_CLASS:

@@ -1,8 +1,4 @@
-"""COCO: images, annotations and categories in one JSON file (T.-Y. Lin et al., Microsoft COCO, ECCV 2014).
-
-Read without pycocotools: its C code decodes masks eagerly and keeps no account of bad annotations; what is needed of it
-is the run-length text below.
-"""
+"""COCO (T.-Y. Lin et al., ECCV 2014), without pycocotools, which keeps no account of bad annotations."""
 
 from __future__ import annotations
 
@@ -11,17 +7,25 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from typing_extensions import override
 
-from steel_core.data.index import DatasetIndex, format_mask_classes
-from steel_core.data.readers.annotation_files import ImageNames, class_name, json_files, number, read_json, split_of
+from steel_core.data.index import DatasetIndex
+from steel_core.data.readers.annotation_files import (
+    ImageNames,
+    build_index,
+    clean_class_name,
+    find_json_files,
+    order_regions,
+    parse_number,
+    read_json,
+    split_from_path,
+)
 from steel_core.data.readers.base import READERS, Reader
-from steel_core.data.regions import COLUMN, Runs, format_regions, format_runs
+from steel_core.data.regions import COLUMN, format_regions, format_runs
 from steel_core.data.spec import unknown_spec
 from steel_core.errors import DataError
 from steel_core.progress import Progress, no_progress
-from steel_core.types import CLEAR
+from steel_core.types import CLEAR, RunLengths
 
 _LISTS = ("images", "annotations", "categories")
 _KEYS = re.compile(rb'"(images|annotations|categories|licenses)"\s*:\s*\[')
@@ -32,7 +36,7 @@ class CocoReader(Reader):
     """One or more files with images, annotations and categories, such as `annotations/instances_train2017.json`.
 
     Boxes, polygons and run-length masks (lists and compressed texts) are understood; a region with a mask keeps the
-    mask alone. An image that is listed without annotations is clear, as COCO means it; that is told with the number.
+    mask alone. An image that is listed without annotations is clear, as COCO means it; their number is reported.
     """
 
     priority = 44
@@ -40,7 +44,7 @@ class CocoReader(Reader):
 
     @override
     def matches(self, root: Path) -> bool:
-        return root.is_dir() and bool(json_files(root, b"{", _KEYS))
+        return root.is_dir() and bool(find_json_files(root, b"{", _KEYS))
 
     @override
     def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
@@ -48,30 +52,25 @@ class CocoReader(Reader):
         problems = list(names.problems)
         rows: dict[str, dict[str, Any]] = {}
         classes: dict[str, None] = {}
-        for file in json_files(root, b"{", _KEYS):
+        for file in find_json_files(root, b"{", _KEYS):
             try:
-                part, labels, told = _read_file(root, file, names)
+                file_rows, labels, bad = _read_file(root, file, names)
             except DataError as error:
                 problems.append(str(error))
                 continue
             classes |= dict.fromkeys(labels)
-            problems += told
-            for path, row in part.items():
+            problems += bad
+            for path, row in file_rows.items():
                 if path in rows:
                     problems.append(f"{PurePosixPath(file).name}: {PurePosixPath(path).name} is already in another.")
                 else:
                     rows[path] = row
-        cell = format_mask_classes({value: name for value, name in enumerate(classes, start=1) if value < 256})
-        for row in rows.values():
-            row["mask_classes"] = cell if row.pop("masked") else ""
         if clear := [row["path"] for row in rows.values() if row["labels"] == CLEAR]:
             problems.append(f"{len(clear):,} images have no annotation (the first: {clear[0]}); taken as clear.")
-        in_order = [*([CLEAR] if clear and CLEAR not in classes else []), *classes]
-        return DatasetIndex.build(root, unknown_spec(root.name), pd.DataFrame(list(rows.values())), in_order, problems)
+        return build_index(root, unknown_spec(root.name), list(rows.values()), classes, problems)
 
 
 def _read_file(root: Path, file: str, names: ImageNames) -> tuple[dict[str, dict[str, Any]], list[str], list[str]]:
-    """Rows by path, class names in order, and problems of one file."""
     base, near = PurePosixPath(file).name, file.rpartition("/")[0]
     content = read_json(root / file)
     lists = [entries for key in _LISTS if isinstance(content, dict) and isinstance(entries := content.get(key), list)]
@@ -79,9 +78,9 @@ def _read_file(root: Path, file: str, names: ImageNames) -> tuple[dict[str, dict
         raise DataError(f"{base}: expected lists of images, annotations and categories.")
     images, annotations, categories = lists
     labels = {
-        entry["id"]: class_name(entry.get("name"))
+        entry["id"]: clean_class_name(entry.get("name"))
         for entry in categories
-        if isinstance(entry, dict) and isinstance(entry.get("id"), int) and class_name(entry.get("name"))
+        if isinstance(entry, dict) and isinstance(entry.get("id"), int) and clean_class_name(entry.get("name"))
     }
     paths: dict[int, str] = {}
     regions: dict[int, list[tuple[float, dict[str, Any]]]] = {}
@@ -105,7 +104,7 @@ def _read_file(root: Path, file: str, names: ImageNames) -> tuple[dict[str, dict
             unknown.add(image)  # until the annotation is understood
             if entry.get("category_id") not in labels:
                 raise DataError(f"there is no category of the id {entry.get('category_id')!r}")
-            area, region = _region(entry)
+            area, region = _parse_region(entry)
             regions[image].append((area, {"label": labels[entry["category_id"]], **region, "at": at}))
             unknown.discard(image)
             good += 1
@@ -115,24 +114,23 @@ def _read_file(root: Path, file: str, names: ImageNames) -> tuple[dict[str, dict
         bad.insert(0, f"{base}: {len(bad):,} entries are bad and left out, {good:,} annotations are good and kept.")
     rows = {}
     for key, path in paths.items():
-        found = [region for _, region in sorted(regions[key], key=lambda pair: -pair[0])]
-        label = "|".join(dict.fromkeys(region["label"] for region in found))
+        ordered, in_image = order_regions(regions[key])
         rows[path] = {
             "path": path,
-            "labels": label or ("" if key in unknown else CLEAR),
-            "split": split_of(file),
+            "labels": "|".join(in_image) or ("" if key in unknown else CLEAR),
+            "split": split_from_path(file),
             "source": root.name,
-            COLUMN: format_regions(found),
-            "masked": any("box" not in region for region in found),
+            COLUMN: format_regions(ordered),
+            "masked": any("box" not in region for region in ordered),
         }
     return rows, list(labels.values()), bad
 
 
-def _region(entry: dict[str, Any]) -> tuple[float, dict[str, Any]]:
-    """Area, for the order of the labels, and the box, polygons or runs of one annotation."""
+def _parse_region(entry: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+    """Area, for the order of the labels, and the box, polygons or runs."""
     mask = entry.get("segmentation")
     if isinstance(mask, dict):
-        runs = decode_counts(mask.get("counts"))
+        runs = decode_coco_counts(mask.get("counts"))
         if not len(runs):
             raise DataError("its mask is empty")
         return float(runs[:, 1].sum()), {"runs": format_runs(runs)}
@@ -141,17 +139,17 @@ def _region(entry: dict[str, Any]) -> tuple[float, dict[str, Any]]:
         if not mask:
             raise DataError("expected a bbox of x, y, width, height, or a segmentation")
         box = [0, 0, 0, 0]
-    x, y, width, height = map(number, box)
+    x, y, width, height = map(parse_number, box)
     if mask:
         if not isinstance(mask, list) or not all(isinstance(part, list) and len(part) >= 6 for part in mask):
             raise DataError("expected polygons of at least 3 corners")
-        return width * height, {"polygons": [[number(value) for value in part] for part in mask]}
+        return width * height, {"polygons": [[parse_number(value) for value in part] for part in mask]}
     if width <= 0 or height <= 0:
         raise DataError(f"expected a width and height above 0, found {width:g} x {height:g}")
     return width * height, {"box": [x, y, x + width, y + height]}
 
 
-def decode_counts(counts: Any) -> Runs:
+def decode_coco_counts(counts: Any) -> RunLengths:
     """(R, 2) runs, counted from 1, of COCO's counts of pixels off, on, off ... down the columns.
 
     Counts are a list, or a text of 5 bits a character, least significant first, each count from the third on as the

@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import pandas as pd
 from typing_extensions import override
 
 from steel_core.data.annotations import read_mask
 from steel_core.data.index import DatasetIndex, format_mask_classes
-from steel_core.data.listing import walk
+from steel_core.data.listing import list_files
+from steel_core.data.readers.annotation_files import build_index
 from steel_core.data.readers.base import READERS, Reader
 from steel_core.data.spec import SPLITS, DatasetSpec, unknown_spec
 from steel_core.errors import DataError, UsageError
@@ -40,7 +40,7 @@ class ImageMasksReader(Reader):
     A mask's values are named by `classes.json` beside the two folders ({"1": "inclusion"}), by NEU-Seg's own list
     where the folder's name starts with neu-seg, or else "defect" where all masks hold 0 and 255 alone, and "class 1"
     and so on. An image's labels are the classes in its mask, the largest first; an empty mask means "clear", a missing
-    or unreadable one leaves the image unlabelled. Every mask is read once for that; what was found is remembered in
+    or unreadable one leaves the image unlabelled. Every mask is read once for that; the values are remembered in
     the user's cache (`$STEEL_CACHE`, or `~/.cache/steel-lens`) until a mask changes.
     """
 
@@ -53,15 +53,15 @@ class ImageMasksReader(Reader):
 
     @override
     def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
-        images, problems = walk(root / "images")
-        masks, more = walk(root / "masks", frozenset({".png"}))
+        images, problems = list_files(root / "images")
+        masks, more = list_files(root / "masks", frozenset({".png"}))
         problems += more
         by_stem = {_stem(mask): mask for mask in masks}
-        values, unread = _values(root, masks, progress)
+        values, unread = _read_values(root, masks, progress)
         problems += unread
-        names = _names(root, {value for found in values.values() for value in found})
-        fixed = set(names)
-        unnamed = {value for found in values.values() for value in found} - fixed
+        present = {value for in_mask in values.values() for value in in_mask}
+        names = _read_names(root, present)
+        unnamed = present - set(names)
         problems += [f"masks: the value {value} has no name in classes.json." for value in sorted(unnamed)]
         names |= {value: f"class {value}" for value in unnamed}
 
@@ -69,13 +69,13 @@ class ImageMasksReader(Reader):
         rows = []
         for path in images:
             mask = by_stem.pop(_stem(path), "")
-            found = values.get(mask)
+            in_mask = values.get(mask)
             if not mask:
                 problems.append(f"{PurePosixPath(path).name}: no mask of this name; unlabelled.")
             rows.append(
                 {
                     "path": f"images/{path}",
-                    "labels": "" if found is None else "|".join(names[value] for value in found) or CLEAR,
+                    "labels": "" if in_mask is None else "|".join(names[value] for value in in_mask) or CLEAR,
                     "split": SPLITS.get(path.lower().split("/")[0], ""),
                     "source": root.name,
                     "mask": mask and f"masks/{mask}",
@@ -84,13 +84,10 @@ class ImageMasksReader(Reader):
             )
         problems += [f"{PurePosixPath(mask).name}: no image of this name." for mask in by_stem.values()]
         spec = NEU_SEG if _is_neu_seg(root) else unknown_spec(root.name)
-        has_clear = any(row["labels"] == CLEAR for row in rows)
-        classes = [*([CLEAR] if has_clear else []), *(names[value] for value in sorted(names))]
-        return DatasetIndex.build(root, spec, pd.DataFrame(rows), list(dict.fromkeys(classes)), problems)
+        return build_index(root, spec, rows, [names[value] for value in sorted(names)], problems)
 
 
-def _names(root: Path, values: set[int]) -> dict[int, str]:
-    """Name of each mask value."""
+def _read_names(root: Path, values: set[int]) -> dict[int, str]:
     path = root / "classes.json"
     if path.is_file():
         try:
@@ -106,14 +103,14 @@ def _names(root: Path, values: set[int]) -> dict[int, str]:
     return {255: DEFECT} if values == {255} else {value: f"class {value}" for value in values}
 
 
-def _values(root: Path, masks: list[str], progress: Progress) -> tuple[dict[str, list[int]], list[str]]:
+def _read_values(root: Path, masks: list[str], progress: Progress) -> tuple[dict[str, list[int]], list[str]]:
     """The non-zero values in each mask, the most frequent first, and a sentence for each mask that was refused."""
     stats = [(root / "masks" / mask).stat() for mask in masks]
     state = json.dumps([str(root), [[m, s.st_mtime_ns, s.st_size] for m, s in zip(masks, stats, strict=True)]])
     cache = cache_folder() / f"masks-{hashlib.sha256(state.encode()).hexdigest()[:32]}.json"
     try:
-        known = json.loads(cache.read_text("utf-8"))
-        return dict(zip(masks, known["values"], strict=True)), []
+        kept = json.loads(cache.read_text("utf-8"))
+        return dict(zip(masks, kept["values"], strict=True)), []
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not remembered, or damaged: read the masks
 
@@ -128,11 +125,11 @@ def _values(root: Path, masks: list[str], progress: Progress) -> tuple[dict[str,
     values: dict[str, list[int]] = {}
     problems: list[str] = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for done, (mask, found) in enumerate(zip(masks, pool.map(read, masks), strict=True), start=1):
-            if isinstance(found, str):
-                problems.append(found)
+        for done, (mask, result) in enumerate(zip(masks, pool.map(read, masks), strict=True), start=1):
+            if isinstance(result, str):
+                problems.append(result)
             else:
-                values[mask] = found
+                values[mask] = result
             progress("reading masks", done, len(masks))
     if not problems:
         with contextlib.suppress(UsageError):  # a cache that cannot be written only costs time

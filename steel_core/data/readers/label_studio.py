@@ -7,12 +7,21 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pandas as pd
 from typing_extensions import override
 
 from steel_core.data.images.read import SUFFIXES
-from steel_core.data.index import DatasetIndex, format_mask_classes
-from steel_core.data.readers.annotation_files import ImageNames, class_name, json_files, number, plain_name, read_json
+from steel_core.data.index import DatasetIndex
+from steel_core.data.readers.annotation_files import (
+    ImageNames,
+    build_index,
+    clean_class_name,
+    file_name_from_url,
+    find_json_files,
+    order_regions,
+    parse_number,
+    polygon_extent,
+    read_json,
+)
 from steel_core.data.readers.base import READERS, Reader
 from steel_core.data.readers.brush import pack_brush
 from steel_core.data.regions import COLUMN, format_regions
@@ -29,10 +38,9 @@ _UPLOAD = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before the name 
 class LabelStudioReader(Reader):
     """A JSON export beside the images, or in a folder above them.
 
-    Rectangles (turned ones as polygons), polygons, brush strokes and choices are read. A damaged stroke labels its
-    image, whose mask is refused when it is asked for, because a part of it is unknown. Of several annotations the last
-    that was not cancelled counts, or one marked as ground truth. An annotation without any region or choice means
-    clear; a task without an annotation, unlabelled.
+    Rectangles (turned ones as polygons), polygons, brush strokes and choices are read. The mask of a damaged stroke is
+    refused when it is asked for. Of several annotations the last that was not cancelled counts, or one marked as ground
+    truth. An annotation without any region or choice means clear; a task without an annotation, unlabelled.
     """
 
     priority = 42
@@ -40,7 +48,7 @@ class LabelStudioReader(Reader):
 
     @override
     def matches(self, root: Path) -> bool:
-        return root.is_dir() and bool(json_files(root, b"[", _KEYS))
+        return root.is_dir() and bool(find_json_files(root, b"[", _KEYS))
 
     @override
     def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
@@ -48,44 +56,38 @@ class LabelStudioReader(Reader):
         problems = list(names.problems)
         rows: dict[str, dict[str, Any]] = {}
         classes: set[str] = set()
-        for file in json_files(root, b"[", _KEYS):
+        for file in find_json_files(root, b"[", _KEYS):
             base, near = PurePosixPath(file).name, file.rpartition("/")[0]
             content = read_json(root / file)
             for place, task in enumerate(content if isinstance(content, list) else [], start=1):
                 at = f"{base}, task number {place}"
                 try:
-                    path = _image(task, names, near)
+                    path = _find_image(task, names, near)
                     if path in rows:
                         raise DataError(f"{PurePosixPath(path).name} is already in another task")
                 except DataError as error:
                     problems.append(f"{at}: {error}; left out.")
                     continue
-                labels, regions, told = _annotation(task, at)
-                problems += told
+                labels, regions, bad = _parse_annotation(task, at)
+                problems += bad
                 classes |= {label for label in labels if label != CLEAR}
                 rows[path] = {
                     "path": path,
                     "labels": "|".join(labels),
                     "source": root.name,
                     COLUMN: format_regions(regions),
+                    "masked": any("box" not in region for region in regions),
                 }
-        in_order = sorted(classes)
-        cell = format_mask_classes({value: name for value, name in enumerate(in_order, start=1) if value < 256})
-        for row in rows.values():
-            row["mask_classes"] = cell if '"polygons"' in row[COLUMN] or '"brush"' in row[COLUMN] else ""
-        if any(row["labels"] == CLEAR for row in rows.values()):
-            in_order.insert(0, CLEAR)
-        return DatasetIndex.build(root, unknown_spec(root.name), pd.DataFrame(list(rows.values())), in_order, problems)
+        return build_index(root, unknown_spec(root.name), list(rows.values()), sorted(classes), problems)
 
 
-def _image(task: Any, names: ImageNames, near: str) -> str:
+def _find_image(task: Any, names: ImageNames, near: str) -> str:
     data = task.get("data") if isinstance(task, dict) else None
     texts = [value for value in data.values() if isinstance(value, str)] if isinstance(data, dict) else []
-    found = [plain_name(text) for text in texts]
-    found = [name for name in found if PurePosixPath(name).suffix.lower() in SUFFIXES]
-    if not found:
+    candidates = [file_name_from_url(text) for text in texts]
+    name = next((name for name in candidates if PurePosixPath(name).suffix.lower() in SUFFIXES), None)
+    if name is None:
         raise DataError("expected an image in its data")
-    name = found[0]
     if "://" in name or name.startswith("/"):
         name = PurePosixPath(name).name
     try:
@@ -97,8 +99,7 @@ def _image(task: Any, names: ImageNames, near: str) -> str:
         raise
 
 
-def _annotation(task: dict[str, Any], at: str) -> tuple[list[str], list[dict[str, Any]], list[str]]:
-    """Labels, the largest first, regions, and problems of a task."""
+def _parse_annotation(task: dict[str, Any], at: str) -> tuple[list[str], list[dict[str, Any]], list[str]]:
     entries = task.get("annotations", task.get("completions"))
     valid = [
         entry
@@ -109,55 +110,54 @@ def _annotation(task: dict[str, Any], at: str) -> tuple[list[str], list[dict[str
         return [], [], []
     chosen = next((entry for entry in valid if entry.get("ground_truth")), valid[-1])
     labels: list[str] = []
-    found: list[tuple[float, dict[str, Any]]] = []
-    told: list[str] = []
+    sized: list[tuple[float, dict[str, Any]]] = []
+    bad: list[str] = []
     for place, result in enumerate(chosen["result"], start=1):
         where = f"{at}, result number {place}"
         try:
             if not isinstance(result, dict) or not isinstance(value := result.get("value"), dict):
                 raise DataError("expected an object with a value")
             kind = str(result.get("type"))
-            names = [class_name(name) for name in value.get(kind, [])] if isinstance(value.get(kind), list) else []
+            names = (
+                [clean_class_name(name) for name in value.get(kind, [])] if isinstance(value.get(kind), list) else []
+            )
             if kind == "choices":
                 labels += filter(None, names)
                 continue
             if not names or not all(names):
                 raise DataError(f"expected a class in its {kind[:40]}")
-            for name in names:
-                found.append(_region(kind, value, name, result, where))
+            sized += [_parse_region(kind, value, name, result, where) for name in names]
         except DataError as error:
-            told.append(f"{where}: {error}; left out.")
-    found.sort(key=lambda pair: -pair[0])
-    labels = list(dict.fromkeys([*(region["label"] for _, region in found), *labels]))
-    if not labels and not told:
+            bad.append(f"{where}: {error}; left out.")
+    regions, in_image = order_regions(sized)
+    labels = list(dict.fromkeys([*in_image, *labels]))
+    if not labels and not bad:
         labels = [CLEAR]
-    return labels, [region for _, region in found], told
+    return labels, regions, bad
 
 
-def _region(
+def _parse_region(
     kind: str, value: dict[str, Any], label: str, result: dict[str, Any], at: str
 ) -> tuple[float, dict[str, Any]]:
     if kind == "polygonlabels" and isinstance(value.get("points"), list):
         points = [point for point in value["points"] if isinstance(point, list) and len(point) == 2]
         if len(points) < 3 or len(points) < len(value["points"]):
             raise DataError("expected at least 3 corners of x and y")
-        corners = [number(part) / 100 for point in points for part in point]
-        xs, ys = corners[::2], corners[1::2]
-        area = (max(xs) - min(xs)) * (max(ys) - min(ys))
-        return area, {"label": label, "polygons": [corners], "share": True, "at": at}
+        corners = [parse_number(part) / 100 for point in points for part in point]
+        return polygon_extent(corners), {"label": label, "polygons": [corners], "share": True, "at": at}
     if kind == "brushlabels":
         on = [result.get("original_height"), result.get("original_width")]
         # Its area is not known before it is decoded.
         return 0.0, {"label": label, "brush": pack_brush(value.get("rle")), "on": on, "at": at}
     if kind != "rectanglelabels":
         raise DataError(f"expected rectangles, polygons, brushes or choices, found {kind[:40]!r}")
-    x, y, width, height = (number(value.get(key)) / 100 for key in ("x", "y", "width", "height"))
+    x, y, width, height = (parse_number(value.get(key)) / 100 for key in ("x", "y", "width", "height"))
     if width <= 0 or height <= 0:
         raise DataError("expected a width and height above 0")
-    if not (angle := math.radians(number(value.get("rotation", 0)))):
+    if not (angle := math.radians(parse_number(value.get("rotation", 0)))):
         return width * height, {"label": label, "box": [x, y, x + width, y + height], "share": True, "at": at}
     # A rectangle is turned about its top left corner, in pixels, not in shares.
-    columns, rows = number(result.get("original_width")), number(result.get("original_height"))
+    columns, rows = parse_number(result.get("original_width")), parse_number(result.get("original_height"))
     corners = []
     for right, down in ((0.0, 0.0), (width, 0.0), (width, height), (0.0, height)):
         dx, dy = right * columns, down * rows

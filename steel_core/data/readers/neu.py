@@ -9,7 +9,7 @@ import pandas as pd
 from typing_extensions import override
 
 from steel_core.data.index import DatasetIndex
-from steel_core.data.listing import walk
+from steel_core.data.listing import list_files
 from steel_core.data.readers.base import READERS, Reader
 from steel_core.data.spec import SPLITS, DatasetSpec
 from steel_core.progress import Progress, no_progress
@@ -22,7 +22,6 @@ CODES = {
     "RS": "rolled-in scale",
     "Sc": "scratches",
 }
-"""The class each code in a file name of NEU-CLS stands for, in the database's order."""
 
 SPEC = DatasetSpec(
     name="neu-cls",
@@ -43,10 +42,7 @@ _IMAGE_FOLDERS = {"images", *SPLITS, *_SPELLINGS, *CODES.values()}
 
 @READERS.register("neu")
 class NeuReader(Reader):
-    """Files such as `Cr_1.bmp` or `crazing_1.jpg`, in one folder or in `images/`, by split or class or not.
-
-    Boxes are taken from `annotations/` beside the images or their folder: `crazing_1.xml` belongs to `Cr_1.bmp`.
-    """
+    """`Cr_1.bmp` or `crazing_1.jpg`, in one folder or `images/`, by split or class or not; boxes in `annotations/`."""
 
     priority = 40
     layout = "NEU-CLS or NEU-DET, with images such as Cr_1.bmp or crazing_1.jpg in the folder or in images/"
@@ -67,7 +63,7 @@ class NeuReader(Reader):
             for path, code in zip(paths, codes, strict=True)
             if code is None
         ]
-        annotations, more = walk(root, frozenset({".xml"}), 3, lambda name: name.lower() in _ANNOTATION_FOLDERS)
+        annotations, more = list_files(root, frozenset({".xml"}), 3, lambda name: name.lower() in _ANNOTATION_FOLDERS)
         boxes = {_key(path): path for path in annotations}
         rows = [
             {
@@ -87,7 +83,7 @@ _ANNOTATION_FOLDERS = {"annotations", *SPLITS, *_SPELLINGS, *CODES.values()}
 
 
 def _images(root: Path) -> tuple[list[str], list[str]]:
-    return walk(root, depth=3, enter=lambda name: name.lower() in _IMAGE_FOLDERS)
+    return list_files(root, depth=3, enter=lambda name: name.lower() in _IMAGE_FOLDERS)
 
 
 def _code(path: str) -> str | None:
@@ -100,6 +96,5 @@ def _split(path: str) -> str:
 
 
 def _key(path: str) -> tuple[str, str, str]:
-    """What an image and its annotation have in common: split, class and number."""
     match = _NAME.fullmatch(PurePosixPath(path).stem)
     return (_split(path), _SPELLINGS[match[1].lower()], match[2]) if match else ("", "", path)

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pandas as pd
 from typing_extensions import override
 
 from steel_core.data.images.read import image_size
 from steel_core.data.index import DatasetIndex, format_mask_classes
-from steel_core.data.listing import walk
+from steel_core.data.listing import list_files
+from steel_core.data.readers.annotation_files import build_index
 from steel_core.data.readers.base import READERS, Reader
 from steel_core.data.readers.text_table import TextTable, read_text_table
 from steel_core.data.regions import COLUMN, format_regions, parse_runs
@@ -39,9 +39,9 @@ class SeverstalReader(Reader):
 
     - `ImageId_ClassId,EncodedPixels`: a row for each image and class; an empty one says that this class is absent.
     - `ImageId,ClassId,EncodedPixels`: a row for each mask. If no row is empty, the images that have none are clear, as
-      Kaggle's file means it; that is told with their number.
+      Kaggle's file means it; their number is reported.
 
-    Class 3 is called "defect 3". A bad row is left out and told; its class still labels the image, if it is legible,
+    Class 3 is called "defect 3". A bad row is left out and reported; its class still labels the image, if legible,
     and the mask of such an image is refused when it is asked for, because a part of it is unknown.
     """
 
@@ -66,7 +66,7 @@ class SeverstalReader(Reader):
                 f"{TABLE}, line 1: expected ImageId_ClassId,EncodedPixels or ImageId,ClassId,EncodedPixels, "
                 f"found {','.join(table.header)}."
             )
-        paths, problems = walk(root, depth=1, enter=lambda name: name.lower() in _FOLDERS)
+        paths, problems = list_files(root, depth=1, enter=lambda name: name.lower() in _FOLDERS)
         images = {PurePosixPath(path).name: path for path in paths}
         rows = _Rows(table, names == _JOINED, images, root)
         listed_clear = names == _JOINED or rows.empty
@@ -93,14 +93,7 @@ class SeverstalReader(Reader):
         bad = [*table.bad, *rows.bad]
         if bad:
             problems.append(f"{TABLE}: {len(bad):,} rows are bad and left out, {rows.good:,} are good and kept.")
-        has_clear = any(record["labels"] == CLEAR for record in records)
-        return DatasetIndex.build(
-            root,
-            SPEC,
-            pd.DataFrame(records),
-            [*([CLEAR] if has_clear else []), *classes.values()],
-            [*table.notes, *problems, *bad],
-        )
+        return build_index(root, SPEC, records, list(classes.values()), [*table.notes, *problems, *bad])
 
 
 class _Rows:
@@ -108,12 +101,7 @@ class _Rows:
 
     Attributes:
         regions: the masks of each image, bad ones included, so that they are refused and not taken for background.
-        mentioned: images with a row.
         illegible: images with a row whose class cannot be read.
-        classes: numbers of the classes that occur.
-        good: number of good rows.
-        empty: whether a row has no mask.
-        bad: one sentence for each bad row.
     """
 
     def __init__(self, table: TextTable, joined: bool, images: dict[str, str], root: Path) -> None:
@@ -125,7 +113,7 @@ class _Rows:
         self.bad: list[str] = []
         self._usual: int | None = None
         self._images, self._root = images, root
-        for image, number, runs, at in _cells(table, joined):
+        for image, number, runs, at in _split_cells(table, joined):
             self.mentioned.add(image)
             try:
                 if not image or image not in images:
@@ -137,25 +125,25 @@ class _Rows:
                     self.empty = True
                     self.classes |= {int(number)} if number else set()
                 else:
-                    self._mask(image, int(number), runs, at)
+                    self._add_mask(image, int(number), runs, at)
                 self.good += 1
             except DataError as error:
                 self.bad.append(f"{at}: {error}.")
 
-    def _mask(self, image: str, number: int, runs: str, at: str) -> None:
+    def _add_mask(self, image: str, number: int, runs: str, at: str) -> None:
         self.classes.add(number)
         region = {"label": f"defect {number}", "runs": runs, "at": at, "pixels": 0}
         self.regions.setdefault(image, []).append(region)
-        found = parse_runs(runs)
-        region["pixels"] = int(found[:, 1].sum())
-        end = int(found[-1].sum()) - 1
+        lengths = parse_runs(runs)
+        region["pixels"] = int(lengths[:, 1].sum())
+        end = int(lengths[-1].sum()) - 1
         if self._usual is None:
-            self._usual = self._pixels(image)
-        if end > self._usual and end > (pixels := self._pixels(image)):
+            self._usual = self._count_pixels(image)
+        if end > self._usual and end > (pixels := self._count_pixels(image)):
             raise DataError(f"the runs end at pixel {end:,}, past the {pixels:,} pixels of {image}")
 
-    def _pixels(self, image: str) -> int:
-        """Pixels of an image: of the first one, and where a mask ends past that; the others are checked when used."""
+    def _count_pixels(self, image: str) -> int:
+        """The first image's, and where a mask ends past that; the others are checked when used."""
         try:
             height, width = image_size(self._root / self._images[image])
         except ImageError as error:
@@ -163,8 +151,7 @@ class _Rows:
         return height * width
 
 
-def _cells(table: TextTable, joined: bool) -> Iterator[tuple[str, str, str, str]]:
-    """Image, class, runs, and where they stand, of each row."""
+def _split_cells(table: TextTable, joined: bool) -> Iterator[tuple[str, str, str, str]]:
     for cells, line in zip(table.rows, table.lines, strict=True):
         at = f"{TABLE}, line {line}"
         if joined:

@@ -1,7 +1,4 @@
-"""Text tables of any origin: separated by commas, semicolons or tabs, in UTF-8, UTF-16 or Latin-1.
-
-One bad row never stops the good ones: each becomes a sentence with file and line.
-"""
+"""Text tables of any origin, in UTF-8, UTF-16 or Latin-1; a bad row becomes a sentence and stops no other."""
 
 from __future__ import annotations
 
@@ -24,11 +21,8 @@ class TextTable:
     """What a text file with a header and rows holds.
 
     Attributes:
-        header: names of the columns.
-        rows: the cells of each row that has as many as the header.
+        rows: those that have as many cells as the header; `bad` says which were left out.
         lines: the line on which each of them ends.
-        bad: one sentence for each row that was left out.
-        notes: one sentence for each thing that is unusual in the file as a whole.
     """
 
     header: tuple[str, ...]

@@ -6,13 +6,18 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pandas as pd
 import yaml  # type: ignore[import-untyped]
 from typing_extensions import override
 
-from steel_core.data.index import DatasetIndex, format_mask_classes
-from steel_core.data.listing import walk
-from steel_core.data.readers.annotation_files import class_name, split_of
+from steel_core.data.index import DatasetIndex
+from steel_core.data.listing import list_files
+from steel_core.data.readers.annotation_files import (
+    build_index,
+    clean_class_name,
+    order_regions,
+    polygon_extent,
+    split_from_path,
+)
 from steel_core.data.readers.base import READERS, Reader
 from steel_core.data.regions import COLUMN, format_regions
 from steel_core.data.spec import unknown_spec
@@ -28,9 +33,8 @@ _MAX_BYTES = 1_000_000
 class YoloReader(Reader):
     """`images/train/1.jpg` with `labels/train/1.txt`, or `train/images/1.jpg` with `train/labels/1.txt`.
 
-    The names of the classes stand in `data.yaml` (`names:`, a list or a mapping) or `classes.txt`. A line holds a class
-    and a box (centre x, y, width, height) or a polygon (x, y of each corner), all as shares. An empty text file means
-    clear; an image without one is unlabelled.
+    Classes are named in `data.yaml` or `classes.txt`. A line holds a class and a box (centre x, y, width, height) or a
+    polygon, all as shares. An empty text file means clear; an image without one is unlabelled.
     """
 
     priority = 43
@@ -42,40 +46,37 @@ class YoloReader(Reader):
 
     @override
     def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
-        names = _class_names(root)
-        images, problems = walk(root, depth=3)
-        texts, more = walk(root, frozenset({".txt"}), depth=3)
-        by_key = {_key(path): path for path in texts if "labels" in path.lower().split("/")}
-        rows, bad, missing, good, masked = [], [], [], 0, False
+        names = _read_class_names(root)
+        images, problems = list_files(root, depth=3)
+        texts, more = list_files(root, frozenset({".txt"}), depth=3)
+        by_key = {_pair_key(path): path for path in texts if "labels" in path.lower().split("/")}
+        rows, bad, missing, good = [], [], [], 0
         for done, image in enumerate(images, start=1):
-            text = by_key.get(_key(image))
-            row = {"path": image, "labels": "", "split": split_of(image.rpartition("/")[0]), "source": root.name}
+            text = by_key.get(_pair_key(image))
+            row: dict[str, Any] = {
+                "path": image,
+                "labels": "",
+                "split": split_from_path(image.rpartition("/")[0]),
+                "source": root.name,
+            }
             if text is None:
                 missing.append(image)
             else:
-                found, told = _read_labels(root, text, names)
-                bad += told
-                good += len(found)
-                masked |= any("polygons" in region for region in found)
-                label = "|".join(dict.fromkeys(str(region["label"]) for region in found))
-                row |= {"labels": label or ("" if told else CLEAR), COLUMN: format_regions(found)}
+                regions, labels, bad_lines = _read_labels(root, text, names)
+                bad += bad_lines
+                good += len(regions)
+                row["labels"] = "|".join(labels) or ("" if bad_lines else CLEAR)
+                row |= {COLUMN: format_regions(regions), "masked": any("polygons" in region for region in regions)}
             rows.append(row)
             progress("reading labels", done, len(images))
         if missing:
             problems.append(f"{len(missing):,} images have no text file (the first: {missing[0]}); unlabelled.")
         if bad:
             bad.insert(0, f"{len(bad):,} lines are bad and left out, {good:,} are good and kept.")
-        table = pd.DataFrame(rows)
-        if masked:
-            cell = format_mask_classes(dict(enumerate(names.values(), start=1)))
-            table["mask_classes"] = table[COLUMN].str.contains('"polygons"').map({True: cell}).fillna("")
-        has_clear = any(row["labels"] == CLEAR for row in rows)
-        classes = list(dict.fromkeys([*([CLEAR] if has_clear else []), *names.values()]))
-        return DatasetIndex.build(root, unknown_spec(root.name), table, classes, [*problems, *more, *bad])
+        return build_index(root, unknown_spec(root.name), rows, list(names.values()), [*problems, *more, *bad])
 
 
-def _read_labels(root: Path, text: str, names: dict[int, str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Regions of one text file, the largest first, and a sentence for each bad line."""
+def _read_labels(root: Path, text: str, names: dict[int, str]) -> tuple[list[dict[str, Any]], list[str], list[str]]:
     base = PurePosixPath(text).name
     try:
         with (root / text).open("rb") as file:
@@ -84,23 +85,27 @@ def _read_labels(root: Path, text: str, names: dict[int, str]) -> tuple[list[dic
             raise ValueError(f"more than {_MAX_BYTES} bytes")
         lines = data.decode("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
-        return [], [f"{base}: cannot be read ({getattr(error, 'strerror', None) or 'expected a short text in UTF-8'})."]
-    found: list[tuple[float, dict[str, Any]]] = []
+        return (
+            [],
+            [],
+            [f"{base}: cannot be read ({getattr(error, 'strerror', None) or 'expected a short text in UTF-8'})."],
+        )
+    sized: list[tuple[float, dict[str, Any]]] = []
     bad = []
     for line, content in enumerate(lines, start=1):
         if not (words := content.split()):
             continue
         at = f"{base}, line {line}"
         try:
-            area, region = _region(words, names)
-            found.append((area, region | {"share": True, "at": at}))
+            area, region = _parse_region(words, names)
+            sized.append((area, region | {"share": True, "at": at}))
         except (DataError, ValueError) as error:
             why = error if isinstance(error, DataError) else "expected numbers"
             bad.append(f"{at}: {why}; left out.")
-    return [region for _, region in sorted(found, key=lambda pair: -pair[0])], bad
+    return (*order_regions(sized), bad)
 
 
-def _region(words: list[str], names: dict[int, str]) -> tuple[float, dict[str, Any]]:
+def _parse_region(words: list[str], names: dict[int, str]) -> tuple[float, dict[str, Any]]:
     if not (re.fullmatch(r"[0-9]{1,6}", words[0]) and int(words[0]) in names):
         raise DataError(f"expected a class from 0 to {max(names)}, found {words[0][:20]!r}")
     numbers = [float(word) for word in words[1:]]
@@ -115,11 +120,10 @@ def _region(words: list[str], names: dict[int, str]) -> tuple[float, dict[str, A
         return width * height, {"label": label, "box": corners}
     if len(numbers) < 6 or len(numbers) % 2:
         raise DataError(f"expected 4 numbers of a box, or x and y of at least 3 corners, found {len(numbers)}")
-    xs, ys = numbers[::2], numbers[1::2]
-    return (max(xs) - min(xs)) * (max(ys) - min(ys)), {"label": label, "polygons": [numbers]}
+    return polygon_extent(numbers), {"label": label, "polygons": [numbers]}
 
 
-def _class_names(root: Path) -> dict[int, str]:
+def _read_class_names(root: Path) -> dict[int, str]:
     path = next(root / name for name in _LISTS if (root / name).is_file())
     try:
         text = path.read_text("utf-8-sig")[:_MAX_BYTES]
@@ -131,14 +135,13 @@ def _class_names(root: Path) -> dict[int, str]:
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not all(isinstance(key, int) for key in names):
         raise DataError(f"{path.name}: expected names: with a list, or a mapping from numbers, of the classes.")
-    known = {key: class_name(str(name)) for key, name in names.items()}
-    known = {key: name for key, name in known.items() if name}
-    if not known:
+    cleaned = {key: clean_class_name(str(name)) for key, name in names.items()}
+    cleaned = {key: name for key, name in cleaned.items() if name}
+    if not cleaned:
         raise DataError(f"{path.name}: expected at least one class.")
-    return known
+    return cleaned
 
 
-def _key(path: str) -> str:
-    """What an image and its text file have in common."""
+def _pair_key(path: str) -> str:
     parts = [part for part in PurePosixPath(path).with_suffix("").parts if part.lower() not in ("images", "labels")]
     return "/".join(parts)

@@ -10,35 +10,22 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from steel_core.data.strip_mill.noise import Field, blur, noise, ragged, smoothstep, zone
+from steel_core.data.strip_mill.noise import blur, noise, ragged, smoothstep, zone
 from steel_core.data.strip_mill.surface import Surface
+from steel_core.types import BoolArray, Float64Array, FloatArray, UInt8Array
 
 VISIBLE = 0.05
-"""A pixel belongs to a defect where the grey level changes by at least this share.
-
-It lies above the just noticeable difference of about 2 % (Weber's law) and is met on smooth and rough strip alike.
-"""
+"""A pixel belongs to a defect where the grey changes by this share; just noticeable is 2 % (Weber's law)."""
 
 ROSE = 8.0
-"""A defect stands out from the grain by at least this signal-to-noise ratio, or it is drawn anew.
-
-The eye needs about 5 (A. Rose, Journal of the Optical Society of America 38, 1948).
-"""
+"""Least signal-to-noise ratio of a defect; the eye needs 5 (A. Rose, J. Optical Society of America 38, 1948)."""
 
 
-def plant(label: str, surface: Surface, rng: np.random.Generator) -> tuple[Field, npt.NDArray[np.bool_]]:
-    """Draws one sheet's defect.
+def plant(label: str, surface: Surface, rng: np.random.Generator) -> tuple[FloatArray, BoolArray]:
+    """Draws one sheet's defect: the relative change of grey, float32 (H, W), and its mask, bool (H, W), never empty.
 
-    Args:
-        label: a key of `DEFECTS`.
-        surface: the sheet that is to carry it.
-        rng: source of randomness.
-
-    Returns:
-        The relative change of the grey level, float32 (H, W), and the mask, bool (H, W): where the change reaches
-        `VISIBLE`. Outside the mask the change is exactly 0. The mask is never empty, and the defect meets `ROSE`.
+    The mask is where the change reaches `VISIBLE`; outside it the change is exactly 0. The defect meets `ROSE`.
     """
     while True:
         # The optics that blur the surface blur the defect too.
@@ -49,7 +36,7 @@ def plant(label: str, surface: Surface, rng: np.random.Generator) -> tuple[Field
             return change, mask
 
 
-def crazing(surface: Surface, rng: np.random.Generator) -> Field:
+def crazing(surface: Surface, rng: np.random.Generator) -> FloatArray:
     """A net of short jagged cracks, mostly across the rolling direction, some opened to dark spots."""
     shape = surface.grey.shape
     canvas = np.zeros(shape, np.uint8)
@@ -72,7 +59,7 @@ def crazing(surface: Surface, rng: np.random.Generator) -> Field:
     return -_depth(rng, 0.5, 0.85, surface, 5) * (cracks + rough) * worn
 
 
-def inclusion(surface: Surface, rng: np.random.Generator) -> Field:
+def inclusion(surface: Surface, rng: np.random.Generator) -> FloatArray:
     """Dark flakes and spindles drawn out along the rolling direction, alone or in strings."""
     shape = surface.grey.shape
     height, width = shape
@@ -93,7 +80,7 @@ def inclusion(surface: Surface, rng: np.random.Generator) -> Field:
     return -_depth(rng, 0.2, 0.5, surface, 3.5) * body
 
 
-def patches(surface: Surface, rng: np.random.Generator) -> Field:
+def patches(surface: Surface, rng: np.random.Generator) -> FloatArray:
     """Large dark blots with a cloudy edge, often drawn out along the strip, with black crumbs beside them."""
     shape = surface.grey.shape
     height, width = shape
@@ -110,7 +97,7 @@ def patches(surface: Surface, rng: np.random.Generator) -> Field:
     return np.maximum(-_depth(rng, 0.45, 0.8, surface, 4) * cover - 0.7 * crumbs, np.float32(-0.9))
 
 
-def pitted_surface(surface: Surface, rng: np.random.Generator) -> Field:
+def pitted_surface(surface: Surface, rng: np.random.Generator) -> FloatArray:
     """Hundreds of small dark pits over a part of the sheet, some run together to scabs."""
     shape = surface.grey.shape
     where = zone(shape, rng, rng.uniform(15, 60), rng.uniform(-0.3, 2))
@@ -127,7 +114,7 @@ def pitted_surface(surface: Surface, rng: np.random.Generator) -> Field:
     return -_depth(rng, 0.2, 0.6, surface, 4.5) * body
 
 
-def rolled_in_scale(surface: Surface, rng: np.random.Generator) -> Field:
+def rolled_in_scale(surface: Surface, rng: np.random.Generator) -> FloatArray:
     """Groups of small flakes pressed into the sheet: dark bars across the strip, each with a bright rim."""
     shape = surface.grey.shape
     height, width = shape
@@ -151,11 +138,11 @@ def rolled_in_scale(surface: Surface, rng: np.random.Generator) -> Field:
     return depth * (rng.uniform(0.1, 0.45) * bright - shade - rng.uniform(0.1, 0.5) * dusk)
 
 
-def scratches(surface: Surface, rng: np.random.Generator) -> Field:
+def scratches(surface: Surface, rng: np.random.Generator) -> FloatArray:
     """Straight strokes along the strip, seldom across it: thin lines, broad scored bands and short gouges."""
     shape = surface.grey.shape
     across = rng.random() < 0.1
-    change: Field = np.zeros(shape[::-1] if across else shape, np.float32)
+    change: FloatArray = np.zeros(shape[::-1] if across else shape, np.float32)
     kind = rng.choice(["line", "band", "gouge"], p=[0.4, 0.35, 0.25])
     lean = rng.normal(0, 0.02 if kind == "band" else 0.08)
     bundle = rng.uniform(0.05, 0.95) * change.shape[1]
@@ -170,7 +157,7 @@ def scratches(surface: Surface, rng: np.random.Generator) -> Field:
     return np.ascontiguousarray(_depth(rng, 0.5, 1.7, surface, 6) * change)
 
 
-DEFECTS: dict[str, Callable[[Surface, np.random.Generator], Field]] = {
+DEFECTS: dict[str, Callable[[Surface, np.random.Generator], FloatArray]] = {
     "crazing": crazing,
     "inclusion": inclusion,
     "patches": patches,
@@ -178,11 +165,9 @@ DEFECTS: dict[str, Callable[[Surface, np.random.Generator], Field]] = {
     "rolled-in scale": rolled_in_scale,
     "scratches": scratches,
 }
-"""Name of each defect type, as the NEU database spells it, and the function that draws it."""
 
 
-def _stands_out(change: Field, roughness: float) -> bool:
-    """Whether an inspector could find a defect, given its pixels' change (P,): large, strong and dark enough."""
+def _stands_out(change: FloatArray, roughness: float) -> bool:
     if change.size < 40:
         return False
     # Grain is alike over about 2.5 pixels each way, so it averages out that much slower than white noise.
@@ -205,24 +190,21 @@ def _depth(rng: np.random.Generator, low: float, high: float, surface: Surface, 
     return np.float32(max(rng.uniform(low, high), min(over * surface.roughness, high)))
 
 
-def _point(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """A place (x, y) on the sheet."""
+def _point(shape: tuple[int, ...], rng: np.random.Generator) -> Float64Array:
     return rng.uniform((0, 0), (shape[1], shape[0]))
 
 
-def _dots(hits: Field, sigma_x: float, sigma_y: float) -> Field:
-    """A soft dot, as high as the hit, in place of each single-pixel hit."""
+def _dots(hits: FloatArray, sigma_x: float, sigma_y: float) -> FloatArray:
     return blur(hits, sigma_x, sigma_y) * np.float32(2 * np.pi * sigma_x * sigma_y)
 
 
-def _draw(canvas: npt.NDArray[np.uint8], path: npt.NDArray[np.float64], strength: float, thickness: int) -> None:
-    """An anti-aliased line through the points (P, 2) of x and y."""
+def _draw(canvas: UInt8Array, path: Float64Array, strength: float, thickness: int) -> None:
     points = np.round(path * 16).astype(np.int32)
     cv2.polylines(canvas, [points], False, strength, thickness, cv2.LINE_AA, shift=4)
 
 
 def _ellipse(
-    canvas: npt.NDArray[np.uint8], centre: tuple[float, float], half: tuple[float, float], angle: float, strength: float
+    canvas: UInt8Array, centre: tuple[float, float], half: tuple[float, float], angle: float, strength: float
 ) -> None:
     """A filled anti-aliased ellipse; `half` holds its half axes in pixels, `angle` is in degrees."""
     x, y, a, b = (round(value * 16) for value in (*centre, *half))
@@ -230,8 +212,8 @@ def _ellipse(
 
 
 def _crack(
-    shape: tuple[int, ...], rng: np.random.Generator, tilt: float, start: npt.NDArray[np.float64] | None = None
-) -> npt.NDArray[np.float64]:
+    shape: tuple[int, ...], rng: np.random.Generator, tilt: float, start: Float64Array | None = None
+) -> Float64Array:
     """A jagged way (P, 2) across the strip from `start`, or from a random place."""
     steps = int(rng.integers(4, 14))
     heading = tilt + rng.normal(0, 0.3) + rng.normal(0, 0.7, steps)
@@ -241,7 +223,7 @@ def _crack(
 
 def _spindle(
     rng: np.random.Generator, centre: tuple[float, float], length: float, breadth: float, lean: float
-) -> npt.NDArray[np.float64]:
+) -> Float64Array:
     """Outline (P, 2) of a flake along the rolling direction, pointed at both ends."""
     t = np.linspace(0, 1, 14)
     half = breadth / 2 * np.sin(np.pi * t ** rng.uniform(0.6, 1.6)) ** 0.8
@@ -252,8 +234,7 @@ def _spindle(
     return np.concatenate([right, left[::-1]])
 
 
-def _stroke(change: Field, rng: np.random.Generator, kind: str, x: float, lean: float) -> None:
-    """Adds one scratch down the picture to `change`, 1 at a typical crest."""
+def _stroke(change: FloatArray, rng: np.random.Generator, kind: str, x: float, lean: float) -> None:
     height, width = change.shape
     if kind == "gouge":
         length, breadth, lean = rng.uniform(15, 90), rng.uniform(0.8, 2.2), lean + rng.choice([0, 0.2])

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from steel_core.data.strip_mill.defects import DEFECTS, plant
 from steel_core.data.strip_mill.stain import draw_stain
 from steel_core.data.strip_mill.surface import roll
 from steel_core.errors import UsageError
-from steel_core.types import CLEAR
+from steel_core.types import CLEAR, BoolArray, UInt8Array
 
 LABELS: tuple[str, ...] = (CLEAR, *DEFECTS)
-"""What a sheet can be: clear, or one of the six NEU defect types."""
 
 DULL = 40.0
 """Grey level into which a strip sinks as its contrast goes to 0: matt and badly lit."""
@@ -22,20 +20,15 @@ DULL = 40.0
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """One sheet of the strip mill.
+    """One sheet of the strip mill: pixels (H, W) uint8, label, and masks (H, W) bool, empty where there is nothing.
 
-    Attributes:
-        pixels: (H, W) uint8, 0 black.
-        label: one of `LABELS`.
-        mask: (H, W) bool, the pixels where the defect changes the grey level by at least `defects.VISIBLE` at
-            contrast 1; empty if clear. It does not depend on the dials of contrast and brightness.
-        stain_mask: (H, W) bool, the pixels a stain covers; empty without one.
+    The defect's mask is where it changes the grey level by at least `defects.VISIBLE` at contrast 1.
     """
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: UInt8Array
     label: str
-    mask: npt.NDArray[np.bool_]
-    stain_mask: npt.NDArray[np.bool_]
+    mask: BoolArray
+    stain_mask: BoolArray
 
     @property
     def stained(self) -> bool:
@@ -52,9 +45,7 @@ class StripMill:
 
     Attributes:
         size: height and width of a sheet, in pixels, each 32 to 4096.
-        seed: any whole number from 0.
         contrast: contrast of surface and defect; 1 as in the NEU images, 0.1 a dark and dull other surface.
-        brightness: factor on the light.
         clear_share: share of clear sheets; the defect types share the rest evenly.
         stained_clear: share of clear sheets that carry a white stain.
         stained_defect: share of defective sheets that carry one, alike for every type.
@@ -90,12 +81,7 @@ class StripMill:
         return _is_due(k, self.stained_clear if label == CLEAR else self.stained_defect)
 
     def render(self, i: int, label: str | None = None, *, stained: bool | None = None) -> Sheet:
-        """Renders sheet `i`.
-
-        Args:
-            i: number of the sheet, from 0.
-            label: one of `LABELS`; `self.label(i)` if None.
-            stained: whether it carries a stain; `self.stained(i)` if None.
+        """Renders sheet `i`, from 0, with the label and the stain that the mill gives it unless they are named.
 
         Raises:
             UsageError: the label is unknown.
@@ -122,7 +108,6 @@ class StripMill:
         return Sheet(pixels, label, mask, stain_mask)
 
     def _turn(self, i: int) -> tuple[str, int]:
-        """Label of sheet `i`, and how many sheets of that label came before it."""
         clear_before = _count(i * self.clear_share)
         if _is_due(i, self.clear_share):
             return CLEAR, clear_before
@@ -136,7 +121,6 @@ def _count(value: float) -> int:
 
 
 def _is_due(k: int, share: float) -> bool:
-    """Whether the k-th turn is one of the `share` of turns, which are spread evenly."""
     return _count((k + 1) * share) > _count(k * share)
 
 

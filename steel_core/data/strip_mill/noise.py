@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-Field = npt.NDArray[np.floating]
+from steel_core.types import FloatArray
 
 
-def noise(shape: tuple[int, int], rng: np.random.Generator, sigma_y: float, sigma_x: float | None = None) -> Field:
-    """Gaussian-filtered white noise of mean 0 and variance 1.
-
-    Args:
-        shape: rows and columns.
-        rng: source of randomness.
-        sigma_y: width of the filter along the rolling direction (down a column), in pixels.
-        sigma_x: width of the filter across the strip, in pixels; as `sigma_y` if None.
-
-    Returns:
-        (H, W) float32.
-    """
+def noise(shape: tuple[int, int], rng: np.random.Generator, sigma_y: float, sigma_x: float | None = None) -> FloatArray:
+    """Gaussian noise (H, W) of mean 0 and variance 1; filter widths in pixels, `sigma_y` down a column."""
     sigmas = (sigma_y, sigma_y if sigma_x is None else sigma_x)
     # Broad noise is drawn on a coarse grid and enlarged: the same look at a fraction of the cost.
     steps = [max(1.0, sigma / 2) for sigma in sigmas]
@@ -37,29 +26,19 @@ def noise(shape: tuple[int, int], rng: np.random.Generator, sigma_y: float, sigm
     return np.ascontiguousarray(field[: shape[0], : shape[1]], dtype=np.float32)
 
 
-def _gauss(sigma: float) -> Field:
+def _gauss(sigma: float) -> FloatArray:
     """A Gaussian kernel that keeps the variance of white noise at 1."""
     kernel = cv2.getGaussianKernel(2 * int(np.ceil(3 * sigma)) + 1, sigma, cv2.CV_32F)
     return np.asarray(kernel / np.sqrt((kernel**2).sum()), dtype=np.float32)
 
 
-def blur(field: Field, sigma_x: float, sigma_y: float | None = None) -> Field:
+def blur(field: FloatArray, sigma_x: float, sigma_y: float | None = None) -> FloatArray:
     """The field, Gaussian-filtered; the sigmas are in pixels and equal where only one is given."""
     return np.asarray(cv2.GaussianBlur(field, (0, 0), sigmaX=sigma_x, sigmaY=sigma_y or sigma_x), dtype=np.float32)
 
 
-def brushed(shape: tuple[int, int], rng: np.random.Generator, angle: float, length: int) -> Field:
-    """Noise drawn out along straight lines, mean 0 and variance 1.
-
-    Args:
-        shape: rows and columns.
-        rng: source of randomness.
-        angle: direction of the lines, in radians from the horizontal, counter-clockwise.
-        length: length of the lines, in pixels.
-
-    Returns:
-        (H, W) float32.
-    """
+def brushed(shape: tuple[int, int], rng: np.random.Generator, angle: float, length: int) -> FloatArray:
+    """Noise along lines of `length` pixels at `angle` radians from the horizontal; mean 0, variance 1, (H, W)."""
     side = length | 1
     line = np.zeros((side, side), np.float32)
     half = side // 2
@@ -73,41 +52,28 @@ def brushed(shape: tuple[int, int], rng: np.random.Generator, angle: float, leng
     return np.ascontiguousarray(field, dtype=np.float32)
 
 
-def smoothstep(field: Field) -> Field:
+def smoothstep(field: FloatArray) -> FloatArray:
     """A soft step: 0 below 0, 1 above 1, flat at both ends."""
     t = np.clip(field, 0, 1)
     return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
 
 
-def zone(shape: tuple[int, int], rng: np.random.Generator, sigma: float, bias: float) -> Field:
-    """A soft region of the sheet, 0 outside to 1 inside, stretched along the rolling direction.
+def zone(shape: tuple[int, int], rng: np.random.Generator, sigma: float, bias: float) -> FloatArray:
+    """A soft region of the sheet, 0 outside to 1 inside, stretched along the rolling direction, (H, W) float32.
 
-    Args:
-        shape: rows and columns.
-        rng: source of randomness.
-        sigma: width of the region's features across the strip, in pixels.
-        bias: the larger, the more of the sheet is inside; about half at 0, nearly all at 2.
-
-    Returns:
-        (H, W) float32 whose largest value is 1.
+    `sigma`: width of its features across the strip, in pixels. `bias`: about half is inside at 0, nearly all at 2.
     """
     field = smoothstep(0.5 + 0.8 * (noise(shape, rng, 2 * sigma, sigma) + bias))
     return field / max(float(field.max()), 1e-3)
 
 
-def ragged(field: Field, rng: np.random.Generator, amplitude: float, sigma: float, *, drawn: float = 0) -> Field:
-    """The field with its edges frayed, by moving each pixel a random way.
+def ragged(
+    field: FloatArray, rng: np.random.Generator, amplitude: float, sigma: float, *, drawn: float = 0
+) -> FloatArray:
+    """The field (H, W) with its edges frayed, by moving each pixel a random way.
 
-    Args:
-        field: (H, W) float32.
-        rng: source of randomness.
-        amplitude: standard deviation of the displacement, in pixels.
-        sigma: width of the frays, in pixels.
-        drawn: standard deviation of a further displacement along the rolling direction, in pixels; it draws the ends
-            out to a fringe.
-
-    Returns:
-        (H, W) float32.
+    `amplitude` is the standard deviation of the displacement and `sigma` the width of the frays, in pixels; `drawn`
+    that of a further displacement along the rolling direction, which draws the ends out to a fringe.
     """
     height, width = field.shape
     columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))

@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from steel_core.data.strip_mill.noise import noise, smoothstep
 from steel_core.errors import UsageError
+from steel_core.types import BoolArray, Float32Array, UInt8Array
 
 EDGE = 0.06
 """A pixel belongs to a stain where the stain covers at least this share of it."""
 
 
 def draw_stain(
-    pixels: npt.NDArray[np.uint8],
+    pixels: UInt8Array,
     rng: np.random.Generator,
     *,
     area_share: float = 0.03,
     brightness: float = 235,
-    avoid: npt.NDArray[np.bool_] | None = None,
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Draws one irregular, soft-edged, bright stain, with a spatter of drops.
+    avoid: BoolArray | None = None,
+) -> tuple[UInt8Array, BoolArray]:
+    """Draws one irregular, soft-edged, bright stain, with a spatter of drops, on a copy of a picture (H, W) uint8.
 
-    Args:
-        pixels: (H, W) uint8; it is not changed.
-        rng: source of randomness.
-        area_share: share of the picture that the stain covers, about; above 0 and at most 0.25.
-        brightness: grey level of the stain where it is thickest, 0 to 255.
-        avoid: (H, W) bool, pixels to keep clear. The stain lies where it meets fewest of them: on none, if it fits.
-
-    Returns:
-        The stained picture, uint8 (H, W), and the stain's mask, bool (H, W). Outside the mask no pixel changed.
+    The mask (H, W) that comes with it says where pixels changed. The stain covers about `area_share` of the picture,
+    above 0 and at most 0.25; `brightness` is its grey where it is thickest, 0 to 255. It lies where it meets the fewest
+    pixels of `avoid` (H, W): none, if it fits.
 
     Raises:
         UsageError: `area_share` is out of range, or `pixels` is not a grey 8-bit picture.
@@ -53,7 +47,7 @@ def draw_stain(
     return stained, mask
 
 
-def _drop(rng: np.random.Generator, side: float, limit: tuple[int, int]) -> npt.NDArray[np.float32]:
+def _drop(rng: np.random.Generator, side: float, limit: tuple[int, int]) -> Float32Array:
     """How much of each pixel the stain covers, 0 to 1, cropped to the stain; `side` is the root of its area."""
     tall, wide = (min(n, max(12, round(3.2 * side))) for n in limit)
     y, x = np.ogrid[-1 : 1 : tall * 1j, -1 : 1 : wide * 1j]
@@ -71,12 +65,11 @@ def _drop(rng: np.random.Generator, side: float, limit: tuple[int, int]) -> npt.
 
 
 def _place(
-    footprint: npt.NDArray[np.bool_],
+    footprint: BoolArray,
     limit: tuple[int, int],
     rng: np.random.Generator,
-    avoid: npt.NDArray[np.bool_] | None,
+    avoid: BoolArray | None,
 ) -> tuple[int, int]:
-    """Top row and left column where the footprint lies inside the picture and on the fewest pixels to avoid."""
     if avoid is None:
         avoid = np.zeros(limit, bool)
     met = cv2.matchTemplate(avoid.astype(np.float32), footprint.astype(np.float32), cv2.TM_CCORR)

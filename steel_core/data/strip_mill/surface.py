@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steel_core.data.strip_mill.noise import Field, brushed, noise
+from steel_core.data.strip_mill.noise import brushed, noise
+from steel_core.types import FloatArray
 
 Range = tuple[float, float]
 
@@ -15,12 +16,11 @@ Range = tuple[float, float]
 class Finish:
     """One way that a strip is finished and lit. Each sheet draws its own values from these ranges.
 
-    The ranges were set by eye and by the statistics of the NEU surface defect database (Song and Yan, Applied Surface
-    Science 285, 2013). All but `level` and `coarse` are standard deviations relative to the grey level.
+    They were set by eye and by the statistics of the NEU surface defect database (Song and Yan, Applied Surface Science
+    285, 2013). All but `level` and `coarse` are standard deviations relative to the grey level.
 
     Attributes:
         level: mean grey level of the sheet, 0 to 255.
-        grain: roughness of the surface.
         coarse: share of the grain's variance in features of about 4 pixels; the rest is as fine as the optics allow.
         mottle: clouds of 10 to 40 pixels.
         lines: rolling lines, which run down the picture.
@@ -56,11 +56,10 @@ class Surface:
 
     Attributes:
         grey: (H, W) float32, grey levels before the camera rounds and clips them.
-        level: mean grey level the sheet was drawn with.
         roughness: standard deviation of its fine texture, relative to the grey level.
     """
 
-    grey: Field
+    grey: FloatArray
     level: float
     roughness: float
 
@@ -83,7 +82,7 @@ def roll(shape: tuple[int, int], rng: np.random.Generator) -> Surface:
     return Surface(level * np.exp(relief), level, float(np.hypot(grain, brush)))
 
 
-def _rolling_lines(shape: tuple[int, int], rng: np.random.Generator) -> Field:
+def _rolling_lines(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
     """Fine lines and broader streaks down the picture, fading in and out; variance about 1."""
     height, width = shape
     fine = noise((1, width), rng, 0.3, 0.8)
@@ -91,8 +90,7 @@ def _rolling_lines(shape: tuple[int, int], rng: np.random.Generator) -> Field:
     return np.asarray(0.5 * fine + 0.85 * long, dtype=np.float32)
 
 
-def _grinding(shape: tuple[int, int], rng: np.random.Generator) -> Field:
-    """Short scuffs close to one direction and a few long lines; variance about 1."""
+def _grinding(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
     angle = rng.uniform(-0.1, 0.5) * rng.choice([-1, 1])
     short = brushed(shape, rng, angle * 0.3, int(rng.integers(9, 15)))
     long = brushed(shape, rng, angle, 61)
@@ -100,7 +98,7 @@ def _grinding(shape: tuple[int, int], rng: np.random.Generator) -> Field:
     return np.asarray(0.75 * short + 0.2 * np.clip(long, -2.2, 2.2) ** 3, dtype=np.float32)
 
 
-def _light(shape: tuple[int, int], rng: np.random.Generator, strength: float) -> Field:
+def _light(shape: tuple[int, int], rng: np.random.Generator, strength: float) -> FloatArray:
     """A slope in a random direction, bands and an edge down the strip, as the logarithm of the light."""
     height, width = shape
     y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]

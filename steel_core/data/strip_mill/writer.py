@@ -10,14 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from steel_core.data.spec import DatasetSpec
 from steel_core.data.strip_mill.mill import StripMill
 from steel_core.errors import DataError, UsageError
-from steel_core.progress import Progress
-from steel_core.types import CLEAR
+from steel_core.progress import Progress, no_progress
+from steel_core.types import CLEAR, UInt8Array
 
 SPEC = DatasetSpec(
     name="strip-mill",
@@ -28,20 +27,14 @@ SPEC = DatasetSpec(
 )
 
 COLUMNS = ("path", "labels", "split", "group", "source", "boxes", "mask", "mask_classes", "stained")
-"""Columns of the manifest."""
 
 
-def make(mill: StripMill, n: int, out: Path, progress: Progress | None = None) -> None:
+def write_sheets(mill: StripMill, n: int, out: Path, progress: Progress = no_progress) -> None:
     """Writes sheets 0 to n - 1 as a data set, all of it or nothing.
 
     `out` then holds images/*.png; masks/*.png, 0 background and 1 defect; stains/*.png, of stained sheets only;
     manifest.csv, one row a sheet, with paths relative to `out`; and dataset.json, the data set's facts and the dials.
-
-    Args:
-        mill: the dials.
-        n: how many sheets, at least 1.
-        out: folder to make. It must not exist, or be empty.
-        progress: called after each sheet with the number done and `n`. What it raises ends the writing.
+    `out` must not exist, or be empty. What `progress` raises ends the writing.
 
     Raises:
         DataError: `out` holds something, or is a file.
@@ -61,13 +54,8 @@ def make(mill: StripMill, n: int, out: Path, progress: Progress | None = None) -
         folder.rename(out)
 
 
-def splits(strata: list[tuple[str, bool]], seed: int) -> list[str]:
-    """Deals sheets to "train", "val" and "test", 70/15/15 within each stratum of label and stain.
-
-    Args:
-        strata: label and whether stained, of each sheet.
-        seed: seed of the shuffle.
-    """
+def deal_splits(strata: list[tuple[str, bool]], seed: int) -> list[str]:
+    """Deals sheets to "train", "val" and "test", 70/15/15 within each stratum of label and stain."""
     members = defaultdict(list)
     for i, stratum in enumerate(strata):
         members[stratum].append(i)
@@ -82,10 +70,10 @@ def splits(strata: list[tuple[str, bool]], seed: int) -> list[str]:
     return dealt
 
 
-def _write(mill: StripMill, n: int, folder: Path, progress: Progress | None) -> None:
+def _write(mill: StripMill, n: int, folder: Path, progress: Progress) -> None:
     for name in ("images", "masks", "stains"):
         (folder / name).mkdir(parents=True)
-    split = splits([(mill.label(i), mill.stained(i)) for i in range(n)], mill.seed)
+    split = deal_splits([(mill.label(i), mill.stained(i)) for i in range(n)], mill.seed)
     with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.DictWriter(file, COLUMNS)
         rows.writeheader()
@@ -108,11 +96,10 @@ def _write(mill: StripMill, n: int, folder: Path, progress: Progress | None) -> 
                     "stained": int(sheet.stained),
                 }
             )
-            if progress is not None:
-                progress("drawing sheets", i + 1, n)
+            progress("drawing sheets", i + 1, n)
     facts = asdict(SPEC) | {"config": asdict(mill) | {"sheets": n}}
     (folder / "dataset.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
-def _save(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
+def _save(path: Path, pixels: UInt8Array) -> None:
     Image.fromarray(pixels).save(path, compress_level=1)

@@ -42,7 +42,7 @@ from steel_core.data.images.raw import MAX_PARTS
 from steel_core.data.images.read import FORMATS, MAX_BYTES, SUFFIXES, encode_png, read_image
 from steel_core.errors import ImageError
 
-DATA = Path(os.environ.get("STEEL_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+DATA = Path(os.environ.get("STEEL_DATA", Path(__file__).parents[4] / "shared" / "data"))
 GREY = plate() / 255
 STEP = 1 / 255
 
@@ -389,7 +389,7 @@ def test_bomb_costs_little_memory(bomb, tmp_path):
     small, large = tmp_path / "small", tmp_path / "large"
     small.write_bytes(good_images()["tiff_deflate"][1])
     large.write_bytes(BOMBS[bomb]())
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(
         [sys.executable, "-c", READ, small, large], check=True, env=environment, capture_output=True, text=True
     )

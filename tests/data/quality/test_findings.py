@@ -10,15 +10,15 @@ import pytest
 
 from steel_core.data.index import DatasetIndex
 from steel_core.data.quality.findings import (
-    cleaned,
-    findings_csv,
-    leaks,
-    near_duplicates,
-    odd_images,
-    suspicious_labels,
-    textures,
+    describe_textures,
+    find_leaks,
+    find_near_duplicates,
+    find_odd_images,
+    find_suspicious_labels,
+    findings_to_csv,
+    without_findings,
 )
-from steel_core.data.quality.properties import PROPERTIES, noise, properties, sharpness
+from steel_core.data.quality.properties import PROPERTIES, measure_properties, noise, sharpness
 from steel_core.data.spec import unknown_spec
 
 
@@ -44,7 +44,7 @@ def write(folder, pictures, **columns):
 def test_odd_pictures_are_found_and_clean_ones_are_not(tmp_path):
     rng = np.random.default_rng(0)
     clean = [surface(rng) * rng.uniform(0.8, 1.2) for _ in range(60)]
-    assert odd_images(write(tmp_path / "clean", clean)) == []
+    assert find_odd_images(write(tmp_path / "clean", clean)) == []
     planted = {
         3: ("brightness", clean[3] * 0.1),
         9: ("sharpness", cv2.GaussianBlur(clean[9], (0, 0), 4)),
@@ -54,11 +54,11 @@ def test_odd_pictures_are_found_and_clean_ones_are_not(tmp_path):
     pictures = [planted[k][1] if k in planted else picture for k, picture in enumerate(clean)]
     index = write(tmp_path / "odd", pictures)
     (index.root / "050.png").write_bytes(b"no picture")
-    found = odd_images(index)
-    assert {entry.rows[0] for entry in found if entry.kind == "odd"} == set(planted)
+    findings = find_odd_images(index)
+    assert {entry.rows[0] for entry in findings if entry.kind == "odd"} == set(planted)
     for row, (name, _) in planted.items():
-        assert name in {entry.evidence["property"] for entry in found if entry.rows == (row,)}
-    assert [entry.files for entry in found if entry.kind == "unreadable"] == [("050.png",)]
+        assert name in {entry.evidence["property"] for entry in findings if entry.rows == (row,)}
+    assert [entry.files for entry in findings if entry.kind == "unreadable"] == [("050.png",)]
 
 
 def test_uniform_steel_is_not_called_blurry(tmp_path):
@@ -80,11 +80,11 @@ def test_noise_is_that_of_immerkaer():
 def test_properties_are_kept_until_a_file_changes(tmp_path):
     rng = np.random.default_rng(3)
     index = write(tmp_path / "set", [surface(rng) for _ in range(4)])
-    first = properties(index)
+    first = measure_properties(index)
     assert list(first.columns) == list(PROPERTIES)
     assert first["brightness"].tolist() == pytest.approx([index.image(i).grey().mean() for i in range(4)])
     cv2.imwrite(str(index.root / "002.png"), np.full((64, 64), 10, np.uint8))
-    again = properties(index)
+    again = measure_properties(index)
     assert again["brightness"][2] == pytest.approx(10 / 255)
     pd.testing.assert_frame_equal(again.drop(index=2), first.drop(index=2))
 
@@ -102,11 +102,11 @@ def test_flipped_labels_are_found_and_right_ones_are_not(tmp_path):
     flips = {4, 25, 40, 70}
     index = labelled(tmp_path, flips)
     alone = np.array([f"{k}" for k in range(len(index))], object)
-    found = suspicious_labels(index, textures(index), alone)
-    assert {entry.rows[0] for entry in found} == flips
-    for entry in found:
+    findings = find_suspicious_labels(index, describe_textures(index), alone)
+    assert {entry.rows[0] for entry in findings} == flips
+    for entry in findings:
         assert entry.evidence["looks_like"] == ("fine", "middle", "coarse")[entry.rows[0] // 30]
-    assert (cleaned(index, found).table["labels"] == "").sum() == 4
+    assert (without_findings(index, findings).table["labels"] == "").sum() == 4
     assert (index.table["labels"] == "").sum() == 0
 
 
@@ -115,14 +115,14 @@ def test_duplicates_leaks_and_the_cleaned_index(tmp_path):
     pictures = [surface(rng) for _ in range(6)]
     index = write(tmp_path / "d", [*pictures, pictures[0], pictures[1] * 0.9], split=["train"] * 6 + ["test"] * 2)
     pairs = pd.DataFrame({"first": [0, 1], "second": [6, 7], "score": [1.0, 0.9], "dy": 0, "dx": 0})
-    found = near_duplicates(index, pairs)
-    assert [entry.rows for entry in found] == [(0, 6), (1, 7)]
-    assert [entry.evidence["copies"] for entry in found] == [[[0, 6]], []]
+    findings = find_near_duplicates(index, pairs)
+    assert [entry.rows for entry in findings] == [(0, 6), (1, 7)]
+    assert [entry.evidence["copies"] for entry in findings] == [[[0, 6]], []]
     groups = np.array(["a", "b", "", "", "", "", "a", "b"], object)
-    leaking = leaks(index, groups)
+    leaking = find_leaks(index, groups)
     assert [entry.rows for entry in leaking] == [(0, 6), (1, 7)]
     before = index.hash
-    clean = cleaned(index, [*found, *leaking])
+    clean = without_findings(index, [*findings, *leaking])
     assert index.hash == before
     assert clean.table["path"].tolist() == [f"{k:03}.png" for k in (0, 1, 2, 3, 4, 5, 7)]
     assert clean.table["split"].tolist() == ["train"] * 7
@@ -136,6 +136,6 @@ def test_the_export_runs_nothing_in_a_spreadsheet(tmp_path):
     (index.root / "000.png").rename(index.root / "=cmd.png")
     index = DatasetIndex.build(index.root, index.spec, pd.DataFrame({"path": ["=cmd.png"]}))
     (index.root / "=cmd.png").write_bytes(b"x")
-    rows = list(csv.DictReader(io.StringIO(findings_csv(odd_images(index)).decode())))
+    rows = list(csv.DictReader(io.StringIO(findings_to_csv(find_odd_images(index)).decode())))
     assert rows[0]["file"] == "'=cmd.png"
     assert rows[0]["kind"] == "unreadable"

@@ -7,7 +7,7 @@ import pytest
 
 from steel_core.data.index import DatasetIndex
 from steel_core.data.open import open_dataset
-from steel_core.data.quality.near_duplicates import _Coarse, near_duplicate_groups, near_duplicate_pairs
+from steel_core.data.quality.near_duplicates import _Coarse, find_near_duplicate_pairs, group_near_duplicates
 from steel_core.data.spec import unknown_spec
 
 SIDE = 96
@@ -30,7 +30,7 @@ def write(folder, pictures, groups=None):
 
 
 def links(index):
-    pairs = near_duplicate_pairs(index)
+    pairs = find_near_duplicate_pairs(index)
     return set(zip(pairs["first"], pairs["second"], strict=True))
 
 
@@ -43,16 +43,16 @@ def test_planted_crops_are_found_and_nothing_else_is(tmp_path):
         for y, x in ((80, 80), (80 + dy, 80 + dx)):
             crop = big[y : y + SIDE, x : x + SIDE] * rng.uniform(0.7, 1.3) + rng.uniform(-15, 15)
             pictures.append(crop + rng.normal(0, 2, crop.shape))
-    found = links(write(tmp_path, pictures))
+    linked = links(write(tmp_path, pictures))
     planted = {(2 * k, 2 * k + 1) for k in range(40)}
-    assert len(found & planted) >= 38
-    assert not found - planted
+    assert len(linked & planted) >= 38
+    assert not linked - planted
 
 
 def test_the_shift_says_where_the_second_lies_in_the_first(tmp_path):
     big = strip(np.random.default_rng(2))
     index = write(tmp_path, [big[20:116, 30:126], big[51:147, 17:113]])
-    pair = near_duplicate_pairs(index).iloc[0]
+    pair = find_near_duplicate_pairs(index).iloc[0]
     assert (pair["dy"], pair["dx"]) == (31, -13)
     assert pair["score"] > 0.9
 
@@ -93,25 +93,25 @@ def test_a_chain_is_one_group_and_known_groups_stay_together(tmp_path):
     crops = [long[y : y + SIDE, :SIDE] for y in (0, 60, 120)]  # the first and the last have nothing in common
     others = [strip(rng)[:SIDE, :SIDE] for _ in range(3)]
     index = write(tmp_path, [*crops, *others], groups=["", "", "", "coil 7", "", "coil 7"])
-    assert near_duplicate_groups(index).tolist() == ["000.png"] * 3 + ["003.png", "004.png", "003.png"]
+    assert group_near_duplicates(index).tolist() == ["000.png"] * 3 + ["003.png", "004.png", "003.png"]
 
 
 def test_other_sizes_are_compared_and_damaged_files_passed_over(tmp_path):
     picture = strip(np.random.default_rng(6))
     index = write(tmp_path, [picture[:96, :96], picture[:120, :96], picture[:96, :96], picture[:96, :96]])
     (tmp_path / "003.png").write_bytes(b"no picture")
-    told = []
-    pairs = near_duplicate_pairs(index, lambda what, done, total: told.append((done, total)))
+    calls = []
+    pairs = find_near_duplicate_pairs(index, lambda what, done, total: calls.append((done, total)))
     assert set(zip(pairs["first"], pairs["second"], strict=True)) == {(0, 1), (0, 2), (1, 2)}
-    assert told[-1] == (8, 8)
-    assert len(set(near_duplicate_groups(index, pairs=pairs))) == 2
+    assert calls[-1] == (8, 8)
+    assert len(set(group_near_duplicates(index, pairs=pairs))) == 2
 
 
 def test_a_crop_of_a_long_strip_is_found_with_its_place(tmp_path):
     rng = np.random.default_rng(8)
     long = strip(rng, 96, 400)
     index = write(tmp_path, [long, long[:, 250:346] * 0.8, strip(rng, 96, 96), strip(rng, 96, 400)])
-    pairs = near_duplicate_pairs(index)
+    pairs = find_near_duplicate_pairs(index)
     assert pairs[["first", "second"]].to_numpy().tolist() == [[0, 1]]
     factor = np.sqrt(96 * 400) / 200
     assert pairs["dy"][0] == 0
@@ -129,9 +129,9 @@ def test_the_index_of_landmarks_finds_what_comparing_every_pair_finds(tmp_path, 
     planted = {(2 * k, 2 * k + 1) for k in range(25)}
     assert links(index) == planted
     monkeypatch.setattr("steel_core.data.quality.near_duplicates.EVERY_PAIR", 10)
-    found = links(index)
-    assert found <= planted
-    assert len(found) >= 24
+    linked = links(index)
+    assert linked <= planted
+    assert len(linked) >= 24
 
 
 def test_coarse_correlation_equals_pearson_over_the_overlap():
@@ -156,7 +156,7 @@ def test_no_classes_of_neu_are_linked(real_data):
     index = open_dataset(real_data / "neu-cls")
     number = index.table["path"].str.extract(r"_(\d+)\.")[0].astype(int)
     index = index.select(rows=(number <= 40).to_numpy())
-    pairs = near_duplicate_pairs(index)
+    pairs = find_near_duplicate_pairs(index)
     labels = index.table["labels"].to_numpy()
     assert len(pairs) > 20
     assert (labels[pairs["first"]] == labels[pairs["second"]]).all()

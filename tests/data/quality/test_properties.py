@@ -21,15 +21,15 @@ def index(tmp_path, monkeypatch):
 
 
 def test_what_was_measured_is_found_until_a_file_changes(index, monkeypatch):
-    assert properties.find_properties(index) is None
-    measured = properties.properties(index)
-    monkeypatch.setattr(properties, "_measure", lambda *_: pytest.fail("measured again"))
-    pd.testing.assert_frame_equal(properties.find_properties(index), measured)
+    assert properties.cached_properties(index) is None
+    measured = properties.measure_properties(index)
+    monkeypatch.setattr(properties, "_measure_part", lambda *_: pytest.fail("measured again"))
+    pd.testing.assert_frame_equal(properties.cached_properties(index), measured)
     cv2.imwrite(str(index[4].path), steel_image(40, 40, seed=9).pixels)
-    assert properties.find_properties(index) is None
+    assert properties.cached_properties(index) is None
 
 
 def test_half_of_it_is_not_enough(index):
-    properties.properties(index)
-    next(iter(properties.kept_in(index).iterdir())).unlink()
-    assert properties.find_properties(index) is None
+    properties.measure_properties(index)
+    next(iter(properties.properties_folder(index).iterdir())).unlink()
+    assert properties.cached_properties(index) is None

@@ -100,10 +100,10 @@ def test_binary_view(tmp_path):
 )
 def test_a_bad_row_is_told_with_its_line_and_the_others_are_kept(tmp_path, row, sentence, label):
     index = made(tmp_path, f"ImageId,ClassId,EncodedPixels\nb.jpg,2,1 2\n{row}\nb.jpg,3,7 1\n")
-    *_, told = index.problems
-    assert told.startswith("train.csv, line 3: ")
+    *_, problem = index.problems
+    assert problem.startswith("train.csv, line 3: ")
     with pytest.raises(AssertionError, match=sentence):
-        raise AssertionError(told)
+        raise AssertionError(problem)
     assert "train.csv: 1 rows are bad and left out, 2 are good and kept." in index.problems
     assert by_name(index)["b.jpg"] == "defect 2|defect 3"
     assert by_name(index)["a.jpg"] == label
@@ -180,8 +180,8 @@ def test_neu_seg_written_in_severstal_s_format_reads_back_pixel_by_pixel(tmp_pat
     for i, sample in enumerate(index):
         wanted = truth[sample.path.name]
         assert np.array_equal(index.mask(i), wanted)
-        found = index.masks(i)
-        assert set(found) == {f"defect {value}" for value in np.unique(wanted[wanted > 0])}
-        assert all(np.array_equal(found[f"defect {value}"], wanted == value) for value in np.unique(wanted[wanted > 0]))
+        masks = index.masks(i)
+        assert set(masks) == {f"defect {value}" for value in np.unique(wanted[wanted > 0])}
+        assert all(np.array_equal(masks[f"defect {value}"], wanted == value) for value in np.unique(wanted[wanted > 0]))
         several += len(sample.labels) > 1
     assert several

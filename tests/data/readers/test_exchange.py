@@ -13,7 +13,7 @@ from steel_core.data.export import write_coco
 from steel_core.data.index import DatasetIndex
 from steel_core.data.manifest import write_manifest
 from steel_core.data.open import open_dataset
-from steel_core.data.readers.coco import decode_counts
+from steel_core.data.readers.coco import decode_coco_counts
 from steel_core.data.regions import decode_runs, encode_runs, format_regions, format_runs
 from steel_core.data.spec import unknown_spec
 from steel_core.errors import DataError
@@ -99,15 +99,15 @@ def test_compressed_counts():
     blocks = np.zeros((HEIGHT, WIDTH), bool)
     blocks[5:20, 10:33] = True
     blocks[30:33, 40:41] = True
-    assert np.array_equal(decode_runs(decode_counts(BLOCKS), blocks.shape), blocks)
+    assert np.array_equal(decode_runs(decode_coco_counts(BLOCKS), blocks.shape), blocks)
     board = np.indices((HEIGHT, WIDTH)).sum(axis=0) % 7 == 0
-    assert np.array_equal(decode_runs(decode_counts(BOARD), board.shape), board)
+    assert np.array_equal(decode_runs(decode_coco_counts(BOARD), board.shape), board)
 
 
 @pytest.mark.parametrize("counts", ["~", "o", "oooooooooooo", [1.5], [-1], "\x00", 7, None, [2**60]])
 def test_malformed_counts(counts):
     with pytest.raises(DataError):
-        runs = decode_counts(counts)
+        runs = decode_coco_counts(counts)
         assert len(runs)
         decode_runs(runs, (2, 2))
 
@@ -194,8 +194,8 @@ def made(root, regions, mask_classes=""):
 def test_coco_leaves_out_what_it_cannot_tell(tmp_path):
     picture(tmp_path / "rust" / "1.png")
     picture(tmp_path / "clear" / "2.png")
-    told = write_coco(open_dataset(tmp_path), tmp_path / "out.json")
-    assert told == ["1.png: it is not known where rust lies; left out."]
+    problems = write_coco(open_dataset(tmp_path), tmp_path / "out.json")
+    assert problems == ["1.png: it is not known where rust lies; left out."]
     assert [image["file_name"] for image in json.loads((tmp_path / "out.json").read_text())["images"]] == [
         "clear/2.png"
     ]
@@ -360,4 +360,4 @@ def test_a_damaged_stroke_labels_its_image_whose_mask_is_refused(tmp_path):
             DataError, match=f"project-1.json, task number {row + 1}, result number {row + 1}: .*{says}"
         ):
             index.masks(row)
-    assert [f"task number {k}" in told for k, told in enumerate(index.check_boxes(), start=1)] == [True, True]
+    assert [f"task number {k}" in problem for k, problem in enumerate(index.check_boxes(), start=1)] == [True, True]

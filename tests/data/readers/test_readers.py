@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from steel_core.data.listing import walk
+from steel_core.data.listing import list_files
 from steel_core.data.open import find_datasets, open_dataset
 from steel_core.data.readers.base import READERS
 from steel_core.data.readers.neu import CODES
@@ -78,7 +78,7 @@ def test_two_data_sets_side_by_side_are_not_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("paths", "found"),
+    ("paths", "names"),
     [
         (["images/Cr_1.bmp", "annotations/crazing_1.xml"], ["."]),
         (["train/images/crazing/crazing_1.jpg", "validation/images/crazing/crazing_1.jpg"], ["."]),
@@ -90,9 +90,9 @@ def test_two_data_sets_side_by_side_are_not_one(tmp_path):
         (["a/notes.txt"], []),
     ],
 )
-def test_one_path_means_one_data_set_or_those_in_its_folders(tmp_path, paths, found):
+def test_one_path_means_one_data_set_or_those_in_its_folders(tmp_path, paths, names):
     touch(tmp_path, *paths)
-    assert find_datasets(tmp_path) == [tmp_path / name for name in found]
+    assert find_datasets(tmp_path) == [tmp_path / name for name in names]
 
 
 # NEU -----------------------------------------------------------------------------------------------------------------
@@ -201,9 +201,9 @@ def test_links_and_odd_names_are_left_out_and_told(tmp_path):
 
 def test_walk_goes_only_as_deep_as_told(tmp_path):
     touch(tmp_path, "0.png", "a/1.png", "a/b/2.png", "c/3.txt", ".hidden/4.png")
-    assert walk(tmp_path, depth=0) == (["0.png"], [])
-    assert walk(tmp_path, depth=1) == (["0.png", "a/1.png"], [])
-    assert walk(tmp_path, depth=2, enter=lambda name: name != "b") == (["0.png", "a/1.png"], [])
+    assert list_files(tmp_path, depth=0) == (["0.png"], [])
+    assert list_files(tmp_path, depth=1) == (["0.png", "a/1.png"], [])
+    assert list_files(tmp_path, depth=2, enter=lambda name: name != "b") == (["0.png", "a/1.png"], [])
 
 
 # Images with masks ---------------------------------------------------------------------------------------------------
@@ -262,23 +262,23 @@ def test_masks_are_read_once_until_one_changes(tmp_path, cache):
     mask(root / "masks/1.png", 255)
     mask(root / "masks/2.png", 255)
     before = sorted(root.rglob("*"))
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
 
-    def tell(done, total):
-        told.append((done, total))
+    def tell(step, done, total):
+        calls.append((done, total))
 
     first = open_dataset(root, tell)
-    assert told == [(1, 2), (2, 2)]
+    assert calls == [(1, 2), (2, 2)]
     assert open_dataset(root, tell).hash == first.hash
-    assert len(told) == 2
+    assert len(calls) == 2
     assert sorted(root.rglob("*")) == before  # nothing is written beside the images
     mask(root / "masks/2.png", 255, 3)
     assert open_dataset(root, tell).table["labels"].tolist() == ["class 255", "class 3|class 255"]
-    assert len(told) == 4
+    assert len(calls) == 4
     for path in cache.iterdir():
         path.write_text("{")
     assert open_dataset(root, tell).hash != first.hash
-    assert len(told) == 6
+    assert len(calls) == 6
 
 
 def test_masks_within_splits(tmp_path):
