@@ -1,1 +1,1 @@
-"""Explainers: raw signed attributions; `steel_core.render.pictures` turns them into pictures."""
+"""Explainers: raw signed attributions; `steel_core.render.heat_map` turns them into pictures."""

@@ -1,8 +1,7 @@
 """Expected gradients by quadrature: the mean of gradient times difference over the lines from references to an image.
 
 The gradient changes smoothly along such a line. So every reference gets the midpoints of equal steps, where random
-points, as shap draws them, leave about five times the error. Nothing is drawn: the same image, model and references
-give the same map.
+points, as shap draws them, leave about five times the error.
 
 Sources: Erion et al., Improving performance of deep learning models with axiomatic attribution priors and expected
 gradients, Nature Machine Intelligence 3, 2021, arXiv:1906.10670, equation 3; with one reference these are the
@@ -12,7 +11,10 @@ integrated gradients of Sundararajan et al., ICML 2017, arXiv:1703.01365.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,66 +23,57 @@ from torch import Tensor
 from steel_core.device import batch_size
 from steel_core.errors import UsageError
 from steel_core.explain import engine
-from steel_core.explain.base import Refined
+from steel_core.explain.base import Explainer, Query, Refined
 from steel_core.models.base import Classifier
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _WATCHED = 1 << 20  # numbers kept for the standard error: 4 MB
 
 
-def attribute(model: Classifier, inputs: Tensor, targets: Tensor, references: Tensor, samples: int) -> Tensor:
-    """The last map of `refine`, as `Explainer.attribute` returns it."""
-    images = zip(inputs.split(1), targets.split(1), strict=True)
-    return torch.stack([list(_means(model, *image, references, samples))[-1].values() for image in images])
+@dataclass(frozen=True)
+class ExpectedGradients(Explainer):
+    """Mean of gradient times difference over the lines from reference images to the image: a base class.
 
-
-def refine(model: Classifier, inputs: Tensor, targets: Tensor, references: Tensor, samples: int) -> Iterator[Refined]:
-    """Maps after one batch of gradients an image, then each time their number has doubled, then after all.
-
-    Args:
-        model: as `Explainer.attribute` takes it.
-        inputs: normalised images (N, C, H, W).
-        targets: as `Explainer.attribute` takes them.
-        references: images to compare with (B, C, H, W), on the device of `inputs`. All count alike. Where there are
-            more than samples, as many as samples are taken, evenly.
-        samples: gradients an image, at least 1.
+    Nothing is drawn at random. The values of an image sum to its logit minus the mean logit of the references, up to
+    the error of the quadrature, which `refine` reports as `noise`. All references count alike; where there are more of
+    them than samples, as many as samples are taken, evenly.
     """
-    images = zip(inputs.split(1), targets.split(1), strict=True)
-    for means in zip(*(_means(model, *image, references, samples) for image in images), strict=True):
-        noise = torch.tensor([mean.noise() for mean in means])
-        yield Refined(torch.stack([mean.values() for mean in means]), noise, means[0].share)
+
+    samples: int = 200  # points on the lines, over all references together, at least 1
+
+    label: ClassVar[str]
+    """Name of the method in a sentence."""
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise UsageError(f"{self.label} samples: expected at least 1, got {self.samples}")
+
+    @abstractmethod
+    def _references(self, query: Query) -> Tensor:
+        """The images to compare with (B, C, H, W), on the device of the inputs."""
+
+    def _attribute(self, query: Query) -> Tensor:
+        return torch.stack([list(means)[-1].values() for means in self._means(query)])
+
+    def _refine(self, query: Query) -> Iterator[Refined]:
+        """After one batch of gradients an image, then each time their number has doubled, then after all."""
+        for means in zip(*self._means(query), strict=True):
+            noise = torch.tensor([mean.noise() for mean in means])
+            yield Refined(torch.stack([mean.values() for mean in means]), noise, means[0].share)
+
+    def _means(self, query: Query) -> Iterator[Iterator[_Mean]]:
+        references = evenly(self._references(query), self.samples)
+        return (_means(query.model, *image, references, self.samples) for image in query.images())
 
 
 def products(model: Classifier, image: Tensor, target: Tensor, references: Tensor, shares: Tensor) -> Tensor:
     """Gradient times difference (n, H, W), summed over channels, at one point of the line from each reference.
 
-    Args:
-        model: as `Explainer.attribute` takes it.
-        image: (1, C, H, W).
-        target: of the image, as `Explainer.attribute` takes it.
-        references: one for each point (n, C, H, W).
-        shares: how far each point lies on its way to the image, 0 to 1 (n,).
+    The points lie the shares (n,) of the way, 0 to 1, from the references (n, C, H, W) to the image (1, C, H, W).
     """
     difference = image - references
     points = references + shares.to(image)[:, None, None, None] * difference
-    _, slopes = engine.gradients(model, points, target.expand(len(points), *target.shape[1:]))
-    return (slopes * difference).sum(dim=1).detach()
-
-
-def check_background(inputs: Tensor, background: Tensor | None) -> Tensor:
-    """The background, if there is one that fits.
-
-    Raises:
-        UsageError: it is missing, empty, or its images have another shape than the inputs.
-    """
-    if background is None:
-        raise UsageError("SHAP compares with reference images: expected a background, got none")
-    if background.ndim != 4 or len(background) == 0 or background.shape[1:] != inputs.shape[1:]:
-        raise UsageError(
-            f"expected a background of images like the inputs, (B, {', '.join(map(str, inputs.shape[1:]))}), "
-            f"got {tuple(background.shape)}"
-        )
-    return background
+    return (engine.gradients(model, points, target)[1] * difference).sum(dim=1)
 
 
 def evenly(references: Tensor, count: int) -> Tensor:
@@ -116,7 +109,6 @@ class _Mean:
 
     @property
     def share(self) -> float:
-        """Of the points that have been added."""
         return sum(map(len, self._points)) / self._samples
 
     def values(self) -> Tensor:
@@ -143,7 +135,6 @@ class _Mean:
 
 def _means(model: Classifier, image: Tensor, target: Tensor, references: Tensor, samples: int) -> Iterator[_Mean]:
     """One running mean, shown whenever its points have doubled and at the end."""
-    image, references = image.detach(), evenly(references.detach(), samples)
     which, shares = (part.to(image.device) for part in _plan(len(references), samples))
     mean, size, shown = _Mean(len(references), samples, image), batch_size(image.device), 0
     for start in range(0, samples, size):

@@ -7,8 +7,6 @@ Source: Shrikumar et al., Learning Important Features Through Propagating Activa
 arXiv:1704.02685, section 3.5.1.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from typing import Any
 
@@ -20,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from steel_core.device import batch_size
 from steel_core.errors import UsageError
 from steel_core.explain.base import TargetLogit
+from steel_core.explain.cpu_kernels import lay_out
 from steel_core.explain.hooks import isolated
 from steel_core.models.base import Classifier
 
@@ -28,19 +27,12 @@ _COMPLETE = 1e-3  # of the sum of magnitudes; rounding stays below 1e-4
 
 
 def contributions(model: Classifier, inputs: Tensor, references: Tensor, targets: Tensor) -> Tensor:
-    """What each value of the inputs adds to the targets' logits, compared with the references.
+    """What each value of the inputs adds to the targets' logits, compared with the references: (N, C, H, W).
 
-    The reference goes through the network first. Then each non-linear part passes back the slope between reference and
-    image instead of the one at the image, so an image's values sum to its logit minus that of its reference.
-
-    Args:
-        model: its non-linear parts are activation modules and `MaxPool2d`, none in place; it may be in use by others.
-        inputs: normalised images (N, C, H, W).
-        references: one for each image (N, C, H, W), or one for all (1, C, H, W).
-        targets: as `Explainer.attribute` takes them.
-
-    Returns:
-        (N, C, H, W), without gradient.
+    The reference goes through the network first. Then each non-linear part, an activation module or `MaxPool2d`, none
+    in place, passes back the slope between reference and image instead of the one at the image, so an image's values
+    sum to its logit minus that of its reference. Inputs and references are (N, C, H, W), or one for all (1, C, H, W);
+    targets as `Explainer.attribute` takes them, or one row for all.
 
     Raises:
         UsageError: the model has other non-linear parts, so the values do not add up; or a target does not exist.
@@ -51,15 +43,18 @@ def contributions(model: Classifier, inputs: Tensor, references: Tensor, targets
             if isinstance(module, (*_ELEMENTWISE, nn.MaxPool2d)):
                 module.forward = _Rescaled(module)  # type: ignore[assignment, method-assign]
         inputs, references, targets = (tensor.detach().clone() for tensor in (inputs, references, targets))
-        chunks = zip(inputs.split(size), references.expand_as(inputs).split(size), targets.split(size), strict=True)
+        n = max(len(inputs), len(references))
+        chunks = zip(
+            *(part.expand(n, *part.shape[1:]).split(size) for part in (inputs, references, targets)), strict=True
+        )
         return torch.cat([_contributions(private, x, r[: len(references)], rows) for x, r, rows in chunks])
 
 
 def _contributions(net: Classifier, images: Tensor, references: Tensor, targets: Tensor) -> Tensor:
     logit = TargetLogit(net, targets)
     with torch.no_grad():
-        there = logit(references.contiguous(memory_format=torch.channels_last))
-    leaf = images.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+        there = logit(lay_out(references))
+    leaf = lay_out(images.detach()).requires_grad_()
     here = logit(leaf)
     values = torch.autograd.grad(here.sum(), leaf)[0] * (images - references)
     gap = values.sum(dim=(1, 2, 3)) - (here.detach() - there)[:, 0]

@@ -17,8 +17,8 @@ from steel_core.explain import engine
 from steel_core.explain.base import EXPLAINERS
 from steel_core.explain.hooks import isolated
 from steel_core.models.base import BACKBONES, BackboneConfig, Classifier
-from steel_core.models.batch_norm import folded_for_inference
-from steel_core.models.foreign import foreign
+from steel_core.models.batch_norm import fold_for_inference
+from steel_core.models.foreign import wrap_network
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU"),
@@ -34,7 +34,7 @@ def backbone(name, folded=False):
         torch.manual_seed(0)
         model = BACKBONES[name](CLASSES).eval()
         nn.init.normal_(model.head.weight, std=0.1)
-    return folded_for_inference(model) if folded else model
+    return fold_for_inference(model) if folded else model
 
 
 def relative(one, other):
@@ -46,19 +46,23 @@ def relative(one, other):
 @pytest.mark.parametrize("name", BACKBONES)
 def test_one_pass_agrees_with_captum(name, folded, n):
     model, images, targets = backbone(name, folded).double(), noise(n, 3, *SIZE).double(), torch.tensor([3, 0, 2])[:n]
-    found = engine.explain(model, images, targets, every_class=True)
+    result = engine.explain(model, images, targets, every_class=True)
     with isolated(model) as private:
-        torch.testing.assert_close(found.logits, private(images).detach(), rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(result.logits, private(images).detach(), rtol=1e-9, atol=1e-12)
         cams = [LayerGradCam(private, private.features).attribute(images, k).detach() for k in range(CLASSES)]
         guided = GuidedBackprop(private).attribute(images.clone().requires_grad_(), targets).detach()
         both = GuidedGradCam(private, private.features).attribute(
             images.clone().requires_grad_(), targets, interpolate_mode="bilinear"
         )
-    assert relative(found.cams, torch.cat(cams, dim=1)) < 1e-9
-    for shared in (found, engine.explain(model, images, targets), engine.explain(model, images, targets, guided=False)):
-        assert relative(shared.cam[:, 0], found.cams[torch.arange(n), targets]) < 1e-9
-    assert relative(found.guided, guided) < 1e-9
-    assert relative(engine.guided_grad_cam(found.guided, found.cam), both.detach().sum(1, keepdim=True)) < 1e-9
+    assert relative(result.cams, torch.cat(cams, dim=1)) < 1e-9
+    for shared in (
+        result,
+        engine.explain(model, images, targets),
+        engine.explain(model, images, targets, guided=False),
+    ):
+        assert relative(shared.cam[:, 0], result.cams[torch.arange(n), targets]) < 1e-9
+    assert relative(result.guided, guided) < 1e-9
+    assert relative(engine.guided_grad_cam(result.guided, result.cam), both.detach().sum(1, keepdim=True)) < 1e-9
 
 
 class WithTable(nn.Module):
@@ -101,12 +105,12 @@ def test_any_layer_agrees_with_captum(layer):
 @pytest.mark.parametrize("name", BACKBONES)
 def test_the_layers_that_are_listed_can_be_explained(name):
     model = backbone(name)
-    found = engine.layers(model, SIZE)
-    assert model.config.cam_layer in found
-    assert len(found) == len(model.features)
-    rows = [grid[0] for grid in found.values()]
+    result = engine.layers(model, SIZE)
+    assert model.config.cam_layer in result
+    assert len(result) == len(model.features)
+    rows = [grid[0] for grid in result.values()]
     assert rows == sorted(rows, reverse=True)
-    for layer, grid in found.items():
+    for layer, grid in result.items():
         cam = engine.explain(model, noise(1, 3, *SIZE), torch.tensor([0]), layer=layer, guided=False).cam
         assert cam.shape[2:] == grid
 
@@ -204,7 +208,7 @@ def test_every_explainer_takes_a_foreign_model(method):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = mobilenet_v3_small(weights=None, num_classes=3)
-    model = foreign(module, "features.12")
+    model = wrap_network(module, "features.12")
     assert all(not getattr(part, "inplace", False) for part in model.modules())
     assert module.training, "the module itself is left alone"
     images = noise(1, 3, 64, 64)
@@ -217,7 +221,7 @@ def test_every_explainer_takes_a_foreign_model(method):
 
 def test_a_foreign_layer_must_exist():
     with pytest.raises(UsageError, match="stage"):
-        foreign(nn.Sequential(nn.Conv2d(3, 2, 3)), "stage")
+        wrap_network(nn.Sequential(nn.Conv2d(3, 2, 3)), "stage")
 
 
 class Stripes(Classifier):
@@ -247,9 +251,9 @@ def test_flipping_the_image_flips_the_map(method):
     image, target = noise(1, 3, 10, 14).double(), torch.tensor([1])
     explainer = EXPLAINERS[method]()
     flipped = explainer.attribute(model, image.flip(3), target).flip(3)
-    found = explainer.attribute(model, image, target)
-    assert found.any()
-    torch.testing.assert_close(flipped, found, rtol=1e-9, atol=1e-12)
+    result = explainer.attribute(model, image, target)
+    assert result.any()
+    torch.testing.assert_close(flipped, result, rtol=1e-9, atol=1e-12)
 
 
 def golden_maps():
@@ -296,14 +300,3 @@ def test_cuda_agrees_with_the_cpu(name):
 
 if __name__ == "__main__":
     np.savez_compressed(GOLDEN, **golden_maps())
-
-
-def test_guided_input_is_the_guided_gradient_times_the_deviation_from_the_median():
-    """On a net whose only ReLU is open everywhere, guided backpropagation is the plain gradient, known by hand."""
-    net = LinearNet(3 * 5 * 4)
-    images, targets = noise(2, 3, 5, 4), torch.tensor([0, 2])
-    values = EXPLAINERS["guided-input"]().attribute(net, images, targets)
-    medians = np.sort(images.numpy().reshape(2, 3, 20), axis=2)[..., 9]
-    slopes = net.head.weight[targets].detach().numpy().reshape(2, 3, 5, 4)
-    expected = (slopes * (images.numpy() - medians[..., None, None])).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(values.numpy(), expected, rtol=1e-5, atol=1e-6)

@@ -75,19 +75,6 @@ def test_agrees_with_shap_on_the_same_points(name):
     assert torch.linalg.norm(got - expected) < 5e-3 * torch.linalg.norm(expected)
 
 
-def test_the_midpoints_of_equal_steps_for_every_reference():
-    """Against the definition, point by point."""
-    net, image, background = tiny().double(), noise(1, 3, 7, 9).double(), noise(5, 3, 7, 9, seed=2).double()
-    expected = torch.zeros(7, 9).double()
-    for reference in background:
-        for step in range(4):
-            point = (reference + (step + 0.5) / 4 * (image - reference)).requires_grad_()
-            (slope,) = torch.autograd.grad(net(point)[0, 2], point)
-            expected += (slope * (image - reference)).sum(dim=(0, 1)).detach() / 20
-    got = shap_map(20, model=net, inputs=image, targets=torch.tensor([2]), background=background)
-    torch.testing.assert_close(got[0, 0], expected, rtol=1e-10, atol=1e-12)
-
-
 @settings(max_examples=40, deadline=None)
 @given(references=st.integers(1, 30), samples=st.integers(1, 90))
 def test_a_linear_net_is_exact_for_any_numbers(references, samples):

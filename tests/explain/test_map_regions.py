@@ -6,7 +6,8 @@ import pytest
 from scipy import ndimage
 
 from steel_core.errors import UsageError
-from steel_core.explain.regions import BLURS, SMALLEST, STEPS, RegionRule, choose_rule, dice, region
+from steel_core.explain.regions import BLURS, SMALLEST, STEPS, choose_rule, dice, map_to_region
+from steel_core.models.card import RegionRule
 from steel_core.types import Box
 
 
@@ -19,37 +20,39 @@ def test_a_region_by_hand():
     shown[1:4, 2:6] = 2.0
     shown[6:9, 8:11] = 3.0
     shown[9, 0] = 9.0  # one pixel: too small
-    found = region(shown, RegionRule(mean=0.5, std=0.5, k=1.0, blur=0.0, smallest=0.05), "scratches")
+    result = map_to_region(shown, RegionRule(mean=0.5, std=0.5, k=1.0, blur=0.0, smallest=0.05), "scratches")
     expected = np.zeros((10, 12), bool)
     expected[1:4, 2:6] = expected[6:9, 8:11] = True
-    np.testing.assert_array_equal(found.mask, expected)
-    assert found.boxes == (Box("scratches", 2, 1, 6, 4), Box("scratches", 8, 6, 11, 9))
-    assert found.area == pytest.approx(21 / 120)
+    np.testing.assert_array_equal(result.mask, expected)
+    assert result.boxes == (Box("scratches", 2, 1, 6, 4), Box("scratches", 8, 6, 11, 9))
+    assert result.area == pytest.approx(21 / 120)
 
 
 def test_evidence_against_the_class_is_never_a_region():
-    found = region(np.full((8, 8), -1.0, np.float32), RegionRule(mean=-2.0, std=0.1, k=0.0, blur=0.0, smallest=0.0))
-    assert not found.mask.any()
-    assert found.boxes == ()
+    result = map_to_region(
+        np.full((8, 8), -1.0, np.float32), RegionRule(mean=-2.0, std=0.1, k=0.0, blur=0.0, smallest=0.0)
+    )
+    assert not result.mask.any()
+    assert result.boxes == ()
 
 
 def test_a_region_on_the_picture_is_that_of_the_map_enlarged():
     shown = blank(10, 12)
     shown[1:4, 2:6] = 1.0
-    found = region(shown, RegionRule(0.0, 0.5, 1.0, 0.0, 0.0), size=(30, 36))
-    np.testing.assert_array_equal(found.mask, np.kron(shown > 0.5, np.ones((3, 3), bool)))
-    assert found.boxes == (Box("", 6, 3, 18, 12),)
+    result = map_to_region(shown, RegionRule(mean=0.0, std=0.5, k=1.0, blur=0.0, smallest=0.0), size=(30, 36))
+    np.testing.assert_array_equal(result.mask, np.kron(shown > 0.5, np.ones((3, 3), bool)))
+    assert result.boxes == (Box("", 6, 3, 18, 12),)
 
 
 def test_pieces_touch_at_their_corners_and_are_counted_like_scipy():
     rng = np.random.default_rng(0)
     shown = ndimage.gaussian_filter(rng.standard_normal((60, 50)), 2).astype(np.float32)
-    rule = RegionRule(0.0, float(shown.std()), 1.0, 0.0, 0.01)
+    rule = RegionRule(mean=0.0, std=float(shown.std()), k=1.0, blur=0.0, smallest=0.01)
     pieces, count = ndimage.label(shown > rule.threshold, np.ones((3, 3)))
     large = [i for i in range(1, count + 1) if (pieces == i).sum() >= 0.01 * shown.size]
-    found = region(shown, rule)
-    np.testing.assert_array_equal(found.mask, np.isin(pieces, large))
-    assert 0 < len(found.boxes) == len(large) < count
+    result = map_to_region(shown, rule)
+    np.testing.assert_array_equal(result.mask, np.isin(pieces, large))
+    assert 0 < len(result.boxes) == len(large) < count
 
 
 def test_dice():
@@ -80,8 +83,8 @@ def test_the_choice_is_the_best_of_all_combinations():
 
     def score(blur, k, smallest):
         smooth = [cv2.GaussianBlur(m, (0, 0), blur, borderType=cv2.BORDER_REFLECT) if blur else m for m in maps]
-        rule = RegionRule(float(np.mean(smooth)), float(np.std(smooth)), k, 0.0, smallest)
-        return np.mean([dice(region(m, rule).mask, t) for m, t in zip(smooth, truths, strict=True)])
+        rule = RegionRule(mean=float(np.mean(smooth)), std=float(np.std(smooth)), k=k, blur=0.0, smallest=smallest)
+        return np.mean([dice(map_to_region(m, rule).mask, t) for m, t in zip(smooth, truths, strict=True)])
 
     rule = choose_rule(maps, truths, "squares")
     grid = {(blur, k): score(blur, k, 0.0) for blur in BLURS for k in STEPS}
@@ -106,4 +109,4 @@ def test_images_without_a_mask_count_for_the_level_only():
 
 def test_a_rule_survives_json():
     rule = choose_rule(*noisy_maps(2), "squares")
-    assert RegionRule(**rule.to_json()) == rule
+    assert RegionRule.from_json(rule.to_json()) == rule

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from steel_core.models.base import BackboneConfig, Classifier
+from steel_core.models.base import BACKBONES, BackboneConfig, Classifier
+from steel_core.models.batch_norm import fold_for_inference
 
 CONFIG = BackboneConfig(title="tiny", source="made up", cam_layer="features", min_size=4, linear_head=False)
 
@@ -44,6 +45,19 @@ def tiny(seed: int = 0) -> TinyNet:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return TinyNet().eval()
+
+
+def backbone(name: str, classes: int, folded: bool = True) -> Classifier:
+    """Folded as a Predictor holds it, with weights and normalisation that do something."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = BACKBONES[name](classes).eval()
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.running_mean, std=0.1)
+                nn.init.uniform_(module.running_var, 0.5, 2)
+        nn.init.normal_(model.head.weight, std=0.3)
+    return fold_for_inference(model) if folded else model
 
 
 def noise(*shape: int, seed: int = 1) -> torch.Tensor:

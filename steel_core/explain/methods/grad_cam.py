@@ -1,17 +1,13 @@
 """Grad-CAM: which regions carry the evidence for a class, and which speak against it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import ClassVar
 
 from captum.attr import LayerGradCam
 from torch import Tensor
-from typing_extensions import override
 
 from steel_core.errors import UsageError
 from steel_core.explain import engine
-from steel_core.explain.base import EXPLAINERS, Explainer, ExplainerInfo, TargetLogit, check_batch
+from steel_core.explain.base import EXPLAINERS, Explainer, ExplainerInfo, Query, TargetLogit
 from steel_core.explain.hooks import isolated
 from steel_core.models.base import Classifier
 
@@ -22,29 +18,23 @@ class GradCam(Explainer):
     """Feature maps of a layer, weighed by their mean gradient and summed.
 
     Unlike the paper's, the sum is not cut at zero: what argues against the class is kept, as negative values.
-
-    Attributes:
-        layer: dotted name of the module whose output is weighed (`engine.layers` lists them); "" for the last
-            convolutional stage, as in the paper.
     """
 
+    # dotted name of the module whose output is weighed (`engine.layers` lists them); "" for the last convolutional
+    # stage, as in the paper
     layer: str = ""
 
-    info: ClassVar[ExplainerInfo] = ExplainerInfo(
+    info = ExplainerInfo(
         title="Grad-CAM",
         plain="Shows which regions speak for this class and which against it, coarsely: good for where, not for what.",
         source="Selvaraju et al., Grad-CAM, ICCV 2017, arXiv:1610.02391; signed, without the final ReLU",
         needs=frozenset({"gradients", "cam layer"}),
         forward=1,
         backward=0,  # only through the head
-        class_dependent=True,
     )
 
-    @override
-    def attribute(
-        self, model: Classifier, inputs: Tensor, targets: Tensor, *, background: Tensor | None = None, seed: int = 0
-    ) -> Tensor:
-        check_batch(inputs, targets)
+    def _attribute(self, query: Query) -> Tensor:
+        model, inputs, targets, *_ = query
         if engine.supports(model, self.layer):
             cam = engine.explain(model, inputs, targets, layer=self.layer, guided=False).cam
         else:

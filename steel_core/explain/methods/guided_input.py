@@ -1,20 +1,12 @@
 """Guided gradient times deviation: what stands out from the sheet's own grey and argues for a class."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import ClassVar
-
 from torch import Tensor
-from typing_extensions import override
 
 from steel_core.explain import engine
-from steel_core.explain.base import EXPLAINERS, Explainer, ExplainerInfo, check_batch
-from steel_core.models.base import Classifier
+from steel_core.explain.base import EXPLAINERS, Explainer, ExplainerInfo, Query
 
 
 @EXPLAINERS.register("guided-input")
-@dataclass(frozen=True)
 class GuidedInput(Explainer):
     """Guided backpropagation times the difference of each pixel to the median of its image, summed over channels.
 
@@ -23,7 +15,7 @@ class GuidedInput(Explainer):
     tried it finds defects best, when chosen on one half of NEU-Seg and judged on the other (docs/quality.md).
     """
 
-    info: ClassVar[ExplainerInfo] = ExplainerInfo(
+    info = ExplainerInfo(
         title="Guided gradient x deviation",
         plain="Shows what stands out from the sheet's own grey and raises the score for this class: good for outlines.",
         source="Gradient times input: Shrikumar et al., arXiv:1605.01713, 2016; guided backpropagation: Springenberg "
@@ -31,15 +23,10 @@ class GuidedInput(Explainer):
         needs=frozenset({"gradients"}),
         forward=1,
         backward=1,
-        class_dependent=True,
         blur=2.0,
     )
 
-    @override
-    def attribute(
-        self, model: Classifier, inputs: Tensor, targets: Tensor, *, background: Tensor | None = None, seed: int = 0
-    ) -> Tensor:
-        check_batch(inputs, targets)
-        slopes = engine.gradients(model, inputs, targets, guided=True)[1]
-        median = inputs.detach().flatten(2).median(dim=2).values[..., None, None]
-        return (slopes * (inputs.detach() - median)).sum(dim=1, keepdim=True)
+    def _attribute(self, query: Query) -> Tensor:
+        slopes = engine.gradients(query.model, query.inputs, query.targets, guided=True)[1]
+        median = query.inputs.flatten(2).median(dim=2).values[..., None, None]
+        return slopes * (query.inputs - median)

@@ -1,24 +1,17 @@
 """Random blobs: a yardstick that knows neither the model nor the picture."""
 
-from __future__ import annotations
-
 import zlib
-from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
-from typing_extensions import override
 
-from steel_core.explain.base import EXPLAINERS, Explainer, ExplainerInfo, check_batch
-from steel_core.models.base import Classifier
+from steel_core.explain.base import EXPLAINERS, Explainer, ExplainerInfo, Query
 
 _WIDTH = 1 / 16  # of the shorter side: blobs about as wide as those of Grad-CAM
 
 
 @EXPLAINERS.register("random")
-@dataclass(frozen=True)
 class RandomControl(Explainer):
     """White noise smoothed to blobs, mean about 0 and standard deviation 1.
 
@@ -26,7 +19,7 @@ class RandomControl(Explainer):
     enter only as part of the seed, so each image has a map of its own and chance averages out over a data set.
     """
 
-    info: ClassVar[ExplainerInfo] = ExplainerInfo(
+    info = ExplainerInfo(
         title="Control: random",
         plain="Random blobs that know neither model nor picture: a map worth reading must beat them.",
         source="Control as in Hooker et al., NeurIPS 2019, arXiv:1806.10758; here smooth",
@@ -37,12 +30,8 @@ class RandomControl(Explainer):
         control=True,
     )
 
-    @override
-    def attribute(
-        self, model: Classifier, inputs: Tensor, targets: Tensor, *, background: Tensor | None = None, seed: int = 0
-    ) -> Tensor:
-        check_batch(inputs, targets)
-        return torch.stack([_blobs(image, seed) for image in inputs.detach()])
+    def _attribute(self, query: Query) -> Tensor:
+        return torch.stack([_blobs(image, query.seed) for image in query.inputs])
 
 
 def _blobs(image: Tensor, seed: int) -> Tensor:
@@ -51,4 +40,4 @@ def _blobs(image: Tensor, seed: int) -> Tensor:
     own_seed = zlib.crc32(image.float().cpu().contiguous().numpy().tobytes(), seed % 2**32)
     noise = torch.randn(height, width, generator=torch.Generator().manual_seed(own_seed), dtype=torch.float64)
     blobs = torch.from_numpy(gaussian_filter(noise.numpy(), _WIDTH * min(height, width), mode="reflect"))
-    return (blobs / blobs.std())[None].to(image)
+    return (blobs / blobs.std())[None]

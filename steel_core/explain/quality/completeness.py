@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from steel_core.explain.quality.base import METRICS, Case, Floats, Metric, logits
+from steel_core.explain.quality.base import METRICS, Case, Metric, logits
+from steel_core.types import Float64Array
 
 
-def completeness_error(case: Case) -> Floats:
+def completeness_error(case: Case) -> Float64Array:
     """|sum of the map - gap| / (|sum| + |gap|) of each image (N,), 0 to 1; NaN for a method that is not additive.
 
-    The gap is the target's logit minus that of the reference: the mean over the background, or mean grey, which is zero
-    after normalisation.
+    The gap is the target's logit minus that of the reference: the mean over the background, or mean grey (normalised,
+    0).
     """
     info = case.explainer.info
     if not info.additive:
@@ -27,7 +28,7 @@ def completeness_error(case: Case) -> Floats:
     return relative_error(total, gap)
 
 
-def relative_error(total: Floats, gap: Floats) -> Floats:
+def relative_error(total: Float64Array, gap: Float64Array) -> Float64Array:
     """|total - gap| / (|total| + |gap|), (N,): 0 where they agree, 1 where one is zero or the signs differ."""
     size = np.abs(total) + np.abs(gap)
     return np.asarray(np.abs(total - gap) / np.where(size > 0, size, 1))

@@ -6,66 +6,55 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from steel_core.explain.quality.base import METRICS, Case, Floats, Metric, order
-from steel_core.explain.regions import Mask
+from steel_core.explain.quality.base import METRICS, Case, Metric, rank_pixels
+from steel_core.types import BoolArray, Float32Array, Float64Array, Mask
 
-STEPS = 10
-"""Equal parts in which pixels are deleted or inserted."""
+STEPS = 10  # equal parts in which pixels are deleted or inserted
 
-ROAD_SHARES = (0.2, 0.4, 0.6, 0.8)
-"""Shares of the pixels that are removed, from either end of the order."""
+ROAD_SHARES = (0.2, 0.4, 0.6, 0.8)  # shares of the pixels that are removed, from either end of the order
 
 _BLUR = 10.0  # pixels; what insertion starts from shows the light of the scene and no defect
 _ROAD_NOISE = 0.01  # of the image's own spread, as in the paper's code
 _ITERATIONS, _TOLERANCE = 20, 3e-4  # of conjugate gradients, at each scale
 
 
-def deletion(case: Case) -> Floats:
+def deletion(case: Case) -> Float64Array:
     """Mean probability of the class (N,) while pixels become mean grey, strongest evidence first: 0 to 1."""
     return _area_under(case, torch.zeros_like(case.inputs), removes=True)
 
 
-def insertion(case: Case) -> Floats:
+def insertion(case: Case) -> Float64Array:
     """Mean probability of the class (N,) while pixels of a blurred image become sharp, strongest first: 0 to 1."""
-    return _area_under(case, blurred(case.inputs), removes=False)
+    return _area_under(case, blur_images(case.inputs), removes=False)
 
 
-def road(case: Case) -> Floats:
+def road(case: Case) -> Float64Array:
     """Probability without the weakest pixels minus that without the strongest ones (N,), mean over the shares: -1 to 1.
 
     Removed pixels are imputed from their neighbours, so that the shape of the hole tells the model nothing.
     """
-    place, inputs = order(case.evidence, case.seed), case.inputs.float().cpu().numpy()
+    place, inputs = rank_pixels(case.evidence, case.seed), case.inputs.float().cpu().numpy()
     pixels = place[0].size
     gaps = np.empty((len(case), len(ROAD_SHARES)))
     for i in range(len(case)):
         cuts = [round(share * pixels) for share in ROAD_SHARES]
         removed = [place[i] < cut for cut in cuts] + [place[i] >= pixels - cut for cut in cuts]
-        filled = imputed(inputs[i], removed, case.seed)
+        filled = impute_pixels(inputs[i], removed, case.seed)
         probs = case.probs(torch.from_numpy(filled).to(case.inputs))[:, int(case.targets[i])]
         gaps[i] = probs[len(cuts) :] - probs[: len(cuts)]
     return np.asarray(gaps.mean(axis=1))
 
 
-def imputed(image: npt.NDArray[np.float32], removed: Sequence[Mask], seed: int = 0) -> npt.NDArray[np.float32]:
-    """An image with pixels replaced by noisy linear imputation, once for each mask.
+def impute_pixels(image: Float32Array, removed: Sequence[Mask], seed: int = 0) -> Float32Array:
+    """An image (C, H, W) with pixels replaced by noisy linear imputation, for each of M masks: (M, C, H, W).
 
-    Each removed pixel becomes the mean of its eight neighbours, the diagonal ones counting half, plus noise: one
-    sparse, symmetric system for each mask. Conjugate gradients solve all of them together, from a start that fills the
-    holes coarse to fine. Source: Rong et al., A Consistent and Efficient Evaluation Strategy, ICML 2022,
-    arXiv:2202.00449.
-
-    Args:
-        image: (C, H, W).
-        removed: M masks (H, W), True where a pixel is unknown; at least one pixel of each is known.
-        seed: of the noise.
-
-    Returns:
-        (M, C, H, W).
+    Masks (H, W) are True where a pixel is unknown, and leave at least one. Each removed pixel becomes the mean of its
+    eight neighbours, the diagonal ones counting half, plus noise: one sparse, symmetric system for each mask. Conjugate
+    gradients solve all of them together, from a start that fills the holes coarse to fine. Source: Rong et al., A
+    Consistent and Efficient Evaluation Strategy, ICML 2022, arXiv:2202.00449.
     """
     gone = np.stack(removed, axis=-1)  # (H, W, M): cv2 filters all masks of a channel in one call
     planes = image[:1] if (image == image[:1]).all() else image  # grey images: solve one channel
@@ -78,7 +67,7 @@ def imputed(image: npt.NDArray[np.float32], removed: Sequence[Mask], seed: int =
     return np.ascontiguousarray(np.broadcast_to(out, (len(removed), *image.shape)))
 
 
-def blurred(inputs: Tensor) -> Tensor:
+def blur_images(inputs: Tensor) -> Tensor:
     """Images (N, C, H, W) without their details."""
     planes = inputs.float().cpu().numpy()
     soft = np.stack(
@@ -87,9 +76,9 @@ def blurred(inputs: Tensor) -> Tensor:
     return torch.from_numpy(soft).to(inputs)
 
 
-def _area_under(case: Case, other: Tensor, removes: bool) -> Floats:
+def _area_under(case: Case, other: Tensor, removes: bool) -> Float64Array:
     """Trapezoid area (N,) under the probability of the class while pixels change to or from the other image."""
-    place = torch.from_numpy(order(case.evidence, case.seed)).to(case.inputs.device)[:, None]
+    place = torch.from_numpy(rank_pixels(case.evidence, case.seed)).to(case.inputs.device)[:, None]
     start, end = (case.inputs, other) if removes else (other, case.inputs)
     pixels = place[0].numel()
     curve = np.empty((STEPS + 1, len(case)))
@@ -100,18 +89,17 @@ def _area_under(case: Case, other: Tensor, removes: bool) -> Floats:
     return np.asarray((curve[:-1] + curve[1:]).mean(axis=0) / 2)
 
 
-def _neighbours(planes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _neighbours(planes: Float32Array) -> Float32Array:
     """Sum of the eight neighbours of each pixel of (H, W, M), weighed 1/6 and, on the diagonals, 1/12."""
     kernel = np.array([1, 2, 1], dtype=np.float32)
     ring = cv2.sepFilter2D(planes, -1, kernel, kernel / 12, borderType=cv2.BORDER_CONSTANT)
     return np.asarray(ring.reshape(planes.shape) - planes / 3)
 
 
-def _solve(planes: npt.NDArray[np.float32], gone: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+def _solve(planes: Float32Array, gone: BoolArray) -> Float32Array:
     """Planes (H, W, M) in which each pixel that is gone equals the weighted mean of its neighbours.
 
-    The start of each scale is the solution of the next coarser one, so that wide holes need no more steps than narrow
-    ones.
+    Each scale starts from the next coarser solution, so that wide holes need no more steps than narrow ones.
     """
     hole = gone.astype(np.float32)
     weight = _neighbours(np.ones_like(planes[..., :1]))  # less than 1 at the edge, which has fewer neighbours
@@ -133,16 +121,16 @@ def _solve(planes: npt.NDArray[np.float32], gone: npt.NDArray[np.bool_]) -> npt.
     return np.asarray(x)
 
 
-def _coarser(planes: npt.NDArray[np.float32], gone: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+def _coarser(planes: Float32Array, gone: BoolArray) -> Float32Array:
     """A first guess (H, W, M) from half the resolution, where each pixel is the mean of the known ones in its place."""
     height, width, count = planes.shape
     if max(height, width) == 1:
         return np.zeros_like(planes)
     even = ((0, height % 2), (0, width % 2), (0, 0))
-    known = np.pad(1 - gone.astype(np.float32), even)
-    total = np.pad(planes, even) * known
+    present = np.pad(1 - gone.astype(np.float32), even)
+    total = np.pad(planes, even) * present
     blocks = ((height + 1) // 2, 2, (width + 1) // 2, 2, count)
-    weight = known.reshape(blocks).sum(axis=(1, 3))
+    weight = present.reshape(blocks).sum(axis=(1, 3))
     coarse = _solve(total.reshape(blocks).sum(axis=(1, 3)) / np.maximum(weight, 1), weight == 0)
     size = (2 * blocks[2], 2 * blocks[0])
     layers = np.ascontiguousarray(np.moveaxis(coarse, -1, 0))
@@ -150,20 +138,12 @@ def _coarser(planes: npt.NDArray[np.float32], gone: npt.NDArray[np.bool_]) -> np
     return np.stack(fine, axis=-1)[:height, :width]
 
 
-_FAMILY = "faithfulness"
 _RISE = "Petsiuk et al., RISE, BMVC 2018, arXiv:1806.07421; "
+_ROAD = "Rong et al., ICML 2022, arXiv:2202.00449; probability, weakest minus strongest pixels removed"
 
-METRICS.register("deletion")(Metric("Deletion", _FAMILY, False, f"{_RISE}to mean grey, in {STEPS} steps", deletion))
-METRICS.register("insertion")(
-    Metric("Insertion", _FAMILY, True, f"{_RISE}into the blurred image, in {STEPS} steps", insertion)
-)
-METRICS.register("road")(
-    Metric(
-        "ROAD",
-        _FAMILY,
-        True,
-        "Rong et al., ICML 2022, arXiv:2202.00449; probability, weakest minus strongest pixels removed",
-        road,
-        bounded=False,
-    )
-)
+for _name, _title, _higher, _source, _measure in (
+    ("deletion", "Deletion", False, f"{_RISE}to mean grey, in {STEPS} steps", deletion),
+    ("insertion", "Insertion", True, f"{_RISE}into the blurred image, in {STEPS} steps", insertion),
+    ("road", "ROAD", True, _ROAD, road),
+):
+    METRICS.register(_name)(Metric(_title, "faithfulness", _higher, _source, _measure, bounded=_name != "road"))

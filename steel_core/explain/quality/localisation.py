@@ -1,7 +1,6 @@
 """Localisation: does the map point at the defect that an inspector outlined?
 
-A large defect is hit by chance, so each value stands beside what a map that knows nothing would reach: `Metric.chance`.
-Only images with a mask or a box of the class that is explained count; the others are NaN.
+A large defect is hit by chance: see `Metric.chance`. Images without a mask or a box of the explained class are NaN.
 """
 
 from __future__ import annotations
@@ -10,24 +9,25 @@ from collections.abc import Callable
 
 import numpy as np
 
-from steel_core.explain.quality.base import METRICS, Case, Floats, Maps, Metric
-from steel_core.explain.regions import Mask, dice
+from steel_core.explain.quality.base import METRICS, Case, Metric
+from steel_core.explain.regions import dice
+from steel_core.types import Float32Array, Float64Array, Mask
 
 
-def pointing_game(evidence: Maps, truth: Mask) -> float:
+def pointing_game(evidence: Float32Array, truth: Mask) -> float:
     """1 if the strongest evidence (H, W) lies inside the mask (H, W), else 0; of equal pixels, the share inside."""
     top = evidence == evidence.max()
     return float(truth[top].mean())
 
 
-def energy_inside(evidence: Maps, truth: Mask) -> float:
+def energy_inside(evidence: Float32Array, truth: Mask) -> float:
     """Share of the positive evidence (H, W) that lies inside the mask (H, W), 0 to 1; 0 where there is none."""
     positive = np.maximum(evidence, 0).astype(np.float64)
     total = positive.sum()
     return float(positive[truth].sum() / total) if total else 0.0
 
 
-def rank_accuracy(evidence: Maps, truth: Mask) -> float:
+def rank_accuracy(evidence: Float32Array, truth: Mask) -> float:
     """Of as many strongest pixels (H, W) as the mask (H, W) has, the share inside it, 0 to 1.
 
     Pixels as strong as the weakest of them count with their share, so a constant map reaches the mask's area.
@@ -39,112 +39,72 @@ def rank_accuracy(evidence: Maps, truth: Mask) -> float:
     return float((int(truth[above].sum()) + missing * truth[equal].mean()) / size)
 
 
-def iou(found: Mask, truth: Mask) -> float:
-    """Common area over joint area, 0 to 1; 1 where both are empty."""
-    joint = int((found | truth).sum())
-    return int((found & truth).sum()) / joint if joint else 1.0
+def iou(region: Mask, truth: Mask) -> float:
+    """Common area over the area of both, 0 to 1; 1 where both are empty."""
+    union = int((region | truth).sum())
+    return int((region & truth).sum()) / union if union else 1.0
 
 
-def precision(found: Mask, truth: Mask) -> float:
+def precision(region: Mask, truth: Mask) -> float:
     """Share of the region that is defect, 0 to 1; 0 for an empty region."""
-    return float(truth[found].mean()) if found.any() else 0.0
+    return float(truth[region].mean()) if region.any() else 0.0
 
 
-def recall(found: Mask, truth: Mask) -> float:
+def recall(region: Mask, truth: Mask) -> float:
     """Share of the defect that the region covers, 0 to 1."""
-    return float(found[truth].mean())
+    return float(region[truth].mean())
 
 
-def _of_map(measure: Callable[[Maps, Mask], float]) -> Callable[[Case], Floats]:
-    def each(case: Case) -> Floats:
+def _of_map(measure: Callable[[Float32Array, Mask], float]) -> Callable[[Case], Float64Array]:
+    def each(case: Case) -> Float64Array:
         pairs = zip(case.evidence, case.truth, strict=True)
         return np.array([np.nan if truth is None else measure(shown, truth) for shown, truth in pairs])
 
     return each
 
 
-def _of_region(measure: Callable[[Mask, Mask], float]) -> Callable[[Case], Floats]:
-    def each(case: Case) -> Floats:
-        pairs = zip(case.found, case.truth, strict=True)
-        return np.array([np.nan if truth is None or found is None else measure(found, truth) for found, truth in pairs])
+def _of_region(measure: Callable[[Mask, Mask], float]) -> Callable[[Case], Float64Array]:
+    def each(case: Case) -> Float64Array:
+        pairs = zip(case.regions, case.truth, strict=True)
+        return np.array(
+            [np.nan if truth is None or region is None else measure(region, truth) for region, truth in pairs]
+        )
 
     return each
 
 
-def _area(_: Maps, truth: Mask) -> float:
+def _area(_: Float32Array, truth: Mask) -> float:
     return float(truth.mean())
 
 
-def _overlap_by_chance(found: Mask, truth: Mask) -> tuple[float, float, float]:
+def _overlap_by_chance(region: Mask, truth: Mask) -> tuple[float, float, float]:
     """Area shares of both, and of what they would have in common if the region lay at random."""
-    return float(found.mean()), float(truth.mean()), float(found.mean() * truth.mean())
+    return float(region.mean()), float(truth.mean()), float(region.mean() * truth.mean())
 
 
-def _dice_by_chance(found: Mask, truth: Mask) -> float:
-    mine, its, common = _overlap_by_chance(found, truth)
+def _dice_by_chance(region: Mask, truth: Mask) -> float:
+    mine, its, common = _overlap_by_chance(region, truth)
     return 2 * common / (mine + its)
 
 
-def _iou_by_chance(found: Mask, truth: Mask) -> float:
-    mine, its, common = _overlap_by_chance(found, truth)
+def _iou_by_chance(region: Mask, truth: Mask) -> float:
+    mine, its, common = _overlap_by_chance(region, truth)
     return common / (mine + its - common)
 
 
-_FAMILY = "localisation"
-
-METRICS.register("pointing-game")(
-    Metric(
-        "Pointing game",
-        _FAMILY,
-        True,
-        "Zhang et al., IJCV 126, 2018, arXiv:1608.00507; without its tolerance of 15 pixels",
-        _of_map(pointing_game),
-        _of_map(_area),
-    )
-)
-METRICS.register("energy-pointing-game")(
-    Metric(
-        "Energy inside",
-        _FAMILY,
-        True,
-        "Wang et al., Score-CAM, CVPR Workshops 2020, arXiv:1910.01279",
-        _of_map(energy_inside),
-        _of_map(_area),
-    )
-)
-METRICS.register("rank-accuracy")(
-    Metric(
-        "Relevance rank accuracy",
-        _FAMILY,
-        True,
-        "Arras et al., Information Fusion 81, 2022, arXiv:2003.07258",
-        _of_map(rank_accuracy),
-        _of_map(_area),
-    )
-)
-METRICS.register("dice")(
-    Metric("Dice", _FAMILY, True, "Dice, Ecology 26, 1945", _of_region(dice), _of_region(_dice_by_chance))
-)
-METRICS.register("iou")(
-    Metric("IoU", _FAMILY, True, "Jaccard, New Phytologist 11, 1912", _of_region(iou), _of_region(_iou_by_chance))
-)
-METRICS.register("precision")(
-    Metric(
-        "Precision",
-        _FAMILY,
-        True,
-        "share of the region that is defect",
-        _of_region(precision),
-        _of_region(lambda _, truth: float(truth.mean())),
-    )
-)
-METRICS.register("recall")(
-    Metric(
-        "Recall",
-        _FAMILY,
-        True,
-        "share of the defect that is in the region",
-        _of_region(recall),
-        _of_region(lambda found, _: float(found.mean())),
-    )
-)
+for _name, _title, _source, _measure, _chance in (
+    ("pointing-game", "Pointing game",
+     "Zhang et al., IJCV 126, 2018, arXiv:1608.00507; without its tolerance of 15 pixels",
+     _of_map(pointing_game), _of_map(_area)),
+    ("energy-pointing-game", "Energy inside", "Wang et al., Score-CAM, CVPR Workshops 2020, arXiv:1910.01279",
+     _of_map(energy_inside), _of_map(_area)),
+    ("rank-accuracy", "Relevance rank accuracy", "Arras et al., Information Fusion 81, 2022, arXiv:2003.07258",
+     _of_map(rank_accuracy), _of_map(_area)),
+    ("dice", "Dice", "Dice, Ecology 26, 1945", _of_region(dice), _of_region(_dice_by_chance)),
+    ("iou", "IoU", "Jaccard, New Phytologist 11, 1912", _of_region(iou), _of_region(_iou_by_chance)),
+    ("precision", "Precision", "share of the region that is defect",
+     _of_region(precision), _of_region(lambda _, truth: float(truth.mean()))),
+    ("recall", "Recall", "share of the defect that is in the region",
+     _of_region(recall), _of_region(lambda region, _: float(region.mean()))),
+):  # fmt: skip
+    METRICS.register(_name)(Metric(_title, "localisation", True, _source, _measure, _chance))

@@ -12,18 +12,18 @@ from scipy.sparse.linalg import spsolve
 
 from steel_core.explain.base import Explainer, ExplainerInfo
 from steel_core.explain.quality import faithfulness, localisation, randomisation, robustness
-from steel_core.explain.quality.agreement import agreement, top
-from steel_core.explain.quality.base import FAMILIES, METRICS, Case, attribute, order, ranks, spearman
+from steel_core.explain.quality.agreement import compare_methods, strongest_pixels
+from steel_core.explain.quality.base import FAMILIES, METRICS, Case, attribute, rank_pixels, ranks, spearman
 from steel_core.explain.quality.completeness import relative_error
-from steel_core.explain.regions import RegionRule, dice
+from steel_core.explain.regions import dice
+from steel_core.models.card import RegionRule
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 H, W = 8, 9
 
 
 def info(**facts):
-    plain = {"needs": frozenset(), "forward": 1, "backward": 1, "class_dependent": True}
-    return ExplainerInfo(title="", plain="", source="", **plain | facts)
+    return ExplainerInfo(title="", plain="", source="", forward=1, backward=1, **facts)
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class TimesInput(Explainer):
 
     info: ClassVar[ExplainerInfo] = info(additive=True)
 
-    def attribute(self, model, inputs, targets, *, background=None, seed=0):
-        weights = model.head.weight.detach()
+    def _attribute(self, query):
+        weights, targets = query.model.head.weight.detach(), query.targets
         mixed = weights[targets] if not targets.is_floating_point() else targets @ weights
-        return (mixed.view_as(inputs) * inputs).sum(dim=1, keepdim=True)
+        return mixed.view_as(query.inputs) * query.inputs
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Blind(Explainer):
 
     info: ClassVar[ExplainerInfo] = info(signed=False)
 
-    def attribute(self, model, inputs, targets, *, background=None, seed=0):
-        return inputs.abs().sum(dim=1, keepdim=True)
+    def _attribute(self, query):
+        return query.inputs.abs()
 
 
 def linear(classes=3, seed=0):
@@ -76,7 +76,7 @@ def test_contract(name):
     assert metric.source
     truth = np.zeros((H, W), bool)
     truth[1:3, 2:5] = True
-    some = case(truth=(truth, None, truth, truth), rule=RegionRule(0.0, 1.0, 0.5, 0.0, 0.0))
+    some = case(truth=(truth, None, truth, truth), rule=RegionRule(mean=0.0, std=1.0, k=0.5, blur=0.0, smallest=0.0))
     before = some.values.copy()
     values = metric.measure(some)
     assert values.shape == (4,)
@@ -97,7 +97,7 @@ TRUTH[1:3, 2:6] = True  # 8 of 72 pixels
 
 
 def test_a_map_equal_to_the_mask_is_perfect_and_its_opposite_is_nothing():
-    perfect = case(n=1, truth=(TRUTH,), rule=RegionRule(0.5, 0.0, 0.0, 0.0, 0.0))
+    perfect = case(n=1, truth=(TRUTH,), rule=RegionRule(mean=0.5, std=0.0, k=0.0, blur=0.0, smallest=0.0))
     for flipped, expected in ((False, 1.0), (True, 0.0)):
         shown = (TRUTH ^ flipped).astype(np.float32)
         one = _with(perfect, values=shown[None])
@@ -107,7 +107,7 @@ def test_a_map_equal_to_the_mask_is_perfect_and_its_opposite_is_nothing():
 
 
 def test_a_map_that_knows_nothing_reaches_chance():
-    rule = RegionRule(0.0, 1.0, 0.0, 0.0, 0.0)
+    rule = RegionRule(mean=0.0, std=1.0, k=0.0, blur=0.0, smallest=0.0)
     flat = case(n=1, truth=(TRUTH,), rule=rule)
     flat = _with(flat, values=np.ones((1, H, W), np.float32))
     for name in METRICS:
@@ -120,12 +120,12 @@ def test_chance_of_an_overlap_is_what_random_regions_have_on_average():
     rng = np.random.default_rng(0)
     truth = np.zeros((40, 50), bool)
     truth[:10] = True
-    found = [rng.permutation(2000).reshape(40, 50) < 600 for _ in range(200)]
-    assert np.mean([dice(f, truth) for f in found]) == pytest.approx(
-        localisation._dice_by_chance(found[0], truth), rel=0.02
+    computed = [rng.permutation(2000).reshape(40, 50) < 600 for _ in range(200)]
+    assert np.mean([dice(f, truth) for f in computed]) == pytest.approx(
+        localisation._dice_by_chance(computed[0], truth), rel=0.02
     )
-    assert np.mean([localisation.iou(f, truth) for f in found]) == pytest.approx(
-        localisation._iou_by_chance(found[0], truth), rel=0.02
+    assert np.mean([localisation.iou(f, truth) for f in computed]) == pytest.approx(
+        localisation._iou_by_chance(computed[0], truth), rel=0.02
     )
 
 
@@ -136,12 +136,12 @@ def test_localisation_by_hand():
     assert localisation.pointing_game(-shown, TRUTH) == 0
     assert localisation.energy_inside(shown, TRUTH) == pytest.approx(5 / 8)
     assert localisation.energy_inside(-np.abs(shown), TRUTH) == 0
-    found = np.zeros((H, W), bool)
-    found[1, 2:6] = found[0, :2] = True
-    assert localisation.precision(found, TRUTH) == pytest.approx(4 / 6)
-    assert localisation.recall(found, TRUTH) == pytest.approx(4 / 8)
-    assert localisation.iou(found, TRUTH) == pytest.approx(4 / 10)
-    assert dice(found, TRUTH) == pytest.approx(8 / 14)
+    computed = np.zeros((H, W), bool)
+    computed[1, 2:6] = computed[0, :2] = True
+    assert localisation.precision(computed, TRUTH) == pytest.approx(4 / 6)
+    assert localisation.recall(computed, TRUTH) == pytest.approx(4 / 8)
+    assert localisation.iou(computed, TRUTH) == pytest.approx(4 / 10)
+    assert dice(computed, TRUTH) == pytest.approx(8 / 14)
     assert localisation.precision(np.zeros((H, W), bool), TRUTH) == 0
 
 
@@ -159,7 +159,7 @@ def curve_by_hand(some, i, keep):
     weights, bias = some.model.head.weight.detach().numpy(), some.model.head.bias.detach().numpy()
     k = int(some.targets[i])
     image = some.inputs[i].numpy()
-    other = np.zeros_like(image) if keep == "deletion" else faithfulness.blurred(some.inputs)[i].numpy()
+    other = np.zeros_like(image) if keep == "deletion" else faithfulness.blur_images(some.inputs)[i].numpy()
     start, end = (image, other) if keep == "deletion" else (other, image)
     sequence = np.argsort(-some.evidence[i].ravel(), kind="stable")
     probs = []
@@ -187,11 +187,11 @@ def test_the_exact_map_is_more_faithful_than_its_opposite():
 
 
 def test_equal_pixels_fall_in_random_order_and_each_place_is_taken_once():
-    place = order(np.zeros((2, H, W), np.float32), 0)
+    place = rank_pixels(np.zeros((2, H, W), np.float32), 0)
     assert sorted(place[0].ravel().tolist()) == list(range(H * W))
     assert not (place[0].ravel() == np.arange(H * W)).all()
     shown = np.random.default_rng(0).standard_normal((2, H, W)).astype(np.float32)
-    np.testing.assert_array_equal(order(shown, 0)[1].ravel()[np.argsort(-shown[1].ravel())], np.arange(H * W))
+    np.testing.assert_array_equal(rank_pixels(shown, 0)[1].ravel()[np.argsort(-shown[1].ravel())], np.arange(H * W))
 
 
 def solved_directly(plane, gone):
@@ -226,7 +226,7 @@ def test_imputation_against_a_direct_solver(share, shape, monkeypatch):
     scattered = rng.random(shape) < share
     block = np.zeros(shape, bool)
     block[2 : 2 + int(shape[0] * share), : shape[1] - 3] = True
-    filled = faithfulness.imputed(np.stack([plane] * 3), [scattered, block])
+    filled = faithfulness.impute_pixels(np.stack([plane] * 3), [scattered, block])
     assert filled.shape == (2, 3, *shape)
     for gone, result in zip((scattered, block), filled, strict=True):
         np.testing.assert_array_equal(result[0], result[2])
@@ -238,7 +238,7 @@ def test_imputation_against_a_direct_solver(share, shape, monkeypatch):
 def test_imputation_of_a_plain_image_is_plain_and_colours_stay_apart():
     image = np.stack([np.full((20, 20), v, np.float32) for v in (1.0, 2.0, 3.0)])
     gone = np.random.default_rng(0).random((20, 20)) < 0.5
-    np.testing.assert_allclose(faithfulness.imputed(image, [gone])[0], image, atol=1e-4)
+    np.testing.assert_allclose(faithfulness.impute_pixels(image, [gone])[0], image, atol=1e-4)
 
 
 # ----- robustness
@@ -292,14 +292,14 @@ def test_images_whose_prediction_falls_do_not_count():
 def test_the_cascade_starts_at_the_head_and_keeps_the_weights_distribution():
     model = tiny()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    head = randomisation.randomised(model, 0.0)
-    whole = randomisation.randomised(model, 1.0)
+    head = randomisation.randomise_model(model, 0.0)
+    whole = randomisation.randomise_model(model, 1.0)
     for name, value in before.items():
         assert torch.equal(model.state_dict()[name], value)  # the model itself is left alone
         assert torch.equal(head.state_dict()[name], value) == (not name.startswith("head"))
         assert torch.equal(whole.state_dict()[name].flatten().sort().values, value.flatten().sort().values)
     assert not any(torch.equal(whole.state_dict()[n], v) for n, v in before.items() if n.endswith("weight"))
-    half = randomisation.randomised(model, 0.67)  # the head and the last convolution
+    half = randomisation.randomise_model(model, 0.67)  # the head and the last convolution
     assert torch.equal(half.state_dict()["features.0.weight"], before["features.0.weight"])
     assert not torch.equal(half.state_dict()["features.2.weight"], before["features.2.weight"])
 
@@ -347,10 +347,10 @@ def test_agreement_by_hand():
     a = np.arange(100, dtype=np.float32).reshape(1, 10, 10)
     b = a.copy()
     b[0, 9, :5] = -1  # five of the strongest ten fall out
-    found = agreement({"a": a, "same": 2 * a, "b": b, "opposite": -a})
-    assert found["a", "same"][0] == pytest.approx(1)
-    assert found["a", "same"][1] == 1
-    assert found["a", "b"][1] == pytest.approx(5 / 15)
-    assert found["a", "opposite"][0] == pytest.approx(-1)
-    assert found["a", "opposite"][1] == 0
-    assert top(a).sum() == 10
+    computed = compare_methods({"a": a, "same": 2 * a, "b": b, "opposite": -a})
+    assert computed["a", "same"][0] == pytest.approx(1)
+    assert computed["a", "same"][1] == 1
+    assert computed["a", "b"][1] == pytest.approx(5 / 15)
+    assert computed["a", "opposite"][0] == pytest.approx(-1)
+    assert computed["a", "opposite"][1] == 0
+    assert strongest_pixels(a).sum() == 10
