@@ -24,8 +24,8 @@ def pictures(sheets):
 def test_strip_mill_on_sheets_of_another_seed(mill):
     dials = StripMill(seed=90210, clear_share=0.5, stained_clear=0.9, stained_defect=0.05)
     sheets = [dials.render(i) for i in range(120)]
-    found = mill.predict(pictures(sheets))
-    right = np.mean([(p.pred == CLEAR) == (s.label == CLEAR) for p, s in zip(found, sheets, strict=True)])
+    predictions = mill.predict(pictures(sheets))
+    right = np.mean([(p.pred == CLEAR) == (s.label == CLEAR) for p, s in zip(predictions, sheets, strict=True)])
     assert right > mill.card.metrics["test"]["intervals"]["accuracy"][0] - 0.04
 
 
@@ -43,12 +43,12 @@ def test_strip_mill_carries_the_shortcut_that_its_card_admits(mill):
 @pytest.mark.real_data
 def test_neu_six_class_on_the_real_images_it_has_not_seen(real_data):
     predictor = Predictor.load("neu-six-class", "cpu")
-    found = evaluate(predictor, open_dataset(real_data / "neu-cls"))
+    evaluation = evaluate(predictor, open_dataset(real_data / "neu-cls"))
     card = predictor.card.metrics["test"]
-    assert found.report.n == card["n"]
-    assert found.report.macro_recall == pytest.approx(card["macro_recall"], abs=1e-9)
-    assert found.report.macro_recall > 0.95
-    assert found.report.ece < 0.05
+    assert evaluation.report.n == card["n"]
+    assert evaluation.report.macro_recall == pytest.approx(card["macro_recall"], abs=1e-9)
+    assert evaluation.report.macro_recall > 0.95
+    assert evaluation.report.ece < 0.05
 
 
 def test_the_demo_images_are_all_there_and_readable():
@@ -65,5 +65,5 @@ def test_the_demo_images_are_all_there_and_readable():
 def test_the_page_on_quality_holds_what_the_card_stores():
     card = Predictor.load("neu-six-class", "cpu").card
     page = (ASSETS.parent / "docs" / "quality.md").read_text(encoding="utf-8")
-    for told in card.quality.values():
-        assert quality_table(told) in page, "take the tables that python -m steel_core.explain.quality prints"
+    for table in card.quality.values():
+        assert quality_table(table) in page, "take the tables that python -m steel_core.explain.quality prints"

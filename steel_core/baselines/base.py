@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
+from typing_extensions import override
 
 from steel_core.registry import Registry
-
-Grids = npt.NDArray[np.float32]
-Probabilities = npt.NDArray[np.float64]
+from steel_core.types import Float32Array, Float64Array, FloatArray, Int64Array
 
 
 @dataclass(frozen=True, slots=True)
 class BaselineInfo:
-    """What a baseline is.
-
-    Attributes:
-        title: name for people.
-        plain: one sentence that says what it does.
-        source: paper or book.
-    """
+    """What a baseline is: name for people, one plain sentence that says what it does, and its paper or book."""
 
     title: str
     plain: str
@@ -31,11 +23,7 @@ class BaselineInfo:
 
 
 class Baseline(ABC):
-    """A classifier of grey images (N, H, W) in 0 to 1, all of one size.
-
-    Args:
-        seed: of its random numbers.
-    """
+    """A classifier of grey images (N, H, W) in 0 to 1, all of one size."""
 
     info: ClassVar[BaselineInfo]
 
@@ -43,19 +31,40 @@ class Baseline(ABC):
         self.seed = seed
 
     @abstractmethod
-    def fit(self, grids: Grids, labels: npt.NDArray[np.int64], classes: int) -> None:
+    def fit(self, grids: Float32Array, labels: Int64Array, classes: int) -> None:
         """Learn from images (N, H, W) and labels (N,) from 0 to `classes` - 1."""
 
     @abstractmethod
-    def predict(self, grids: Grids) -> Probabilities:
+    def predict(self, grids: Float32Array) -> Float64Array:
         """Probabilities (N, K) of images (N, H, W)."""
 
 
-BASELINES: Registry[type[Baseline]] = Registry("baseline", "steel_core.baselines.methods")
+class FeatureBaseline(Baseline):
+    """A classifier of scikit-learn on features of the images."""
+
+    @abstractmethod
+    def features(self, grids: Float32Array) -> FloatArray:
+        """Features (N, F) of images (N, H, W)."""
+
+    @abstractmethod
+    def make_model(self, features: FloatArray) -> Any:
+        """The classifier, not fitted yet, for features (N, F)."""
+
+    @override
+    def fit(self, grids: Float32Array, labels: Int64Array, classes: int) -> None:
+        features = self.features(grids)
+        self.classes = classes
+        self.model = self.make_model(features).fit(features, labels)
+
+    @override
+    def predict(self, grids: Float32Array) -> Float64Array:
+        return self.over_all_classes(self.model.predict_proba(self.features(grids)))
+
+    def over_all_classes(self, values: FloatArray) -> Float64Array:
+        """Values (N, K) of all classes, of those that occurred while fitting; 0 for the others."""
+        full = np.zeros((len(values), self.classes))
+        full[:, self.model.classes_] = values
+        return full
 
 
-def spread(probs: npt.NDArray[np.floating], known: npt.NDArray[np.int64], classes: int) -> Probabilities:
-    """Probabilities (N, K) over all classes, of those (N, len(known)) that occurred while fitting."""
-    full = np.zeros((len(probs), classes))
-    full[:, known] = probs
-    return full
+BASELINES: Registry[type[Baseline]] = Registry("baseline", "steel_core.baselines.methods", "steel_lens.baselines")

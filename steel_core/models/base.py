@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -20,16 +21,12 @@ class BackboneConfig:
     """Facts about an architecture that hold before any training.
 
     Attributes:
-        title: name for people.
-        source: paper and year.
-        cam_layer: dotted name of the last convolutional stage, which Grad-CAM reads unless told otherwise.
+        cam_layer: dotted name of the last convolutional stage, which Grad-CAM reads unless another is named.
         min_size: smallest height and width in pixels that the network accepts.
         linear_head: whether the logits are a linear function of the global average of what `features` gives.
-        batch_norm: whether the architecture holds batch normalisation of its own.
         weights_package: Python package among the requirements that brings ImageNet weights; "" if they must be fetched.
-        hook_free: whether `features` and `classify`, called one after the other, are the whole network, and nothing but
-            a ReLU reads what that ReLU is given, so that the engine of `steel_core.explain` may serve it; other
-            networks are explained by captum and shap.
+        hook_free: whether `features` and `classify`, one after the other, are the whole network, and only a ReLU reads
+            what that ReLU is given, so that the engine of `steel_core.explain` may serve it, not captum and shap.
     """
 
     title: str
@@ -43,27 +40,20 @@ class BackboneConfig:
 
 
 class Classifier(nn.Module, ABC):
-    """A network from normalised images to logits: `features`, then `classify`.
+    """A network from normalised images to logits: `features`, then `classify`; made of K classes and a dropout share.
 
     Every activation is a module of its own, used once and not in place, so that guided backpropagation can be taken.
     """
 
     config: ClassVar[BackboneConfig]
     features: nn.Sequential
-    """All that comes before the head, stage by stage."""
 
     @abstractmethod
     def classify(self, features: Tensor) -> Tensor:
-        """Logits (N, K) of what `features` gives (N, F, h, w).
-
-        N images, F feature channels, h rows and w columns of the last grid, K classes.
-        """
+        """Logits (N, K) of what `features` gives (N, F, h, w): F channels, h rows and w columns of the last grid."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits (N, K) of normalised images (N, 3, H, W).
-
-        N images, H rows, W columns, K classes.
-        """
+        """Logits (N, K) of normalised images (N, 3, H, W)."""
         return self.classify(self.features(inputs))
 
     @property
@@ -73,7 +63,7 @@ class Classifier(nn.Module, ABC):
 
     @classmethod
     def pretrained(cls) -> Path:
-        """The file with ImageNet weights, which `translated` brings under the names of this class.
+        """The file with ImageNet weights, which `translate_state` brings under the names of this class.
 
         Raises:
             CheckpointError: none are known, or they cannot be had from here.
@@ -86,35 +76,71 @@ class Classifier(nn.Module, ABC):
         return any("pretrained" in vars(kind) for kind in cls.__mro__[: cls.__mro__.index(Classifier)])
 
     @classmethod
-    def translated(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def translate_state(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A state dictionary of the original implementation under the names of this class; others are left as is."""
         return dict(state)
 
 
-class ConvolutionalHead(Classifier):
-    """A classifier that ends with dropout, a 1x1 convolution to the classes, and a global average.
+class HeadedClassifier(Classifier):
+    """A classifier of `features`, all that comes before the head, then dropout and a head of its own."""
 
-    No ReLU stands behind the convolution, so a logit can be negative and Grad-CAM can be signed.
-
-    Args:
-        features: all that comes before the head.
-        width: channels that `features` gives.
-        classes: number of classes K.
-        dropout: share of the last features dropped while training.
-    """
-
-    def __init__(self, features: nn.Sequential, width: int, classes: int, dropout: float) -> None:
+    def __init__(self, features: nn.Sequential, head: nn.Linear | nn.Conv2d, dropout: float) -> None:
         super().__init__()
         self.features = features
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Conv2d(width, classes, kernel_size=1)
-        nn.init.normal_(self.head.weight, std=0.01)
-        assert self.head.bias is not None
-        nn.init.zeros_(self.head.bias)
+        self.head = head
+        nn.init.normal_(head.weight, std=0.01)
+        assert head.bias is not None
+        nn.init.zeros_(head.bias)
+
+
+class ConvolutionalHead(HeadedClassifier):
+    """Dropout, a 1x1 convolution to the classes, a global average; no ReLU, so that Grad-CAM can be signed."""
+
+    def __init__(self, features: nn.Sequential, width: int, classes: int, dropout: float) -> None:
+        super().__init__(features, nn.Conv2d(width, classes, kernel_size=1), dropout)
 
     @override
     def classify(self, features: Tensor) -> Tensor:
         return self.head(self.dropout(features)).mean(dim=(2, 3))
 
 
-BACKBONES: Registry[type[Classifier]] = Registry("backbone", "steel_core.models.backbones")
+class LinearHead(HeadedClassifier):
+    """A global average, dropout, and a linear layer to the classes."""
+
+    def __init__(self, features: nn.Sequential, width: int, classes: int, dropout: float) -> None:
+        super().__init__(features, nn.Linear(width, classes), dropout)
+
+    @override
+    def classify(self, features: Tensor) -> Tensor:
+        return self.head(self.dropout(features.mean(dim=(2, 3))))
+
+
+BACKBONES: Registry[type[Classifier]] = Registry("backbone", "steel_core.models.backbones", "steel_lens.backbones")
+
+
+def forbid_inplace(network: nn.Module) -> None:
+    """Let every activation leave what it is given as it is: captum and guided backpropagation need it."""
+    for part in network.modules():
+        if getattr(part, "inplace", False):
+            part.inplace = False  # type: ignore[assignment]
+
+
+def fill_weights(model: Classifier, state: Mapping[str, Tensor]) -> None:
+    """Give `model` the weights of `state`, which must be all of its own, of their shapes, and finite.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    own = model.state_dict()
+    missing, extra = own.keys() - state.keys(), state.keys() - own.keys()
+    if missing or extra:
+        raise CheckpointError(
+            f"expected the {len(own)} tensors of the architecture; {len(missing)} are missing, {len(extra)} unknown"
+        )
+    for name, value in state.items():
+        if value.shape != own[name].shape:
+            raise CheckpointError(f"{name} has shape {list(value.shape)}, expected {list(own[name].shape)}")
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"{name} holds values that are not numbers (NaN or infinite)")
+    model.load_state_dict(state)

@@ -1,10 +1,7 @@
 """Batch normalisation: put behind every convolution for training only, and folded into the weights for prediction.
 
-A network without normalisation learns slowly from random weights. Normalised while it trains and folded at the end, it
-is the plain architecture again: same tensors, same cost, same explanations. A network that has normalisation of its own
-keeps it in its checkpoint and is folded when it is loaded to predict.
-
-Source: Ioffe and Szegedy, Batch Normalization, ICML 2015; folding: Jacob et al., CVPR 2018, section 3.2.
+A network without it learns slowly from random weights; folded at the end, it is the plain architecture again. Sources:
+Ioffe and Szegedy, Batch Normalization, ICML 2015; folding: Jacob et al., CVPR 2018, section 3.2.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ class NormalisedConv(nn.Sequential):
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__(convolution, nn.BatchNorm2d(convolution.out_channels))
 
-    def folded(self) -> nn.Conv2d:
+    def fold(self) -> nn.Conv2d:
         """One convolution that does in evaluation mode what the two do."""
         convolution, norm = copy.deepcopy(self).eval()
         assert isinstance(convolution, nn.Conv2d)
@@ -45,17 +42,13 @@ def fold_batch_norm(module: nn.Module) -> None:
     """Undo `insert_batch_norm`, in place, leaving what `module` computes in evaluation mode as it is."""
     for name, child in module.named_children():
         if isinstance(child, NormalisedConv):
-            setattr(module, name, child.folded())
+            setattr(module, name, child.fold())
         else:
             fold_batch_norm(child)
 
 
-def folded_for_inference(model: M) -> M:
-    """A copy of `model` in evaluation mode whose own batch normalisations are part of the convolutions before them.
-
-    Args:
-        model: its convolutions and their normalisations follow one another in an `nn.Sequential`; others are left.
-    """
+def fold_for_inference(model: M) -> M:
+    """A copy of `model` in evaluation mode, its normalisations folded into the convolutions right before them."""
     copied = copy.deepcopy(model).eval()
     for part in copied.modules():
         if isinstance(part, nn.Sequential):

@@ -8,12 +8,10 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from steel_core.errors import UsageError
-from steel_core.models.base import BackboneConfig, Classifier
+from steel_core.models.base import BackboneConfig, Classifier, forbid_inplace
 
 
-class _Foreign(Classifier):
-    """A network of others, taken whole: nothing comes before `classify`."""
-
+class _WrappedNetwork(Classifier):
     def __init__(self, module: nn.Module, config: BackboneConfig) -> None:
         super().__init__()
         self.features = nn.Sequential()
@@ -25,15 +23,13 @@ class _Foreign(Classifier):
         return self.module(features)
 
 
-def foreign(module: nn.Module, cam_layer: str, *, title: str = "", source: str = "", min_size: int = 1) -> Classifier:
+def wrap_network(
+    module: nn.Module, cam_layer: str, *, title: str = "", source: str = "", min_size: int = 1
+) -> Classifier:
     """A copy of `module` that every explainer takes, in evaluation mode; captum and shap serve where the engine cannot.
 
-    Args:
-        module: any network from images (N, C, H, W) to logits (N, K).
-        cam_layer: dotted name, within `module`, of its last convolutional stage.
-        title: name for people; that of its class if empty.
-        source: paper and year.
-        min_size: smallest height and width in pixels that it accepts.
+    `module` makes logits (N, K) of images (N, C, H, W); `cam_layer` is the dotted name of its last convolutional stage,
+    `min_size` the smallest height and width in pixels that it accepts.
 
     Raises:
         UsageError: it has no module of that name.
@@ -41,9 +37,7 @@ def foreign(module: nn.Module, cam_layer: str, *, title: str = "", source: str =
     if cam_layer not in dict(module.named_modules()):
         raise UsageError(f"cam_layer {cam_layer!r}: expected the name of a module of {type(module).__name__}")
     own = copy.deepcopy(module)
-    for part in own.modules():
-        if getattr(part, "inplace", False):  # captum needs what an activation was given
-            part.inplace = False  # type: ignore[assignment]
+    forbid_inplace(own)
     config = BackboneConfig(
         title=title or type(module).__name__,
         source=source,
@@ -52,4 +46,4 @@ def foreign(module: nn.Module, cam_layer: str, *, title: str = "", source: str =
         linear_head=False,
         hook_free=False,
     )
-    return _Foreign(own, config).eval()
+    return _WrappedNetwork(own, config).eval()

@@ -3,23 +3,23 @@
 A picture's features, averaged over the last grid, are compared with those of the training images by the distance of
 Mahalanobis (Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples, NeurIPS 2018). The
 covariance keeps its strongest directions and is made round in all others (Tipping and Bishop, Probabilistic Principal
-Component Analysis, JRSS B 61, 1999), so that it is small to store and safe to invert.
-
-Legend: N images, F features, C directions.
+Component Analysis, JRSS B 61, 1999). Legend: N images, F features, C directions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from steel_core.errors import CheckpointError, DataError
-
-Values = npt.NDArray[np.float32]
+from steel_core.files import write_bytes
+from steel_core.models.card import GateFacts
+from steel_core.types import Float32Array, Float64Array, FloatArray
 
 DIRECTIONS = 64
 PASSES = 0.99
@@ -28,28 +28,26 @@ LEAST = 20
 
 
 @dataclass(frozen=True, eq=False)
-class Gate:
+class OODGate:
     """What familiar features look like, and how far is too far.
 
     Attributes:
         mean: (F,) of the training images.
         axes: (F, C) orthonormal directions of their largest variance.
-        variance: (C,) along these.
-        rest: variance along every other direction.
-        limit: the distance that the stated share of the validation images does not exceed.
+        variance: (C,) along these; `rest` along every other direction.
     """
 
-    mean: Values
-    axes: Values
-    variance: Values
+    mean: Float32Array
+    axes: Float32Array
+    variance: Float32Array
     rest: float
     limit: float
 
-    def strangeness(self, features: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    def ood_score(self, features: FloatArray) -> Float64Array:
         """Distance of averaged features (N, F) as a share of the limit (N,); above 1 is unfamiliar."""
         return self._distance(features) / self.limit
 
-    def _distance(self, features: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    def _distance(self, features: FloatArray) -> Float64Array:
         centred = np.asarray(features, dtype=np.float64) - self.mean
         along = np.square(centred @ self.axes)
         across = np.maximum(np.square(centred).sum(axis=1) - along.sum(axis=1), 0.0)
@@ -61,7 +59,7 @@ class Gate:
         return save({"mean": self.mean, "axes": self.axes, "variance": self.variance, "scalars": scalars})
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Gate:
+    def from_bytes(cls, content: bytes) -> OODGate:
         """The gate that `to_bytes` wrote.
 
         Raises:
@@ -85,21 +83,15 @@ class Gate:
 
 
 def fit_gate(
-    train: npt.NDArray[np.floating],
-    val: npt.NDArray[np.floating],
+    train: FloatArray,
+    val: FloatArray,
     passes: float = PASSES,
     directions: int = DIRECTIONS,
-) -> Gate:
-    """The gate that lets the share `passes` of familiar images through.
+) -> OODGate:
+    """The gate of averaged features (N, F) that lets the share `passes` of familiar images through.
 
     The limit is the ceil((N + 1) passes)-th smallest distance of the validation images (the largest where they are too
     few): in expectation at least that share of images like them passes (split conformal prediction).
-
-    Args:
-        train: averaged features (N, F) of the training images, which say what is familiar.
-        val: those of the validation images (N, F), which set the limit.
-        passes: share of familiar images that shall pass.
-        directions: most of C.
 
     Raises:
         DataError: too few images.
@@ -109,20 +101,49 @@ def fit_gate(
             f"what is familiar needs at least {LEAST} images of the training and of the validation part; "
             f"there are {len(train)} and {len(val)}"
         )
-    known = np.asarray(train, dtype=np.float64)
-    mean = known.mean(axis=0)
-    _, singular, axes = np.linalg.svd(known - mean, full_matrices=False)
-    variance = np.square(singular) / (len(known) - 1)
-    kept = max(1, min(directions, len(known) // 4, known.shape[1] - 1, int((variance > 1e-12 * variance[0]).sum()) - 1))
-    others = max(known.shape[1] - kept, 1)
+    features = np.asarray(train, dtype=np.float64)
+    mean = features.mean(axis=0)
+    _, singular, axes = np.linalg.svd(features - mean, full_matrices=False)
+    variance = np.square(singular) / (len(features) - 1)
+    kept = max(
+        1, min(directions, len(features) // 4, features.shape[1] - 1, int((variance > 1e-12 * variance[0]).sum()) - 1)
+    )
+    others = max(features.shape[1] - kept, 1)
     rest = max(float(variance[kept:].sum()) / others, 1e-6 * float(variance[0]), 1e-12)
-    loose = Gate(
+    loose = OODGate(
         mean.astype(np.float32),
         np.ascontiguousarray(axes[:kept].T, dtype=np.float32),
         np.maximum(variance[:kept], rest).astype(np.float32),
         rest,
         1.0,
     )
-    distances = np.sort(loose.strangeness(val))
-    rank = min(len(distances), int(np.ceil((len(distances) + 1) * passes - 1e-9)))
-    return Gate(loose.mean, loose.axes, loose.variance, rest, max(float(distances[rank - 1]), 1e-6))
+    distances = np.sort(loose.ood_score(val))
+    last = min(len(distances), int(np.ceil((len(distances) + 1) * passes - 1e-9)))
+    return replace(loose, limit=max(float(distances[last - 1]), 1e-6))
+
+
+def write_gate(folder: Path, gate: OODGate, facts: GateFacts | None = None) -> GateFacts:
+    """Write the arrays of a gate into a folder and return what the card says of it: `facts` with their name and hash.
+
+    The name holds the arrays' hash, so that a card finds either its own gate or none, whenever the writing stops.
+    """
+    content = gate.to_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    name = f"familiar-{digest[:12]}.safetensors"
+    write_bytes(folder / name, content)
+    return facts.replace(file=name, sha256=digest) if facts else GateFacts(file=name, sha256=digest)
+
+
+def read_gate(folder: Path, facts: GateFacts) -> OODGate:
+    """The gate that `write_gate` wrote.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or not the one of the card.
+    """
+    try:
+        content = (folder / facts.file).read_bytes()
+    except OSError as error:
+        raise CheckpointError("its gate for unfamiliar images is missing") from error
+    if hashlib.sha256(content).hexdigest() != facts.sha256:
+        raise CheckpointError("the gate for unfamiliar images is not its card's")
+    return OODGate.from_bytes(content)

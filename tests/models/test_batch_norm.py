@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from steel_core.models.base import BACKBONES
-from steel_core.models.batch_norm import fold_batch_norm, folded_for_inference, insert_batch_norm
+from steel_core.models.batch_norm import fold_batch_norm, fold_for_inference, insert_batch_norm
 
 PLAIN = [name for name in BACKBONES if not BACKBONES[name].config.batch_norm]
 
@@ -42,7 +42,7 @@ def test_a_network_with_normalisation_of_its_own_predicts_the_same_without(name)
     model = BACKBONES[name](3)
     unlike_initial(model)
     kept = {key: value.clone() for key, value in model.eval().state_dict().items()}
-    folded = folded_for_inference(model)
+    folded = fold_for_inference(model)
     inputs = torch.randn(2, 3, 64, 64)
     assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
     expected = model(inputs).detach()

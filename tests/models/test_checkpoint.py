@@ -9,20 +9,15 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
-from helpers.small import make_checkpoint
+from helpers.small import make_card, make_checkpoint
 from safetensors.torch import load_file, save_file
 from torchvision.models import WeightsEnum
 
 from steel_core.errors import CheckpointError
 from steel_core.models import checkpoint as module
 from steel_core.models.base import BACKBONES
-from steel_core.models.checkpoint import (
-    Card,
-    import_state_dict,
-    list_checkpoints,
-    load_checkpoint,
-    load_features,
-)
+from steel_core.models.checkpoint import list_checkpoints, load_checkpoint
+from steel_core.models.import_weights import import_state_dict, load_features
 from steel_core.models.pretrained import read_state_dict
 
 
@@ -43,14 +38,14 @@ def edit_weights(folder, change):
 
 
 def test_round_trip(folder):
-    found = load_checkpoint(folder)
-    assert found.card.classes == ("a", "b", "c")
-    assert found.card.thresholds == {"a": 0.7, "b": 0.6, "c": 0.5}
-    assert found.background.shape == (6, 64, 64)
-    assert not found.model.training
+    loaded = load_checkpoint(folder)
+    assert loaded.card.classes == ("a", "b", "c")
+    assert loaded.card.thresholds == {"a": 0.7, "b": 0.6, "c": 0.5}
+    assert loaded.background.shape == (6, 64, 64)
+    assert not loaded.model.training
     torch.manual_seed(0)
     expected = BACKBONES["squeezenet-reduced"](3)
-    torch.testing.assert_close(found.model.features[0].weight, expected.features[0].weight)
+    torch.testing.assert_close(loaded.model.features[0].weight, expected.features[0].weight)
 
 
 def test_the_hash_changes_with_weights_and_with_the_card(folder, tmp_path):
@@ -211,17 +206,17 @@ def test_a_bare_state_dict_is_imported(folder, tmp_path):
     """As torchvision's SqueezeNet names it, saved on another device or not."""
     state = {k.replace("head.", "classifier.1."): v for k, v in load_checkpoint(folder).model.state_dict().items()}
     torch.save(state, tmp_path / "bare.pth")
-    card = Card("new", "New", "squeezenet-reduced", "softmax", ("x", "y", "z"), (64, 64), 0.5, 0.2)
+    card = make_card(classes=("x", "y", "z"))
     import_state_dict(tmp_path / "bare.pth", tmp_path / "new", card)
-    found, source = load_checkpoint(tmp_path / "new"), load_checkpoint(folder)
+    loaded, source = load_checkpoint(tmp_path / "new"), load_checkpoint(folder)
     inputs = torch.randn(2, 3, 64, 64)
-    torch.testing.assert_close(found.model(inputs), source.model(inputs))
-    assert found.card.training["init_sha256"] == hashlib.sha256((tmp_path / "bare.pth").read_bytes()).hexdigest()
+    torch.testing.assert_close(loaded.model(inputs), source.model(inputs))
+    assert loaded.card.training.init_sha256 == hashlib.sha256((tmp_path / "bare.pth").read_bytes()).hexdigest()
 
 
 def test_a_state_dict_of_another_architecture_is_refused(tmp_path):
     torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
-    card = Card("new", "New", "squeezenet-reduced", "softmax", ("x", "y"), (64, 64), 0.5, 0.2)
+    card = make_card(classes=("x", "y"))
     with pytest.raises(CheckpointError, match="missing"):
         import_state_dict(tmp_path / "other.pth", tmp_path / "new", card)
     assert not (tmp_path / "new").exists()
@@ -262,7 +257,7 @@ def test_a_torchvision_resnet_computes_the_same_under_our_names():
     torch.manual_seed(0)
     theirs = torchvision.models.resnet18(num_classes=3).eval()
     ours = BACKBONES["resnet18"](3).eval()
-    ours.load_state_dict(ours.translated(theirs.state_dict()))
+    ours.load_state_dict(ours.translate_state(theirs.state_dict()))
     images = torch.randn(2, 3, 64, 80)
     torch.testing.assert_close(ours(images), theirs(images))
 
@@ -272,9 +267,9 @@ def test_shipped_checkpoints_load_and_are_small(name):
     folder = module.list_checkpoints()[name]
     if folder.parent != module.ASSETS / "models":
         pytest.skip("not a shipped one")
-    found = load_checkpoint(name)
+    loaded = load_checkpoint(name)
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 3_000_000
-    assert found.card.metrics["test"]["n"] > 0
-    assert found.card.data["licence"]
-    assert set(found.card.map_scale) >= {"grad-cam", "guided-grad-cam", "shap"}
-    assert found.background is not None
+    assert loaded.card.metrics["test"]["n"] > 0
+    assert loaded.card.data["licence"]
+    assert set(loaded.card.map_scale) >= {"grad-cam", "guided-grad-cam", "shap"}
+    assert loaded.background is not None

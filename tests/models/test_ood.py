@@ -10,10 +10,16 @@ from scipy.spatial.distance import mahalanobis
 
 from steel_core.data.open import open_dataset
 from steel_core.errors import CheckpointError, DataError
-from steel_core.evaluation.ood import install_gate, learn_familiar, photographs, teach_familiarity, unfamiliar_rate
+from steel_core.evaluation.ood import (
+    fit_ood_gate,
+    install_gate,
+    load_photographs,
+    measure_unfamiliar_rate,
+    store_ood_gate,
+)
 from steel_core.inference.predictor import Predictor
 from steel_core.models.checkpoint import load_checkpoint, save_checkpoint
-from steel_core.models.ood import Gate, fit_gate
+from steel_core.models.ood import OODGate, fit_gate
 from steel_core.types import REFER, UNFAMILIAR, SteelImage
 
 
@@ -35,7 +41,7 @@ def test_distance_is_mahalanobis_of_the_stated_covariance():
     inverse = np.linalg.inv(covariance)
     points = cloud(10, 2)
     expected = [mahalanobis(point, gate.mean, inverse) / gate.limit for point in points]
-    np.testing.assert_allclose(gate.strangeness(points), expected, rtol=1e-5)
+    np.testing.assert_allclose(gate.ood_score(points), expected, rtol=1e-5)
 
 
 def test_with_all_but_one_direction_it_is_the_sample_covariance():
@@ -45,11 +51,11 @@ def test_with_all_but_one_direction_it_is_the_sample_covariance():
     points = cloud(10, 2)
     inverse = np.linalg.inv(np.cov(train.T))
     expected = [mahalanobis(point, train.mean(axis=0), inverse) / gate.limit for point in points]
-    np.testing.assert_allclose(gate.strangeness(points), expected, rtol=1e-3)
+    np.testing.assert_allclose(gate.ood_score(points), expected, rtol=1e-3)
 
 
 def test_the_stated_share_of_familiar_images_passes():
-    passed = [(fit_gate(cloud(300, s), cloud(199, s + 100)).strangeness(cloud(300, s + 200)) <= 1).mean()
+    passed = [(fit_gate(cloud(300, s), cloud(199, s + 100)).ood_score(cloud(300, s + 200)) <= 1).mean()
               for s in range(30)]  # fmt: skip
     assert 0.985 <= np.mean(passed) <= 0.997
 
@@ -57,16 +63,16 @@ def test_the_stated_share_of_familiar_images_passes():
 def test_what_is_far_away_is_strange_in_kept_and_in_other_directions():
     gate = fit_gate(cloud(400, 0), cloud(200, 1), directions=3)
     centre = gate.mean.astype(float)
-    assert gate.strangeness(centre[None])[0] < 0.1
+    assert gate.ood_score(centre[None])[0] < 0.1
     for axis in np.eye(6):
-        assert gate.strangeness(centre[None] + 60 * axis)[0] > 1
+        assert gate.ood_score(centre[None] + 60 * axis)[0] > 1
 
 
 def test_features_that_never_vary_do_not_break_it():
     train, val = (np.hstack([cloud(n, s), np.zeros((n, 3))]) for n, s in ((100, 0), (50, 1)))
     gate = fit_gate(train, val)
-    assert np.isfinite(gate.strangeness(val)).all()
-    assert gate.strangeness(val[:1] + 100)[0] > 1
+    assert np.isfinite(gate.ood_score(val)).all()
+    assert gate.ood_score(val[:1] + 100)[0] > 1
 
 
 def test_too_few_images_are_refused():
@@ -77,13 +83,16 @@ def test_too_few_images_are_refused():
 def test_a_gate_comes_back_whole_and_a_damaged_one_is_refused():
     gate = fit_gate(cloud(100, 0), cloud(50, 1))
     content = gate.to_bytes()
-    np.testing.assert_array_equal(Gate.from_bytes(content).strangeness(cloud(9, 2)), gate.strangeness(cloud(9, 2)))
+    np.testing.assert_array_equal(OODGate.from_bytes(content).ood_score(cloud(9, 2)), gate.ood_score(cloud(9, 2)))
     for bad in (content[:-8], b"", b"no safetensors at all"):
         with pytest.raises(CheckpointError, match="damaged"):
-            Gate.from_bytes(bad)
+            OODGate.from_bytes(bad)
     for wrong in ({"limit": 0.0}, {"rest": float("nan")}, {"variance": gate.variance[1:]}):
         with pytest.raises(CheckpointError, match="fit together"):
-            Gate.from_bytes(dataclasses.replace(gate, **wrong).to_bytes())
+            OODGate.from_bytes(dataclasses.replace(gate, **wrong).to_bytes())
+
+
+RATE = {"unfamiliar": 0.0, "interval": [0.0, 0.8], "n": 1, "effective": 1.0}
 
 
 @pytest.fixture
@@ -102,33 +111,33 @@ def taught(tmp_path):
 
 
 def install(folder, index):
-    gate, _, _ = learn_familiar(Predictor.load(folder, "cpu"), index)
-    install_gate(folder, gate, {"none": {"n": 1}}, "A. Tester", "a test")
+    gate, _, _ = fit_ood_gate(Predictor.load(folder, "cpu"), index)
+    install_gate(folder, gate, {"none": RATE}, "A. Tester", "a test")
 
 
 def test_a_taught_checkpoint_gives_no_verdict_on_what_it_does_not_know(taught, tmp_path):
     folder, index = taught
     before = Predictor.load(folder, "cpu")
-    assert before.predict([index.image(0)])[0].strangeness is None
-    rates = teach_familiarity(folder, index, {"itself": index}, "A. Tester", device="cpu")
+    assert before.predict([index.image(0)])[0].ood_score is None
+    rates = store_ood_gate(folder, index, {"itself": index}, "A. Tester", device="cpu")
     after = Predictor.load(folder, "cpu")
     assert after.hash != before.hash
     assert after.card.weights_sha256 == before.card.weights_sha256
-    assert after.card.familiarity["rates"] == rates
-    assert after.card.history[-1]["who"] == "A. Tester"
+    assert after.card.to_json()["familiarity"]["rates"] == rates
+    assert after.card.history[-1].who == "A. Tester"
     assert rates["itself"]["n"] == 10, "what it has learnt from is not counted"
     assert rates["photographs"]["n"] > 15
 
     steel = after.predict([index.image(i) for i in range(70, 80)])
     assert sum(p.outcome == UNFAMILIAR for p in steel) <= 2
-    for said, plain in zip(steel, before.predict([index.image(i) for i in range(70, 80)]), strict=True):
-        np.testing.assert_allclose(said.logits, plain.logits, rtol=1e-6)
+    for gated, plain in zip(steel, before.predict([index.image(i) for i in range(70, 80)]), strict=True):
+        np.testing.assert_allclose(gated.logits, plain.logits, rtol=1e-6)
     checker = (np.indices((64, 64)).sum(axis=0) // 8 % 2 * 200 + 20).astype(np.uint8)
     strange = after.predict([SteelImage(checker, "checker.png", "0")])[0]
     assert strange.outcome == UNFAMILIAR
-    assert strange.strangeness > 1
+    assert strange.ood_score > 1
     blank = after.predict([SteelImage(np.full((64, 64), 128, np.uint8), "blank.png", "0")])[0]
-    assert blank.outcome == REFER, "what nobody can judge is told first"
+    assert blank.outcome == REFER, "what nobody can judge comes first"
 
 
 def test_a_gate_that_is_not_the_cards_is_refused(taught):
@@ -150,7 +159,7 @@ def test_a_gate_is_replaced_and_travels_with_the_checkpoint(taught, tmp_path):
     install(folder, index)
     loaded = load_checkpoint(folder)
     wider = dataclasses.replace(loaded.gate, limit=loaded.gate.limit * 100)
-    install_gate(folder, wider, {"none": {"n": 1}}, "B. Tester", "wider")
+    install_gate(folder, wider, {"none": RATE}, "B. Tester", "wider")
     assert len(list(folder.glob("familiar-*"))) == 1
     assert load_checkpoint(folder).gate.limit == wider.limit
     with pytest.raises(DataError, match="measured"):
@@ -166,7 +175,7 @@ def test_a_gate_is_replaced_and_travels_with_the_checkpoint(taught, tmp_path):
 def test_rates_have_intervals_by_group():
     gate = fit_gate(cloud(100, 0), cloud(50, 1))
     far = np.full((12, 6), 1000.0)
-    alone, together = unfamiliar_rate(gate, far), unfamiliar_rate(gate, far, ["one"] * 12)
+    alone, together = measure_unfamiliar_rate(gate, far), measure_unfamiliar_rate(gate, far, ["one"] * 12)
     assert alone["unfamiliar"] == together["unfamiliar"] == 1.0
     assert together["interval"][0] < alone["interval"][0] < 1
     assert (together["n"], together["effective"]) == (12, 1.0)
@@ -179,6 +188,6 @@ def test_photographs_come_from_installed_packages_alone(monkeypatch):
         raise AssertionError("a download was tried")
 
     monkeypatch.setattr(socket, "socket", refuse)
-    found = photographs()
-    assert len(found["photographs"]) > 15
-    assert len(found["textures"]) == 27
+    pictures = load_photographs()
+    assert len(pictures["photographs"]) > 15
+    assert len(pictures["textures"]) == 27

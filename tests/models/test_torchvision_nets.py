@@ -6,14 +6,15 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from helpers.small import make_checkpoint, steel_image
+from helpers.small import make_card, make_checkpoint, steel_image
 from torch import nn
 from torchvision import models
 
 from steel_core.errors import CheckpointError, UsageError
 from steel_core.inference.predictor import Predictor
 from steel_core.models.base import BACKBONES
-from steel_core.models.checkpoint import Card, load_checkpoint, load_features, save_checkpoint
+from steel_core.models.checkpoint import load_checkpoint, save_checkpoint
+from steel_core.models.import_weights import load_features
 from steel_core.training.cam_layer import with_cam_layer
 
 NAME = "torchvision:mobilenet_v3_small"
@@ -77,7 +78,7 @@ def test_a_checkpoint_is_rebuilt_from_its_card_without_a_download(tmp_path, offl
     torch.manual_seed(1)
     model = BACKBONES[backbone](2)
     nn.init.normal_(model.head.weight)
-    card = Card("net", "A net", backbone, "softmax", ("clear", "defect"), (64, 64), 0.5, 0.2)
+    card = make_card("net", backbone=backbone)
     save_checkpoint(tmp_path / "net", card, model.state_dict())
     predictor = Predictor.load(tmp_path / "net", "cpu")
     image = steel_image(64, 64)
@@ -95,11 +96,11 @@ def test_grad_cam_of_the_stated_layer_is_the_papers(tmp_path):
     torch.manual_seed(2)
     model = BACKBONES[backbone](2).eval()
     nn.init.normal_(model.head.weight)
-    card = Card("net", "A net", backbone, "softmax", ("clear", "defect"), (64, 64), 0.5, 0.2)
+    card = make_card("net", backbone=backbone)
     save_checkpoint(tmp_path / "net", card, model.state_dict())
     image = steel_image(64, 64)
     predictor = Predictor.load(tmp_path / "net", "cpu")
-    found = predictor.explain(image, "grad-cam", "defect")
+    attribution = predictor.explain(image, "grad-cam", "defect")
     net = model.features[0]
     x = card.preprocessing.normalise(torch.from_numpy(image.grey())[None, None])
     x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
@@ -107,7 +108,7 @@ def test_grad_cam_of_the_stated_layer_is_the_papers(tmp_path):
     logit = model.classify(net.avgpool(net.layer4(maps)))[0, 1]
     slopes = torch.autograd.grad(logit, maps)[0].mean(dim=(2, 3), keepdim=True)
     cam = nn.functional.interpolate((maps * slopes).sum(1, keepdim=True), (64, 64), mode="bilinear")
-    np.testing.assert_allclose(found.values.squeeze(), cam.detach().numpy().squeeze(), rtol=1e-2, atol=1e-4)
+    np.testing.assert_allclose(attribution.values.squeeze(), cam.detach().numpy().squeeze(), rtol=1e-2, atol=1e-4)
 
 
 def test_a_card_that_names_no_network_of_torchvision_is_refused(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -14,7 +14,8 @@ from skimage.measure import label, regionprops_table
 from sklearn.ensemble import ExtraTreesClassifier
 from typing_extensions import override
 
-from steel_core.baselines.base import BASELINES, Baseline, BaselineInfo, Grids, Probabilities, spread
+from steel_core.baselines.base import BASELINES, BaselineInfo, FeatureBaseline
+from steel_core.types import AnyArray, Float32Array, Float64Array, FloatArray
 
 _BLUR, _DEVIATIONS, _SMALLEST = 0.08, 2.5, 1e-3  # share of the side; of the robust deviation; share of the image
 _SHAPE = ("area", "eccentricity", "solidity", "extent", "axis_major_length", "axis_minor_length", "orientation")
@@ -25,20 +26,15 @@ _TREES = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
-    """What the chain makes of one image.
-
-    Attributes:
-        candidates: (H, W) number of the candidate region at each pixel, 0 for none.
-        features: value of each named feature.
-    """
+class RegionFeatures:
+    """The candidate region at each pixel (H, W), 0 for none, and the value of each named feature."""
 
     candidates: npt.NDArray[np.int32]
     features: dict[str, float]
 
 
 @BASELINES.register("classical-chain")
-class ClassicalChain(Baseline):
+class ClassicalChain(FeatureBaseline):
     """Candidates that deviate from their surroundings, their shape and texture, and a forest of randomised trees."""
 
     info: ClassVar[BaselineInfo] = BaselineInfo(
@@ -49,23 +45,21 @@ class ClassicalChain(Baseline):
     )
 
     @override
-    def fit(self, grids: Grids, labels: npt.NDArray[np.int64], classes: int) -> None:
-        self.classes = classes
-        self.model = ExtraTreesClassifier(_TREES, class_weight="balanced", random_state=self.seed)
-        self.model.fit(_table(grids), labels)
+    def features(self, grids: Float32Array) -> Float64Array:
+        return np.array([list(measure_regions(grid).features.values()) for grid in grids])
 
     @override
-    def predict(self, grids: Grids) -> Probabilities:
-        return spread(self.model.predict_proba(_table(grids)), self.model.classes_, self.classes)
+    def make_model(self, features: FloatArray) -> ExtraTreesClassifier:
+        return ExtraTreesClassifier(_TREES, class_weight="balanced", random_state=self.seed)
 
-    def importances(self, grids: Grids) -> dict[str, npt.NDArray[np.float64]]:
+    def importances(self, grids: Float32Array) -> dict[str, Float64Array]:
         """SHAP value of each feature for each image and class (N, K), by TreeSHAP (Lundberg et al., 2020)."""
-        values = np.asarray(shap.TreeExplainer(self.model).shap_values(_table(grids)))
-        names = steps(grids[0]).features
-        return {name: spread(values[:, i], self.model.classes_, self.classes) for i, name in enumerate(names)}
+        values = np.asarray(shap.TreeExplainer(self.model).shap_values(self.features(grids)))
+        names = measure_regions(grids[0]).features
+        return {name: self.over_all_classes(values[:, i]) for i, name in enumerate(names)}
 
 
-def steps(grid: npt.NDArray[np.float32]) -> Steps:
+def measure_regions(grid: Float32Array) -> RegionFeatures:
     """Candidates and features of one grey image (H, W) in 0 to 1."""
     surroundings = cv2.GaussianBlur(grid, (0, 0), _BLUR * min(grid.shape), borderType=cv2.BORDER_REFLECT)
     deviation = cv2.GaussianBlur(grid - surroundings, (0, 0), 1.0)
@@ -74,24 +68,22 @@ def steps(grid: npt.NDArray[np.float32]) -> Steps:
     sizes = np.bincount(regions.ravel())
     regions[sizes[regions] < _SMALLEST * grid.size] = 0
     features = _of_regions(regions, deviation / robust, grid.shape) | _of_texture(grid)
-    return Steps(regions.astype(np.int32), features | {"brightness": float(grid.mean()), "spread": float(grid.std())})
+    return RegionFeatures(
+        regions.astype(np.int32), features | {"brightness": float(grid.mean()), "spread": float(grid.std())}
+    )
 
 
-def _of_regions(
-    regions: npt.NDArray[np.integer], deviation: npt.NDArray[Any], shape: tuple[int, ...]
-) -> dict[str, float]:
-    """Number and share of the candidates, and the mean of each property, weighed by area."""
-    found = regionprops_table(regions, deviation, properties=(*_SHAPE, "intensity_mean"))
-    area = found["area"].astype(np.float64)
+def _of_regions(regions: npt.NDArray[np.integer], deviation: AnyArray, shape: tuple[int, ...]) -> dict[str, float]:
+    table = regionprops_table(regions, deviation, properties=(*_SHAPE, "intensity_mean"))
+    area = table["area"].astype(np.float64)
     features = {"candidates": float(len(area)), "candidate area": float(area.sum() / np.prod(shape))}
     for name in (*_SHAPE[1:], "intensity_mean"):
-        features[f"candidates' {name.replace('_', ' ')}"] = (
-            float(np.average(found[name], weights=area)) if len(area) else 0
-        )
+        mean = float(np.average(table[name], weights=area)) if len(area) else 0
+        features[f"candidates' {name.replace('_', ' ')}"] = mean
     return features | {"largest candidate": float(area.max(initial=0) / np.prod(shape))}
 
 
-def _of_texture(grid: npt.NDArray[np.float32]) -> dict[str, float]:
+def _of_texture(grid: Float32Array) -> dict[str, float]:
     """Uniform local binary patterns, and Haralick's features averaged over four directions and by direction."""
     grey = np.rint(grid * 255).astype(np.uint8)
     patterns = local_binary_pattern(grey, _POINTS, 1, method="uniform")
@@ -106,7 +98,3 @@ def _of_texture(grid: npt.NDArray[np.float32]) -> dict[str, float]:
             features[f"{name} at {distance}"] = float(row.mean())
             features[f"{name} at {distance}, across less along"] = float(row[2] - row[0])
     return features
-
-
-def _table(grids: Grids) -> npt.NDArray[np.float64]:
-    return np.array([list(steps(grid).features.values()) for grid in grids])

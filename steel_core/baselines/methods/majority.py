@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 from typing_extensions import override
 
-from steel_core.baselines.base import BASELINES, Baseline, BaselineInfo, Grids, Probabilities
+from steel_core.baselines.base import BASELINES, Baseline, BaselineInfo
+from steel_core.types import Float32Array, Float64Array, Int64Array
 
 
 @BASELINES.register("majority")
@@ -22,9 +22,9 @@ class Majority(Baseline):
     )
 
     @override
-    def fit(self, grids: Grids, labels: npt.NDArray[np.int64], classes: int) -> None:
+    def fit(self, grids: Float32Array, labels: Int64Array, classes: int) -> None:
         self.shares = np.bincount(labels, minlength=classes) / len(labels)
 
     @override
-    def predict(self, grids: Grids) -> Probabilities:
+    def predict(self, grids: Float32Array) -> Float64Array:
         return np.tile(self.shares, (len(grids), 1))

@@ -1,8 +1,7 @@
 """EfficientNet-Lite0 without its last stages: small, and trained on ImageNet by others, so that it learns from little.
 
 Cut behind the stage of 80 channels: 0.26 million weights, a 13 x 13 grid of evidence for a 200 x 200 image. ReLU stands
-where the original has ReLU6, whose upper bound serves quantisation only: explanations then meet no second kind of
-activation. The weights come from a package of their own, under the Apache licence 2.0.
+for ReLU6, whose bound serves quantisation only. The weights come from a package under the Apache licence 2.0.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torchvision.ops import Conv2dNormActivation
 from typing_extensions import override
 
 from steel_core.models.base import BACKBONES, BackboneConfig, ConvolutionalHead
-from steel_core.models.pretrained import by_position, packaged
+from steel_core.models.pretrained import find_packaged_weights, rename_by_position
 
 # Channels, kernel, stride, expansion of each block (Tan and Le, 2019, table 1), as far as they are kept.
 _BLOCKS = (
@@ -31,10 +30,7 @@ _FILE = "models/efficientnet-lite0-57934424.pth"  # in the package of weights
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve each channel by itself, project; added to the input where the shapes allow it.
-
-    Source: Sandler et al., MobileNetV2, CVPR 2018, arXiv:1801.04381.
-    """
+    """Expand, convolve each channel, project; added to the input if it fits (MobileNetV2, arXiv:1801.04381)."""
 
     def __init__(self, channels_in: int, channels: int, size: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -51,12 +47,7 @@ class InvertedResidual(nn.Module):
 
 @BACKBONES.register("efficientnet-lite-reduced")
 class ReducedEfficientNetLite(ConvolutionalHead):
-    """Reduced EfficientNet-Lite0 (Tan and Le, ICML 2019, arXiv:1905.11946; the Lite variants: Google, 2020).
-
-    Args:
-        classes: number of classes K.
-        dropout: share of the last features dropped while training.
-    """
+    """Reduced EfficientNet-Lite0 (Tan and Le, ICML 2019, arXiv:1905.11946; the Lite variants: Google, 2020)."""
 
     config: ClassVar[BackboneConfig] = BackboneConfig(
         title="EfficientNet-Lite0, reduced",
@@ -79,14 +70,14 @@ class ReducedEfficientNetLite(ConvolutionalHead):
     @override
     @classmethod
     def pretrained(cls) -> Path:
-        return packaged(cls.config.weights_package, _FILE)
+        return find_packaged_weights(cls.config.weights_package, _FILE)
 
     @override
     @classmethod
-    def translated(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def translate_state(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if "_conv_stem.weight" not in state:
             return dict(state)
-        return by_position([name for name in cls(2).state_dict() if name.startswith("features.")], state)
+        return rename_by_position([name for name in cls(2).state_dict() if name.startswith("features.")], state)
 
 
 _conv = partial(Conv2dNormActivation, norm_layer=partial(nn.BatchNorm2d, eps=1e-3), inplace=False)

@@ -11,8 +11,8 @@ from torchvision.models import ResNet18_Weights
 from torchvision.ops import Conv2dNormActivation
 from typing_extensions import override
 
-from steel_core.models.base import BACKBONES, BackboneConfig, Classifier
-from steel_core.models.pretrained import by_position, fetched
+from steel_core.models.base import BACKBONES, BackboneConfig, LinearHead
+from steel_core.models.pretrained import fetch_weights, rename_by_position
 
 _WIDTHS = (64, 128, 256, 512)
 
@@ -35,13 +35,8 @@ class BasicBlock(nn.Module):
 
 
 @BACKBONES.register("resnet18")
-class ResNet18(Classifier):
-    """ResNet-18 (He et al., CVPR 2016, arXiv:1512.03385).
-
-    Args:
-        classes: number of classes K.
-        dropout: share of the averaged features dropped while training.
-    """
+class ResNet18(LinearHead):
+    """ResNet-18 (He et al., CVPR 2016, arXiv:1512.03385) with dropout of the averaged features."""
 
     config: ClassVar[BackboneConfig] = BackboneConfig(
         title="ResNet-18",
@@ -53,31 +48,22 @@ class ResNet18(Classifier):
     )
 
     def __init__(self, classes: int, dropout: float = 0.2) -> None:
-        super().__init__()
         stages: list[nn.Module] = [_conv(3, 64, 7, 2, relu=True), nn.MaxPool2d(3, stride=2, padding=1)]
         before = _WIDTHS[0]
         for number, width in enumerate(_WIDTHS):
             stages += [BasicBlock(before, width, 2 if number else 1), BasicBlock(width, width, 1)]
             before = width
-        self.features = nn.Sequential(*stages)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(before, classes)
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
-
-    @override
-    def classify(self, features: Tensor) -> Tensor:
-        return self.head(self.dropout(features.mean(dim=(2, 3))))
+        super().__init__(nn.Sequential(*stages), before, classes, dropout)
 
     @override
     @classmethod
     def pretrained(cls) -> Path:
-        return fetched(ResNet18_Weights.IMAGENET1K_V1)
+        return fetch_weights(ResNet18_Weights.IMAGENET1K_V1)
 
     @override
     @classmethod
-    def translated(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return by_position(list(cls(2).state_dict()), state) if "layer1.0.conv1.weight" in state else dict(state)
+    def translate_state(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return rename_by_position(list(cls(2).state_dict()), state) if "layer1.0.conv1.weight" in state else dict(state)
 
 
 def _conv(channels_in: int, channels: int, size: int, stride: int, *, relu: bool) -> Conv2dNormActivation:

@@ -17,10 +17,6 @@ class SmallCnn(ConvolutionalHead):
 
     After LeCun et al., Gradient-Based Learning Applied to Document Recognition, Proceedings of the IEEE 86, 1998, with
     the head of Lin et al., Network in Network, ICLR 2014.
-
-    Args:
-        classes: number of classes K.
-        dropout: share of the last features dropped while training.
     """
 
     config: ClassVar[BackboneConfig] = BackboneConfig(

@@ -1,8 +1,4 @@
-"""Every classifier of torchvision by name: `torchvision:mobilenet_v3_small`, or `torchvision:resnet50@layer3`.
-
-Behind "@" stands the module that Grad-CAM reads, as torchvision names it. A checkpoint's card always says it; training
-finds the last layer with a grid where it is not given.
-"""
+"""Every classifier of torchvision: `torchvision:NAME`, or `torchvision:NAME@LAYER` with the module for Grad-CAM."""
 
 from __future__ import annotations
 
@@ -17,8 +13,8 @@ from torchvision import models
 from typing_extensions import override
 
 from steel_core.errors import UsageError
-from steel_core.models.base import BACKBONES, BackboneConfig, Classifier
-from steel_core.models.pretrained import fetched
+from steel_core.models.base import BACKBONES, BackboneConfig, Classifier, LinearHead, forbid_inplace
+from steel_core.models.pretrained import fetch_weights
 
 PREFIX = "features.0."
 """What stands before torchvision's own names of modules and weights."""
@@ -27,48 +23,34 @@ _WITHOUT_HELPERS = {name: {"aux_logits": False, "init_weights": False} for name 
 _NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 
 
-class TorchvisionNet(Classifier):
-    """A network of torchvision whose last linear layer or 1x1 convolution made way for a head of our own.
-
-    Args:
-        classes: number of classes K.
-        dropout: share of the last features dropped while training; dropout of the network's own gets the same.
-    """
+class TorchvisionNet(LinearHead):
+    """A network of torchvision whose last linear layer or 1x1 convolution made way for a head of our own."""
 
     config: ClassVar[BackboneConfig]
     name: ClassVar[str]
 
     def __init__(self, classes: int, dropout: float = 0.2) -> None:
-        super().__init__()
         network = models.get_model(self.name, weights=None, **_WITHOUT_HELPERS.get(self.name, {}))
+        forbid_inplace(network)
         for part in network.modules():
-            if getattr(part, "inplace", False):  # captum needs what an activation was given
-                part.inplace = False
             if isinstance(part, nn.Dropout):
                 part.p = dropout
         where, last = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
         parent, _, own = where.rpartition(".")
         setattr(network.get_submodule(parent), own, nn.Identity())
-        self.features = nn.Sequential(network, nn.Unflatten(1, (-1, 1, 1)))
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(last.in_features if isinstance(last, nn.Linear) else last.in_channels, classes)
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
+        width = last.in_features if isinstance(last, nn.Linear) else last.in_channels
+        super().__init__(nn.Sequential(network, nn.Unflatten(1, (-1, 1, 1))), width, classes, dropout)
         normalised = any(isinstance(part, _NORMS) for part in network.modules())
         self.config = replace(self.config, batch_norm=normalised)  # type: ignore[misc]  # known once it is built
 
     @override
-    def classify(self, features: Tensor) -> Tensor:
-        return self.head(self.dropout(features.flatten(1)))
-
-    @override
     @classmethod
     def pretrained(cls) -> Path:
-        return fetched(models.get_model_weights(cls.name).DEFAULT)
+        return fetch_weights(models.get_model_weights(cls.name).DEFAULT)
 
     @override
     @classmethod
-    def translated(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def translate_state(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         own = cls(2).state_dict().keys()
         return dict(state) if own & state.keys() else {PREFIX + name: value for name, value in state.items()}
 
@@ -82,9 +64,9 @@ def torchvision_net(name: str) -> type[Classifier]:
         UsageError: torchvision has no such classifier.
     """
     architecture, _, layer = name.partition("@")
-    known = models.list_models(module=models)
-    if architecture not in known:
-        raise UsageError(f"backbone 'torchvision:{name}': expected a name out of {', '.join(known)}")
+    names = models.list_models(module=models)
+    if architecture not in names:
+        raise UsageError(f"backbone 'torchvision:{name}': expected a name out of {', '.join(names)}")
     config = BackboneConfig(
         title=f"{architecture} of torchvision",
         source="torchvision.models, https://docs.pytorch.org/vision/stable/models.html",
