@@ -11,14 +11,15 @@ import pandas as pd
 
 from steel_core.data.index import DatasetIndex
 from steel_core.errors import DataError
-from steel_core.evaluation.evaluate import Evaluation, evaluate
+from steel_core.evaluation.evaluate import evaluate
+from steel_core.evaluation.evaluation import Evaluation
 from steel_core.inference.predictor import Predictor
 from steel_core.metrics.intervals import effective_observations
-from steel_core.metrics.paired import McNemar, mcnemar, paired_figures
+from steel_core.metrics.paired import McNemar, mcnemar, paired_estimates
 from steel_core.progress import Progress, no_progress, within
 
-Paired = Callable[..., pd.DataFrame]
-"""Takes and gives what `metrics.paired.paired_figures` does."""
+PairedEstimates = Callable[..., pd.DataFrame]
+"""Takes and returns what `metrics.paired.paired_estimates` does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,17 +27,9 @@ class Comparison:
     """How checkpoint b differs from checkpoint a on the images that both were evaluated on.
 
     Attributes:
-        a: name of the first checkpoint.
-        b: name of the second.
-        part: which images were compared.
-        n: how many.
         effective: the independent observations among them (Kish).
-        figures: one row a figure: figure, a, b, difference (b - a), low, high; see `metrics.paired.paired_figures`.
         mcnemar: images that only one of the two names rightly, with exact p.
-        disagreements: images that the two name differently, the surest first: file, image_sha256, label, and for each
-            of the two pred, outcome, confidence, loss and, of multi-label checkpoints, named, with the endings _a and
-            _b.
-        left_out: sentences about images that were not compared.
+        disagreements: images that the two name differently, the surest first; what each said ends in _a and _b.
     """
 
     a: str
@@ -44,7 +37,7 @@ class Comparison:
     part: str
     n: int
     effective: float
-    figures: pd.DataFrame
+    estimates: pd.DataFrame
     mcnemar: McNemar
     disagreements: pd.DataFrame
     left_out: tuple[str, ...] = ()
@@ -52,8 +45,8 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """Which is better by macro recall or mean average precision, in one sentence, or that they cannot be told."""
-        of = next(name for name in ("macro_recall", "mean_average_precision") if name in set(self.figures["figure"]))
-        row = self.figures.set_index("figure").loc[of]
+        of = next(name for name in ("macro_recall", "mean_average_precision") if name in set(self.estimates["figure"]))
+        row = self.estimates.set_index("figure").loc[of]
         low, high, gap = (float(str(row[name])) for name in ("low", "high", "difference"))
         if low > 0 or high < 0:
             better, worse = (self.b, self.a) if low > 0 else (self.a, self.b)
@@ -64,7 +57,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `json` can write."""
-        figures = self.figures.astype(object).where(self.figures.notna(), None)
+        figures = self.estimates.astype(object).where(self.estimates.notna(), None)
         return {
             "a": self.a,
             "b": self.b,
@@ -79,18 +72,12 @@ class Comparison:
         }
 
 
-def compare(a: Evaluation, b: Evaluation, seed: int = 0, paired: Paired = paired_figures) -> Comparison:
-    """Compare two evaluations on the labelled images (by the hash of their bytes) that both hold.
+def compare(a: Evaluation, b: Evaluation, seed: int = 0, paired: PairedEstimates = paired_estimates) -> Comparison:
+    """Compare two evaluations of one part on the labelled images (by the hash of their bytes) that both hold.
 
-    Multi-label checkpoints are right, or say the same, where all the classes they name are.
-
-    Near-duplicates count as one observation, in the groups of `a`.
-
-    Args:
-        a: of the first checkpoint.
-        b: of the second, on the same part; its classes may stand in another order.
-        seed: of the bootstrap.
-        paired: counts figures and differences; `recipes.figures.kept_paired` where they shall be counted once.
+    Multi-label checkpoints are right, or say the same, where all the classes they name are. Near-duplicates count as
+    one observation, in the groups of `a`. The classes of `b` may stand in another order. To count once and keep the
+    result, `paired` may be `estimates.cached_paired_estimates`.
 
     Raises:
         DataError: the classes differ, or no image is in both; or only one checkpoint is multi-label.
@@ -115,11 +102,11 @@ def compare(a: Evaluation, b: Evaluation, seed: int = 0, paired: Paired = paired
     probs_a, probs_b = (both[[f"p.{c}{end}" for c in a.classes]].to_numpy(np.float64) for end in ("_a", "_b"))
     groups = list(both["name"])
     wrong_a, wrong_b = (both[f"wrong{end}"].to_numpy(dtype=bool) for end in ("_a", "_b"))
-    said = "named" if a.multi_label else "pred"
-    differ = both[both[f"{said}_a"] != both[f"{said}_b"]]
+    named = "named" if a.multi_label else "pred"
+    differ = both[both[f"{named}_a"] != both[f"{named}_b"]]
     differ = differ.iloc[np.argsort(-differ[["confidence_a", "confidence_b"]].min(axis=1).to_numpy(), kind="stable")]
-    told = dict.fromkeys(("pred", said, "outcome", "confidence", "loss"))
-    sides = [f"{name}{end}" for end in ("_a", "_b") for name in told]
+    columns = dict.fromkeys(("pred", named, "outcome", "confidence", "loss"))
+    sides = [f"{name}{end}" for end in ("_a", "_b") for name in columns]
     shown = differ.rename(columns={"file_a": "file", "label_a": "label"})[["file", "image_sha256", "label", *sides]]
     alone = [len(table) - len(both) for table in tables]
     return Comparison(
@@ -128,7 +115,7 @@ def compare(a: Evaluation, b: Evaluation, seed: int = 0, paired: Paired = paired
         part=a.part,
         n=len(both),
         effective=effective_observations(np.asarray(groups)),
-        figures=paired(probs_a, probs_b, shared.targets if a.multi_label else shared.labels, groups, seed),
+        estimates=paired(probs_a, probs_b, shared.targets if a.multi_label else shared.labels, groups, seed),
         mcnemar=mcnemar(~wrong_a, ~wrong_b, groups),
         disagreements=shown.reset_index(drop=True),
         left_out=tuple(

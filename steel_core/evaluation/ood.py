@@ -8,26 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from steel_core.data.images.read import read_image
 from steel_core.data.index import DatasetIndex
 from steel_core.errors import DataError, ImageError
 from steel_core.inference.predictor import Predictor
-from steel_core.metrics.intervals import share
-from steel_core.models.amend import amend_card
-from steel_core.models.checkpoint import write_gate
-from steel_core.models.ood import PASSES, Gate, fit_gate
+from steel_core.metrics.intervals import estimate_share
+from steel_core.models.checkpoint import amend_card, write_gate
+from steel_core.models.ood import PASSES, OODGate, fit_gate
 from steel_core.progress import Progress, no_progress
-from steel_core.types import SteelImage
-
-Features = npt.NDArray[np.float32]
+from steel_core.types import Float32Array, SteelImage
 
 _CHUNK = 64
 _TEXTURES = ("brick", "grass", "gravel")
 
 
-def teach_familiarity(
+def store_ood_gate(
     folder: Path,
     index: DatasetIndex,
     others: Mapping[str, DatasetIndex],
@@ -39,51 +35,36 @@ def teach_familiarity(
     """Make, measure and install the gate of a checkpoint, and return the rates that stand in its card.
 
     Measured are the test part of `index`, on which few must be called unfamiliar; photographs and textures that
-    installed packages bring along, on which nearly all must; and every other data set.
-
-    Args:
-        folder: the checkpoint's.
-        index: the data set it was trained on.
-        others: more data sets to measure, by their names for people.
-        who: the person who answers for it.
-        reason: in that person's words.
-        device: "auto", "cpu", "cuda" or "mps".
-        progress: called with images done and their number, for `index`.
+    installed packages bring along, on which nearly all must; and `others`, by their names for people.
 
     Raises:
         DataError: too few of the images it was trained on are there.
         UsageError: the folder cannot be written to, or nobody is named.
     """
     predictor = Predictor.load(folder, device)
-    gate, test, groups = learn_familiar(predictor, index, progress=progress)
-    rates = {f"{index.spec.title}, test part": unfamiliar_rate(gate, test, groups)}
-    for name, images in photographs().items():
-        rates[name] = unfamiliar_rate(gate, predictor.features(images), [image.sha256 for image in images])
+    gate, test, groups = fit_ood_gate(predictor, index, progress=progress)
+    rates = {f"{index.spec.title}, test part": measure_unfamiliar_rate(gate, test, groups)}
+    for name, images in load_photographs().items():
+        rates[name] = measure_unfamiliar_rate(gate, predictor.features(images), [image.sha256 for image in images])
     for name, other in others.items():
         features, groups = _features_of(predictor, other)
-        rates[name] = unfamiliar_rate(gate, features, groups)
+        rates[name] = measure_unfamiliar_rate(gate, features, groups)
     install_gate(folder, gate, rates, who, reason)
     return rates
 
 
-def learn_familiar(
+def fit_ood_gate(
     predictor: Predictor, index: DatasetIndex, passes: float = PASSES, progress: Progress = no_progress
-) -> tuple[Gate, Features, list[str]]:
-    """The gate of a checkpoint, from the images it was trained and validated on.
+) -> tuple[OODGate, Float32Array, list[str]]:
+    """The gate of a checkpoint; features (N, F) and groups (N,) of the test images, which had no part in it.
 
-    Args:
-        predictor: the checkpoint.
-        index: the data set it was trained on, known by the hashes of its files.
-        passes: share of familiar images that shall pass.
-        progress: called with images done and their number.
-
-    Returns:
-        The gate; the averaged features (N, F) of the test images, which had no part in it; their groups (N,).
+    It follows from the images it was trained and validated on, known by their hashes; the share `passes` of them shall
+    pass.
 
     Raises:
         DataError: too few of the images are there.
     """
-    by_part: dict[str, list[Features]] = {"train": [], "val": [], "test": []}
+    by_part: dict[str, list[Float32Array]] = {"train": [], "val": [], "test": []}
     groups: list[str] = []
     for start in range(0, len(index), _CHUNK):
         chunk: dict[str, list[SteelImage]] = {}
@@ -100,18 +81,13 @@ def learn_familiar(
         for part, images in chunk.items():
             by_part[part].append(predictor.features(images))
         progress("looking at familiar images", min(start + _CHUNK, len(index)), len(index))
-    train, val, test = (np.concatenate(found) if found else np.zeros((0, 1), np.float32) for found in by_part.values())
+    train, val, test = (np.concatenate(parts) if parts else np.zeros((0, 1), np.float32) for parts in by_part.values())
     return fit_gate(train, val, passes), test, groups
 
 
-def photographs() -> dict[str, list[SteelImage]]:
-    """Pictures of no steel that the installed scikit-image and scikit-learn bring along; nothing is fetched.
-
-    Returns:
-        "photographs" (people, animals, things, stars, cells, text) and "textures" (brick, grass, gravel), the latter in
-        nine crops each.
-    """
-    found: dict[str, list[SteelImage]] = {"photographs": [], "textures": []}
+def load_photographs() -> dict[str, list[SteelImage]]:
+    """Pictures of no steel from scikit-image and scikit-learn: "photographs", and "textures" in nine crops each."""
+    pictures: dict[str, list[SteelImage]] = {"photographs": [], "textures": []}
     for package in ("skimage.data", "sklearn.datasets.images"):
         for file in sorted(files(package).iterdir(), key=lambda entry: entry.name):
             if not file.name.endswith((".png", ".jpg")):
@@ -121,28 +97,23 @@ def photographs() -> dict[str, list[SteelImage]]:
             except ImageError:
                 continue  # a format that no user could hand in either
             if file.name.removesuffix(".png") in _TEXTURES:
-                found["textures"] += _ninths(image)
+                pictures["textures"] += _ninths(image)
             else:
-                found["photographs"].append(image)
-    return found
+                pictures["photographs"].append(image)
+    return pictures
 
 
-def unfamiliar_rate(gate: Gate, features: Features, groups: Sequence[str] | None = None) -> dict[str, Any]:
+def measure_unfamiliar_rate(
+    gate: OODGate, features: Float32Array, groups: Sequence[str] | None = None
+) -> dict[str, Any]:
     """The share of pictures, by their averaged features (N, F), that the gate calls unfamiliar, with its interval."""
-    figure = share(gate.strangeness(features) > 1, None if groups is None else np.asarray(groups))
-    return {"unfamiliar": figure.value, "interval": [figure.low, figure.high], "n": figure.n,
-            "effective": round(figure.effective, 1)}  # fmt: skip
+    estimate = estimate_share(gate.ood_score(features) > 1, None if groups is None else np.asarray(groups))
+    return {"unfamiliar": estimate.value, "interval": [estimate.low, estimate.high], "n": estimate.n,
+            "effective": round(estimate.effective, 1)}  # fmt: skip
 
 
-def install_gate(folder: Path, gate: Gate, rates: Mapping[str, Mapping[str, Any]], who: str, reason: str) -> None:
+def install_gate(folder: Path, gate: OODGate, rates: Mapping[str, Mapping[str, Any]], who: str, reason: str) -> None:
     """Give a checkpoint its gate: the arrays beside the weights, its rates and the hash of the arrays into the card.
-
-    Args:
-        folder: the checkpoint's.
-        gate: what `learn_familiar` made.
-        rates: what `unfamiliar_rate` found on each set of images, by the set's name for people.
-        who: the person who answers for it.
-        reason: in that person's words.
 
     Raises:
         UsageError: the folder cannot be written to, or nobody is named.
@@ -150,19 +121,19 @@ def install_gate(folder: Path, gate: Gate, rates: Mapping[str, Mapping[str, Any]
     """
     if not rates:
         raise DataError("a gate needs its rates, measured on images that had no part in it")
-    facts: dict[str, Any] = write_gate(folder, gate) | {
-        "method": f"Mahalanobis distance of averaged features, {gate.axes.shape[1]} directions and one for the rest",
-        "rates": {name: dict(rate) for name, rate in rates.items()},
-    }
+    facts = write_gate(folder, gate).replace(
+        method=f"Mahalanobis distance of averaged features, {gate.axes.shape[1]} directions and one for the rest",
+        rates={name: dict(rate) for name, rate in rates.items()},
+    )
     amend_card(folder, lambda _: {"familiarity": facts}, who, reason)
     for old in folder.glob("familiar-*.safetensors"):
-        if old.name != facts["file"]:
+        if old.name != facts.file:
             old.unlink(missing_ok=True)
 
 
-def _features_of(predictor: Predictor, index: DatasetIndex) -> tuple[Features, list[str]]:
+def _features_of(predictor: Predictor, index: DatasetIndex) -> tuple[Float32Array, list[str]]:
     """Averaged features (N, F) and groups (N,) of the readable images that the checkpoint has not learnt from."""
-    found: list[Features] = []
+    features: list[Float32Array] = []
     groups: list[str] = []
     for start in range(0, len(index), _CHUNK):
         chunk = []
@@ -175,8 +146,8 @@ def _features_of(predictor: Predictor, index: DatasetIndex) -> tuple[Features, l
                 chunk.append(image)
                 groups.append(index[row].group or f"row {row}")
         if chunk:
-            found.append(predictor.features(chunk))
-    return np.concatenate(found) if found else np.zeros((0, 1), np.float32), groups
+            features.append(predictor.features(chunk))
+    return np.concatenate(features) if features else np.zeros((0, 1), np.float32), groups
 
 
 def _ninths(image: SteelImage) -> list[SteelImage]:

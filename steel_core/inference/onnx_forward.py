@@ -1,7 +1,6 @@
 """Plain forward passes by the hundred, as evaluations and audits need them: on the CPU by onnxruntime, twice as fast.
 
-Explanations need gradients and stay with torch, and so do a few verdicts, which are there before a network would be
-translated.
+Explanations need gradients and stay with torch; so do a few verdicts, there before a network would be translated.
 """
 
 from __future__ import annotations
@@ -25,13 +24,10 @@ _UNTRANSLATABLE = (RuntimeError, Fail, InvalidGraph, Unsupported)  # an operatio
 
 
 class BulkForward:
-    """`engine.predict` for many batches of one network; translated for onnxruntime when first asked, where possible.
+    """`engine.predict` for many batches of one network in evaluation mode, by onnxruntime where that can translate it.
 
     Safe under several threads; a call takes one core, so that `device.in_parallel` can give each core a batch. What the
     network computes is the same within float32's rounding.
-
-    Args:
-        model: a classifier in evaluation mode, on its device.
     """
 
     def __init__(self, model: Classifier) -> None:

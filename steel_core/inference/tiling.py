@@ -1,11 +1,8 @@
 """Long strips and large pictures: judged in overlapping tiles, because a network shrinks what it sees to its input.
 
-A model has learnt defects at one size. A strip of 256 x 6400 pixels squeezed into 200 x 400 shows it none of them;
-so each tile is judged on its own, and the strip is as bad as its worst tile. The maps of the tiles are stitched into
-one of the whole strip.
-
-`judge` is the one way from pictures to verdicts: pages, commands and evaluations call it, so that a figure counts what
-an inspector is told.
+A strip of 256 x 6400 pixels squeezed into 200 x 400 shows none of its defects; so each tile is judged on its own, the
+strip is as bad as its worst tile, and the maps of the tiles are stitched into one. `predict_images` is the one way from
+pictures to verdicts: pages, commands and evaluations call it, so that what is counted is what an inspector is told.
 """
 
 from __future__ import annotations
@@ -20,7 +17,6 @@ from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from steel_core.data.index import DatasetIndex
 from steel_core.data.transforms import Preprocessing, resize
@@ -28,7 +24,7 @@ from steel_core.device import batch_size
 from steel_core.errors import DataError, ImageError, UsageError
 from steel_core.inference.predictor import Predictor
 from steel_core.progress import Progress, no_progress
-from steel_core.types import CLEAR, DEFECT, REFER, Attribution, Box, Prediction, SteelImage
+from steel_core.types import CLEAR, DEFECT, REFER, AnyArray, Attribution, Box, Float32Array, Prediction, SteelImage
 
 LONG = 4.0
 """A picture whose longer side is more than so many times the shorter one is a strip."""
@@ -42,7 +38,7 @@ OVERLAP = 0.25
 BLACK = 16 / 255
 """No brighter than this is black (the black level of video, ITU-R BT.601): at the ends of a strip, no steel."""
 
-METHODS = ("grad-cam", "guided-grad-cam")
+TILED_METHODS = ("grad-cam", "guided-grad-cam")
 """The explainers whose maps are stitched: one pass a tile, and what they say of a place hangs on its surroundings."""
 
 _RAMP = 0.75  # share of an overlap in which one tile's map fades into the next; nearer to its edge a tile is not heard
@@ -51,16 +47,8 @@ _CHUNK = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """What was said of a picture: at one look, or tile by tile.
-
-    Attributes:
-        tiles: where the network looked, in pixels of the picture, row by row; one that covers it all where it was
-            judged at one look.
-        predictions: of each tile.
-        height: of the picture in pixels.
-        width: of the picture in pixels.
-    """
+class TiledPrediction:
+    """The predictions of a picture, of all of it or tile by tile; `tiles` are in its pixels, row by row."""
 
     tiles: tuple[Box, ...]
     predictions: tuple[Prediction, ...]
@@ -73,10 +61,9 @@ class Judged:
 
         The surest of those whose likeliest class is a defect; else the first that cannot be judged, so that a person
         must see it; else the one least surely clear. No threshold has a part in it, so new thresholds ask no new look.
-        A strip is therefore called clear only where each of its tiles is. Where classes have unlike thresholds, the
-        surest tile may be referred although a less sure one names its defect: then a person decides.
+        Where classes have unlike thresholds, the surest tile may be referred although a less sure one names its defect.
         """
-        return max(range(len(self.tiles)), key=lambda i: (*_alarm(self.predictions[i]), -i))
+        return max(range(len(self.tiles)), key=lambda i: (*_badness(self.predictions[i]), -i))
 
     @property
     def decisive(self) -> Prediction:
@@ -90,7 +77,7 @@ class Judged:
 
     def decisive_part(self, image: SteelImage) -> SteelImage:
         """What the worst tile covers of the picture: what there is to explain, where only one look can be."""
-        return cut(image, self.tiles[self.worst])
+        return crop_tile(image, self.tiles[self.worst])
 
     @property
     def verdict(self) -> Prediction:
@@ -100,16 +87,16 @@ class Judged:
         Where several classes can be in one picture, a class is as likely as in the tile where it is likeliest.
         """
         decisive = self.decisive
-        seen = [one for one in self.predictions if _judged(one)]
-        if len(self.tiles) == 1 or not seen:
+        verdicts = [one for one in self.predictions if _has_verdict(one)]
+        if len(self.tiles) == 1 or not verdicts:
             return decisive
-        told = max(seen, key=_alarm)
-        if told.defects is not None:
-            told = _together(seen, told)
-        if _judged(decisive):
-            return replace(told, note=decisive.note)
+        worst = max(verdicts, key=_badness)
+        if worst.defects is not None:
+            worst = _combine_defects(verdicts, worst)
+        if _has_verdict(decisive):
+            return replace(worst, note=decisive.note)
         return replace(
-            told, outcome=decisive.outcome, judgeable=decisive.judgeable, strangeness=decisive.strangeness,
+            worst, outcome=decisive.outcome, judgeable=decisive.judgeable, ood_score=decisive.ood_score,
             note=decisive.note,
         )  # fmt: skip
 
@@ -122,8 +109,8 @@ class Judged:
             "at the top": min(box.ymin for box in self.tiles),
             "at the bottom": self.height - max(box.ymax for box in self.tiles),
         }
-        told = " and ".join(f"{pixels:,} pixels {side}" for side, pixels in beside.items() if pixels)
-        return f"{told} are black, without steel, and were not judged" if told else ""
+        ends = " and ".join(f"{pixels:,} pixels {side}" for side, pixels in beside.items() if pixels)
+        return f"{ends} are black, without steel, and were not judged" if ends else ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -148,21 +135,16 @@ def is_strip(height: int, width: int) -> bool:
     return max(height, width) > LONG * min(height, width) or height * width > LARGE
 
 
-def judged_in_tiles(predictor: Predictor, height: int, width: int) -> bool:
+def needs_tiling(predictor: Predictor, height: int, width: int) -> bool:
     """Whether a checkpoint should judge a picture of this size in tiles: a strip, unless it has learnt from strips."""
     _, squeezed = predictor.card.preprocessing.grid_size(height, width)
     return is_strip(height, width) and (squeezed or height * width > LARGE)
 
 
-def squeezed(index: DatasetIndex, input_size: tuple[int, int]) -> str:
-    """A sentence on the images whose proportions an input of this size must change at one look; "" if there are none.
+def squeeze_warning(index: DatasetIndex, input_size: tuple[int, int]) -> str:
+    """A sentence on the images whose proportions an input (H, W) must change at one look; "" if there are none.
 
-    Training, `quality`, `cure` and the baselines look at each image once. Only headers are read; an image that is
-    refused does not count.
-
-    Args:
-        index: the data set.
-        input_size: height and width of the network's input in pixels.
+    Only headers are read; an image that is refused does not count.
     """
     shape, count = Preprocessing(input_size, 0.0, 1.0), 0
     for i in range(len(index)):
@@ -177,17 +159,12 @@ def squeezed(index: DatasetIndex, input_size: tuple[int, int]) -> str:
     )
 
 
-def tiles(part: Box, input_size: tuple[int, int], stride: int = 1) -> list[Box]:
+def grid_boxes(part: Box, input_size: tuple[int, int], stride: int = 1) -> list[Box]:
     """Boxes that cover a part of a picture, row by row, neighbours overlapping by a quarter at least.
 
-    They have the proportions of the network's input, and are as large as the part allows, at most twice the input.
-    All but the last ones begin where a cell of the network's grid does, so that neighbours cut the picture into the
-    same cells.
-
-    Args:
-        part: what is to be covered, in pixels of the picture.
-        input_size: height and width of the network's input in pixels.
-        stride: pixels of that input from one cell of the network's grid to the next.
+    They have the proportions of the network's input (H, W), and are as large as the part allows, at most twice the
+    input. All but the last ones begin where a cell of the network's grid does, `stride` pixels of the input from the
+    one before, so that neighbours cut the picture into the same cells.
     """
     height, width = part.ymax - part.ymin, part.xmax - part.xmin
     zoom = min(height / input_size[0], width / input_size[1], _ZOOM)
@@ -199,94 +176,81 @@ def tiles(part: Box, input_size: tuple[int, int], stride: int = 1) -> list[Box]:
     ]  # fmt: skip
 
 
-def looks(predictor: Predictor, image: SteelImage) -> list[Box]:
+def tile_boxes(predictor: Predictor, image: SteelImage) -> list[Box]:
     """Where a checkpoint looks at a picture: at all of it; or at a strip tile by tile, without its black ends."""
     whole = Box("", 0, 0, image.width, image.height)
-    if not judged_in_tiles(predictor, image.height, image.width):
+    if not needs_tiling(predictor, image.height, image.width):
         return [whole]
     shape = predictor.card.input_size, predictor.stride
-    first = tiles(whole, *shape)[0]
-    return tiles(_without_black_ends(image, first), *shape)
+    first = grid_boxes(whole, *shape)[0]
+    return grid_boxes(_without_black_ends(image, first), *shape)
 
 
-def cut(image: SteelImage, tile: Box) -> SteelImage:
+def crop_tile(image: SteelImage, tile: Box) -> SteelImage:
     """The part of a picture that a tile covers; it shares the picture's pixels."""
     pixels = image.pixels[tile.ymin : tile.ymax, tile.xmin : tile.xmax]
     return SteelImage(pixels, image.name, image.sha256, image.note)
 
 
-def judge(predictor: Predictor, images: Sequence[SteelImage], progress: Progress = no_progress) -> list[Judged]:
-    """What a checkpoint says of pictures of any size, in the same order. Memory is bounded by them and some tiles.
-
-    Args:
-        predictor: the checkpoint.
-        images: any sizes.
-        progress: told how many looks are done.
-    """
-    places = [looks(predictor, image) for image in images]
-    wanted = [(image, box) for image, boxes in zip(images, places, strict=True) for box in boxes]
-    said: list[Prediction] = []
+def predict_images(
+    predictor: Predictor, images: Sequence[SteelImage], progress: Progress = no_progress
+) -> list[TiledPrediction]:
+    """Predict pictures of any size, in the same order. Memory is bounded by them and some tiles."""
+    boxes_of_each = [tile_boxes(predictor, image) for image in images]
+    crops = [(image, box) for image, boxes in zip(images, boxes_of_each, strict=True) for box in boxes]
+    predictions: list[Prediction] = []
     size = max(_CHUNK, 2 * batch_size(predictor.device))
-    for start in range(0, len(wanted), size):
-        said += predictor.predict([cut(image, box) for image, box in wanted[start : start + size]])
-        progress("looking at tiles", len(said), len(wanted))
-    told = iter(said)
+    for start in range(0, len(crops), size):
+        predictions += predictor.predict([crop_tile(image, box) for image, box in crops[start : start + size]])
+        progress("looking at tiles", len(predictions), len(crops))
+    rest = iter(predictions)
     return [
-        Judged(tuple(boxes), tuple(islice(told, len(boxes))), image.height, image.width)
-        for image, boxes in zip(images, places, strict=True)
+        TiledPrediction(tuple(boxes), tuple(islice(rest, len(boxes))), image.height, image.width)
+        for image, boxes in zip(images, boxes_of_each, strict=True)
     ]
 
 
-def explain_whole(
+def explain_tiled(
     predictor: Predictor,
     image: SteelImage,
-    method: str = METHODS[0],
+    method: str = TILED_METHODS[0],
     target: str | None = None,
     progress: Progress = no_progress,
 ) -> Attribution:
     """Evidence for one class in a whole picture; where it is judged in tiles, stitched from their maps.
 
-    In an overlap one tile's map fades into the next, and the edge of a tile, where the network sees the padding, is
-    left out. Every value is that of a tile judged on its own, so the scale of ordinary pictures holds. Memory is
-    bounded by the picture, a map of its size, and one tile.
-
-    Args:
-        predictor: the checkpoint.
-        image: any size.
-        method: name of an explainer; of a picture that is judged in tiles, one of `METHODS`.
-        target: a class of the checkpoint, the same for all tiles; None for the predicted class of the worst tile.
-        progress: told how many tiles are done.
-
-    Returns:
-        What `Predictor.explain` returns; where it is stitched, its values are in the pixels of the picture itself.
+    Tiles ask for one of `TILED_METHODS`, and for the predicted class of the worst if `target` is None. In an overlap
+    one tile's map fades into the next, and the edge of a tile, where the network sees the padding, is left out. Every
+    value is that of a tile judged on its own, so the scale of ordinary pictures holds. A stitched map is in the pixels
+    of the picture; memory is bounded by both and one tile.
 
     Raises:
         UsageError: unknown method or class.
     """
-    places = looks(predictor, image)
-    if len(places) == 1:
+    boxes = tile_boxes(predictor, image)
+    if len(boxes) == 1:
         return predictor.explain(image, method, target)
-    if method not in METHODS:
-        raise UsageError(f"a map of a strip: expected {' or '.join(METHODS)}, got {method!r}")
+    if method not in TILED_METHODS:
+        raise UsageError(f"a map of a strip: expected {' or '.join(TILED_METHODS)}, got {method!r}")
     started = time.perf_counter()
-    target = target or judge(predictor, [image])[0].verdict.pred
-    rows, columns = places[0].ymax - places[0].ymin, places[0].xmax - places[0].xmin
-    down = _windows([box.ymin for box in places], rows)
-    right = _windows([box.xmin for box in places], columns)
+    target = target or predict_images(predictor, [image])[0].verdict.pred
+    rows, columns = boxes[0].ymax - boxes[0].ymin, boxes[0].xmax - boxes[0].xmin
+    down = _windows([box.ymin for box in boxes], rows)
+    right = _windows([box.xmin for box in boxes], columns)
     values = np.zeros((image.height, image.width), dtype=np.float32)
-    for done, box in enumerate(places, 1):
-        found = predictor.explain(cut(image, box), method, target)
-        weighed = resize(found.values, rows, columns) * down[box.ymin][:, None] * right[box.xmin]
+    for done, box in enumerate(boxes, 1):
+        attribution = predictor.explain(crop_tile(image, box), method, target)
+        weighed = resize(attribution.values, rows, columns) * down[box.ymin][:, None] * right[box.xmin]
         values[box.ymin : box.ymax, box.xmin : box.xmax] += weighed
-        progress("looking at tiles", done, len(places))
-    return replace(found, values=values, seconds=time.perf_counter() - started)
+        progress("looking at tiles", done, len(boxes))
+    return replace(attribution, values=values, seconds=time.perf_counter() - started)
 
 
 def _without_black_ends(image: SteelImage, tile: Box) -> Box:
     """What lies between the first and the last pixels of a strip that are not black; all of it where there are none.
 
-    Black between steel stays: there a lamp or a camera has failed, and a person must look. A pixel more than one tile
-    is left at least, so that a strip is always told tile by tile.
+    Black between steel stays: there a lamp or a camera has failed. A pixel more than one tile is left at least, so that
+    a strip is always told tile by tile.
     """
     along = 0 if image.height > image.width else 1
     across = tuple(axis for axis in range(image.pixels.ndim) if axis != along)
@@ -299,46 +263,44 @@ def _without_black_ends(image: SteelImage, tile: Box) -> Box:
     return Box("", begin, 0, end, image.height) if along else Box("", 0, begin, image.width, end)
 
 
-def _judged(one: Prediction) -> bool:
-    """Whether a tile gets a verdict at all."""
-    return one.judgeable and not (one.strangeness is not None and one.strangeness > 1)
+def _has_verdict(one: Prediction) -> bool:
+    return one.judgeable and not (one.ood_score is not None and one.ood_score > 1)
 
 
-def _alarm(one: Prediction) -> tuple[int, float]:
-    """How much a tile speaks against its strip."""
-    if not _judged(one):
+def _badness(one: Prediction) -> tuple[int, float]:
+    if not _has_verdict(one):
         return 1, 0.0
     if one.defects is not None:  # each class has a probability of its own, and none is "clear"
         return (2 if one.confidence >= 0.5 else 0), one.confidence
     return (0, -one.confidence) if one.pred == CLEAR else (2, one.confidence)
 
 
-def _together(seen: Sequence[Prediction], worst: Prediction) -> Prediction:
+def _combine_defects(verdicts: Sequence[Prediction], worst: Prediction) -> Prediction:
     """What tiles say together where several classes can be in one picture."""
-    probs = {name: max(one.probs[name] for one in seen) for name in worst.probs}
-    named = {name for one in seen for name in one.defects or ()}
-    said = {one.outcome for one in seen}
+    probs = {name: max(one.probs[name] for one in verdicts) for name in worst.probs}
+    named = {name for one in verdicts for name in one.defects or ()}
+    outcomes = {one.outcome for one in verdicts}
     return replace(
         worst,
         probs=probs,
-        logits=np.max([one.logits for one in seen], axis=0),
-        outcome=next(outcome for outcome in (DEFECT, REFER, CLEAR) if outcome in said),
+        logits=np.max([one.logits for one in verdicts], axis=0),
+        outcome=next(outcome for outcome in (DEFECT, REFER, CLEAR) if outcome in outcomes),
         defects=tuple(sorted(named, key=lambda name: -probs[name])),
     )
 
 
-def _windows(begins: Sequence[int], side: int) -> dict[int, npt.NDArray[np.float32]]:
+def _windows(begins: Sequence[int], side: int) -> dict[int, Float32Array]:
     """How much each tile counts along one side (side,), by where it begins; at every pixel they sum to one."""
     starts = sorted(set(begins))
-    found = {start: np.ones(side, dtype=np.float32) for start in starts}
+    weights = {start: np.ones(side, dtype=np.float32) for start in starts}
     places = np.arange(side) + 0.5
     for before, after in pairwise(starts):
-        found[before] -= _fade(before, after, side, before + places)
-        found[after] -= 1 - _fade(before, after, side, after + places)
-    return found
+        weights[before] -= _fade(before, after, side, before + places)
+        weights[after] -= 1 - _fade(before, after, side, after + places)
+    return weights
 
 
-def _fade(before: int, after: int, side: int, at: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def _fade(before: int, after: int, side: int, at: AnyArray) -> Float32Array:
     """How much the later one of two tiles counts at some places, with all that follow it: 0 to 1."""
     overlap = before + side - after
     return np.clip((at - (after + overlap / 2)) / max(_RAMP * overlap, 1) + 0.5, 0, 1, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What the classical chain makes of one image, step by step: candidates, their features, what these count for.
+"""What the classical chain makes of one image, step by step: candidates, F features, what these count for K classes.
 
 Legend: H rows, W columns, F features, K classes.
 """
@@ -11,17 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from steel_core.baselines.methods.classical_chain import ClassicalChain, steps
+from steel_core.baselines.methods.classical_chain import ClassicalChain, measure_regions
 from steel_core.data.index import DatasetIndex
-from steel_core.leaderboard.baselines import Judge, taught
+from steel_core.leaderboard.baselines import FittedBaseline, fit_baseline
 from steel_core.progress import Progress, no_progress
-from steel_core.types import SteelImage
+from steel_core.types import BoolArray, Float32Array, SteelImage
 
 NAME = "classical-chain"
 
 
 @dataclass(frozen=True, eq=False)
-class Steps:
+class ChainSteps:
     """The intermediate results for one image.
 
     Attributes:
@@ -29,59 +29,46 @@ class Steps:
         candidates: (H, W) number of the region at each pixel that deviates from its surroundings, 0 for none.
         largest: (H, W) whether a pixel belongs to the largest candidate.
         features: (F,) value by name.
-        probs: what it says, by class.
         before: probability of each class before any feature is looked at: the mean over what it learnt from.
-        contributions: (F, K) what each feature adds to the probability of each class: SHAP values, which sum to
-            `probs` less `before`.
+        contributions: (F, K) what each feature adds to each class: SHAP values, which sum to `probs` less `before`.
     """
 
-    grid: npt.NDArray[np.float32]
+    grid: Float32Array
     candidates: npt.NDArray[np.int32]
-    largest: npt.NDArray[np.bool_]
+    largest: BoolArray
     features: pd.Series[float]
     probs: dict[str, float]
     before: dict[str, float]
     contributions: pd.DataFrame
 
 
-def taught_chain(index: DatasetIndex, classes: tuple[str, ...], progress: Progress = no_progress) -> Judge:
-    """The classical chain, as a leaderboard on this data set has it.
-
-    Args:
-        index: the data set, with splits; the chain learns from its train split.
-        classes: in the order of the probabilities.
-        progress: receives what is being done, how much is done, and of how much.
+def fit_chain(index: DatasetIndex, classes: tuple[str, ...], progress: Progress = no_progress) -> FittedBaseline:
+    """The classical chain, as a leaderboard on this data set has it: learnt from the train split.
 
     Raises:
         DataError: there is nothing to learn from.
     """
-    return taught(NAME, index, classes, progress)
+    return fit_baseline(NAME, index, classes, progress)
 
 
-def looked_into(judge: Judge, image: SteelImage, classes: tuple[str, ...]) -> Steps:
-    """The chain's steps for one image.
-
-    Args:
-        judge: of `taught_chain`.
-        image: the picture.
-        classes: those that it was taught with.
-    """
-    chain = judge.model
+def explain_chain(baseline: FittedBaseline, image: SteelImage, classes: tuple[str, ...]) -> ChainSteps:
+    """The chain's steps for one image; `classes` are those that it was taught with."""
+    chain = baseline.model
     assert isinstance(chain, ClassicalChain)
-    grids = judge.seen([image])
-    made = steps(grids[0])
-    sizes = np.bincount(made.candidates.ravel())
+    grids = baseline.to_grids([image])
+    chain_steps = measure_regions(grids[0])
+    sizes = np.bincount(chain_steps.candidates.ravel())
     sizes[0] = 0
     probs = chain.predict(grids)[0]
-    counted = pd.DataFrame(
+    contributions = pd.DataFrame(
         {name: values[0] for name, values in chain.importances(grids).items()}, index=list(classes)
     ).T
-    return Steps(
+    return ChainSteps(
         grids[0],
-        made.candidates,
-        (made.candidates == sizes.argmax()) & (made.candidates > 0),
-        pd.Series(made.features),
+        chain_steps.candidates,
+        (chain_steps.candidates == sizes.argmax()) & (chain_steps.candidates > 0),
+        pd.Series(chain_steps.features),
         dict(zip(classes, probs.tolist(), strict=True)),
-        dict(zip(classes, (probs - counted.sum().to_numpy()).tolist(), strict=True)),
-        counted,
+        dict(zip(classes, (probs - contributions.sum().to_numpy()).tolist(), strict=True)),
+        contributions,
     )

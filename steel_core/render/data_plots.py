@@ -1,8 +1,6 @@
 """The plots of a data set: counts, distributions by class, places of defects, the map of features, a strip's tiles.
 
-They are made as those in `steel_core.render.plots`, and
-need a summary, never a row an image: a million images draw as fast as
-a hundred. The map alone has a point an image, up to `DRAWN` of them.
+They need a summary, never a row an image, so that a million draw fast. The map alone has up to `DRAWN` points.
 
 Legend: N images, M images drawn.
 """
@@ -11,24 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from steel_core.metrics import wilson
+from steel_core.metrics import wilson_interval
 from steel_core.render.plots import BLUE, DASHES, INK, ORANGE, SERIES, empty_figure
-from steel_core.types import CLEAR, REFER, UNFAMILIAR, Box
+from steel_core.types import CLEAR, REFER, UNFAMILIAR, AnyArray, Box, Float64Array, UInt8Array
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-DRAWN = 20_000
-"""Points of a map: as many as a browser moves without stumbling."""
+DRAWN = 20_000  # points of a map: as many as a browser moves without stumbling
 
-CLASSES = 8
-"""Classes that one plot tells apart."""
+CLASSES = 8  # classes that one plot tells apart
 
 MARKS = tuple(zip(SERIES, "●■◆✚✖▲★⬢", strict=False))
 """Colour and sign of each class in a plot of distributions, in the order in which they are given."""
@@ -42,15 +37,10 @@ _OUTCOMES = {CLEAR: ("#009e73", "/"), REFER: ("#e69f00", "?"), UNFAMILIAR: ("#e6
 
 
 def class_counts(counts: Mapping[str, int], of: int) -> go.Figure:
-    """How many images each class has, as bars with the 95 % interval (Wilson) of its share.
-
-    Args:
-        counts: images by class; an image of several classes counts for each. "" for unlabelled ones.
-        of: number of images.
-    """
+    """How many images each class ("" for unlabelled ones) has, as bars with the 95 % interval (Wilson) of its share."""
     names = [name or "unlabelled" for name in counts]
     n = np.array(list(counts.values()))
-    ends = np.array([wilson(k / of, of) for k in n]).reshape(-1, 2) * of
+    ends = np.array([wilson_interval(k / of, of) for k in n]).reshape(-1, 2) * of
     figure = empty_figure(
         f"Images of each class, of {of:,}: " + ", ".join(f"{a} {b:,}" for a, b in zip(names, n, strict=True)),
         "images (95 % interval)",
@@ -67,13 +57,10 @@ def class_counts(counts: Mapping[str, int], of: int) -> go.Figure:
     return figure.update_layout(height=110 + 30 * len(names), clickmode="event+select", dragmode=False)
 
 
-def distributions(values: Mapping[str, npt.NDArray[np.float64]], name: str, title: str) -> go.Figure:
+def distributions(values: Mapping[str, Float64Array], name: str, title: str) -> go.Figure:
     """The share of each class's images over the range of a number. `MARKS` tell the classes apart.
 
-    Args:
-        values: of each class's images, without missing ones; at most `CLASSES`.
-        name: of the number; the figure holds it as its `meta["name"]`.
-        title: of the number, in words.
+    `values` are of at most `CLASSES` classes, without missing ones; the figure holds `name` as its `meta["name"]`.
     """
     medians = [f"{c or 'unlabelled'} {np.median(v):.3g} (n = {len(v):,})" for c, v in values.items() if len(v)]
     figure = empty_figure(f"Distribution of {title} by class. Medians: {', '.join(medians)}.", "", "share of the class")
@@ -82,8 +69,8 @@ def distributions(values: Mapping[str, npt.NDArray[np.float64]], name: str, titl
     low, high = (float(everything.min()), float(everything.max())) if len(everything) else (0.0, 1.0)
     bins = int(np.clip(np.sqrt(len(everything) / max(len(values), 1)), *_BINS))
     edges = np.linspace(low, high if high > low else low + 1, bins + 1)
-    for i, (label, found) in enumerate(values.items()):
-        share = np.histogram(found, edges)[0] / max(len(found), 1)
+    for i, (label, numbers) in enumerate(values.items()):
+        share = np.histogram(numbers, edges)[0] / max(len(numbers), 1)
         figure.add_scatter(
             x=(edges[:-1] + edges[1:]) / 2, y=share, mode="lines+markers", showlegend=False,
             marker={"size": np.where(share > 0, 7, 0), "symbol": _SYMBOLS[i]},
@@ -94,18 +81,15 @@ def distributions(values: Mapping[str, npt.NDArray[np.float64]], name: str, titl
     return figure.update_yaxes(tickformat=".0%", rangemode="tozero")
 
 
-def defect_places(rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]) -> go.Figure:
-    """Where the centres of defects lie (N,), in shares of the picture's sides from top and left.
-
-    Source of the scale: counts, from nothing to the fullest cell. Each cell holds a point that can be dragged over.
-    """
-    known = np.isfinite(rows) & np.isfinite(columns)
+def defect_places(rows: Float64Array, columns: Float64Array) -> go.Figure:
+    """Where the centres of defects lie (N,), in shares of the picture's sides from top and left, counted in cells."""
+    finite = np.isfinite(rows) & np.isfinite(columns)
     edges = np.linspace(0, 1, _CELLS + 1)
-    counts = np.histogram2d(rows[known], columns[known], (edges, edges))[0]
+    counts = np.histogram2d(rows[finite], columns[finite], (edges, edges))[0]
     inner = slice(_CELLS // 4, -_CELLS // 4)
-    share = counts[inner, inner].sum() / max(known.sum(), 1)
+    share = counts[inner, inner].sum() / max(finite.sum(), 1)
     figure = empty_figure(
-        f"Where the centres of {int(known.sum()):,} defects lie: {share:.0%} in the middle quarter of the picture.",
+        f"Where the centres of {int(finite.sum()):,} defects lie: {share:.0%} in the middle quarter of the picture.",
         "from the left",
         "from the top",
     )
@@ -125,15 +109,8 @@ def defect_places(rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64
     return figure.update_layout(height=360)
 
 
-def feature_map(places: npt.NDArray[Any], names: Sequence[str], by: pd.Series, title: str) -> go.Figure:
-    """Places of images on the map of a model's features, coloured by a name or a number.
-
-    Args:
-        places: (M, 2).
-        names: of the images, for those who point at them.
-        by: (M,) a category or a number for each.
-        title: of what the colour means.
-    """
+def feature_map(places: AnyArray, names: Sequence[str], by: pd.Series, title: str) -> go.Figure:
+    """Places (M, 2) of images on the map of a model's features, coloured by a category or a number (M,)."""
     figure = empty_figure(f"Map of {len(names):,} images: those that the model sees alike lie together.", "", "")
     add = figure.add_scatter if len(names) <= _PLAIN else figure.add_scattergl
     text = np.array([escape(name) for name in names], object)
@@ -165,34 +142,30 @@ def feature_map(places: npt.NDArray[Any], names: Sequence[str], by: pd.Series, t
 
 
 def strip_tiles(
-    picture: npt.NDArray[np.uint8], size: tuple[int, int], tiles: Sequence[Box], outcomes: Sequence[str], chosen: int
+    picture: UInt8Array, size: tuple[int, int], tiles: Sequence[Box], outcomes: Sequence[str], chosen: int
 ) -> go.Figure:
     """A strip with its tiles marked by their verdicts, to scroll and zoom in. An upright one is turned onto its side.
 
-    Args:
-        picture: (H', W', 3) of the whole strip, shrunk.
-        size: its height and width in pixels, as it came.
-        tiles: in pixels of the strip as it came.
-        outcomes: of the tiles.
-        chosen: index of the tile that is outlined. On the plot the first tile is number 1.
+    The picture (H', W', 3) is shrunk; `size` (height, width) and `tiles` are in pixels of the strip as it came. The
+    tile of index `chosen` is outlined; on the plot the first tile is number 1.
     """
     from PIL import Image  # noqa: PLC0415 - only this plot holds a picture
 
     height, width = size
     bad = sum(outcome != CLEAR for outcome in outcomes)
-    said = f"A strip of {width:,} x {height:,} pixels in {len(tiles):,} tiles, {bad:,} of them not clear."
+    sentence = f"A strip of {width:,} x {height:,} pixels in {len(tiles):,} tiles, {bad:,} of them not clear."
     along, is_long = "pixels from the left", max(size) > _LONG * min(size)
     if is_long and height > width:
         picture, along = np.rot90(picture), "pixels from the top, which is at the left"
         tiles = [Box("", box.ymin, width - box.xmax, box.ymax, width - box.xmin) for box in tiles]
         height, width = width, height
-    figure = empty_figure(said, along, "")
+    figure = empty_figure(sentence, along, "")
     figure.add_layout_image(
         source=Image.fromarray(picture), x=0, y=0, sizex=width, sizey=height, xref="x", yref="y", sizing="stretch",
         layer="below",
     )  # fmt: skip
     for outcome in dict.fromkeys(outcomes):
-        mine = [i for i, said in enumerate(outcomes) if said == outcome]
+        mine = [i for i, one in enumerate(outcomes) if one == outcome]
         colour, sign = _OUTCOMES.get(outcome, (ORANGE, "!"))
         figure.add_scatter(
             x=[(tiles[i].xmin + tiles[i].xmax) / 2 for i in mine],

@@ -1,7 +1,6 @@
 """Plots as PNG without a browser: matplotlib draws what `plots` has described for Plotly.
 
-Plotly's own export (kaleido) starts Chrome, which a plant's server need not have; captum brings matplotlib anyway. Only
-what `plots` uses is known here: lines, points with error bars, bands, bars, heat maps, a second y axis, vertical lines.
+Plotly's own export (kaleido) starts Chrome, which a plant's server need not have. Only what `plots` uses is known here.
 """
 
 from __future__ import annotations
@@ -9,15 +8,19 @@ from __future__ import annotations
 import html
 import io
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from steel_core.render import plots
+from steel_core.render.fonts import find_font_files
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -31,12 +34,7 @@ _GREY = "#c9ced3"
 
 
 def png(figure: go.Figure, title: str = "") -> bytes:
-    """A figure of `plots` on white, 1,500 pixels wide; its sentence for those who cannot see it lies in the file.
-
-    Args:
-        figure: of `plots`.
-        title: stands above it.
-    """
+    """A figure of `plots` on white, 1,500 pixels wide; its sentence for those who cannot see it lies in the file."""
     drawing = Figure(figsize=(10, max(5.0, (figure.layout.height or 420) / 84)), layout="constrained")
     FigureCanvasAgg(drawing)
     axes = drawing.add_subplot()
@@ -57,6 +55,7 @@ def png(figure: go.Figure, title: str = "") -> bytes:
         drawing.legend(*zip(*named, strict=True), loc="outside lower center", ncols=3, frameon=False)
     if title:
         axes.set_title(title, loc="left")
+    _set_fonts(drawing)
     sink = io.BytesIO()
     drawing.savefig(sink, format="png", dpi=150, metadata={"Title": title, "Description": plots.alternative(figure)})
     return sink.getvalue()
@@ -65,6 +64,21 @@ def png(figure: go.Figure, title: str = "") -> bytes:
 def pngs(figures: Mapping[str, go.Figure]) -> dict[str, bytes]:
     """Each plot by its heading as a file: name and content."""
     return {f"{heading.lower().replace(' ', '-')}.png": png(figure, heading) for heading, figure in figures.items()}
+
+
+def _set_fonts(drawing: Figure) -> None:
+    families = _register_families()
+    for text in drawing.findobj(Text):
+        text.set_fontfamily(families)
+    for axes in drawing.axes:
+        axes.tick_params(labelfontfamily=families)
+
+
+@cache
+def _register_families() -> list[str]:
+    for file in find_font_files():
+        font_manager.fontManager.addfont(file)
+    return [font_manager.FontProperties(fname=file).get_name() for file in find_font_files()]
 
 
 def _scatter(axes: Axes, trace: Any) -> None:
@@ -123,14 +137,14 @@ def _axis(axes: Axes, which: Literal["x", "y"], about: Any) -> None:
         axes.set_axisbelow(True)
 
 
-def _values(given: Any) -> Any:
-    values = np.asarray(given)
+def _values(column: Any) -> Any:
+    values = np.asarray(column)
     return [_text(v) for v in values] if values.dtype.kind in "UO" and isinstance(values.flat[0], str) else values
 
 
-def _each(given: Any, n: int) -> list[Any]:
-    return list(given) if isinstance(given, (tuple, list, np.ndarray)) else [given] * n
+def _each(value: Any, n: int) -> list[Any]:
+    return list(value) if isinstance(value, (tuple, list, np.ndarray)) else [value] * n
 
 
-def _text(given: str | None) -> str:
-    return html.unescape((given or "").replace("<br>", "\n"))
+def _text(text: str | None) -> str:
+    return html.unescape((text or "").replace("<br>", "\n"))

@@ -11,7 +11,7 @@ from sklearn import metrics as oracle
 
 from steel_core.errors import DataError
 from steel_core.evaluation.compare import compare
-from steel_core.evaluation.evaluate import Evaluation
+from steel_core.evaluation.evaluation import Evaluation
 from steel_core.metrics import paired
 
 CLASSES = ("clear", "defect")
@@ -38,25 +38,25 @@ def evaluation(name, labels, sure, classes=CLASSES, groups=None):
 def test_mcnemar_by_the_binomial_sum():
     right_a = np.array([True] * 9 + [False] * 2 + [True] * 30)
     right_b = np.array([False] * 9 + [True] * 2 + [True] * 30)
-    found = paired.mcnemar(right_a, right_b)
+    result = paired.mcnemar(right_a, right_b)
     expected = 2 * sum(math.comb(11, k) for k in range(3)) / 2**11
-    assert (found.only_a, found.only_b) == (9, 2)
-    assert found.p == pytest.approx(expected)
-    assert found.p_groups == pytest.approx(expected)
+    assert (result.only_a, result.only_b) == (9, 2)
+    assert result.p == pytest.approx(expected)
+    assert result.p_groups == pytest.approx(expected)
 
 
 def test_mcnemar_of_groups_counts_a_group_once():
     right_a, right_b = np.ones(12, bool), np.zeros(12, bool)
-    found = paired.mcnemar(right_a, right_b, ["strip"] * 12)
-    assert found.p < 0.001
-    assert found.p_groups == 1.0
+    result = paired.mcnemar(right_a, right_b, ["strip"] * 12)
+    assert result.p < 0.001
+    assert result.p_groups == 1.0
 
 
 def test_figures_are_those_of_scikit_learn():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 80)
     a, b = (evaluation(name, labels, rng.uniform(0.3, 0.99, 80)) for name in "ab")
-    table = compare(a, b).figures.set_index("figure")
+    table = compare(a, b).estimates.set_index("figure")
     for side, each in (("a", a), ("b", b)):
         pred = each.probs.argmax(axis=1)
         assert table.loc["accuracy", side] == pytest.approx(oracle.accuracy_score(labels, pred))
@@ -73,7 +73,7 @@ def test_the_interval_covers_the_true_difference():
         hard = rng.random(150) < 0.3
         sure_a = np.where(hard & (rng.random(150) < 0.6), 0.3, 0.9)  # accuracy 0.82
         sure_b = np.where(hard & (rng.random(150) < 0.3), 0.3, 0.9)  # accuracy 0.91
-        row = compare(evaluation("a", labels, sure_a), evaluation("b", labels, sure_b)).figures.iloc[0]
+        row = compare(evaluation("a", labels, sure_a), evaluation("b", labels, sure_b)).estimates.iloc[0]
         covered += row["low"] <= 0.09 <= row["high"]
     assert covered / runs >= 0.86
 
@@ -87,7 +87,7 @@ def test_a_planted_improvement_is_found_and_noise_is_not():
     same = compare(evaluation("old", labels, worse), evaluation("new", labels, worse))
     assert "cannot tell" in same.verdict
     assert same.disagreements.empty
-    low, high = same.figures.loc[0, ["low", "high"]]
+    low, high = same.estimates.loc[0, ["low", "high"]]
     assert low < 0 < high
 
 
@@ -95,9 +95,9 @@ def test_images_on_which_they_disagree():
     labels = np.array([0, 0, 1, 1, 1])
     a = evaluation("a", labels, [0.9, 0.2, 0.9, 0.9, 0.1])
     b = evaluation("b", labels, [0.9, 0.9, 0.9, 0.3, 0.1])
-    found = compare(a, b).disagreements
-    assert found["file"].tolist() == ["1.png", "3.png"], "the surest pair first"
-    assert found.loc[0, ["label", "pred_a", "pred_b"]].tolist() == ["clear", "defect", "clear"]
+    result = compare(a, b).disagreements
+    assert result["file"].tolist() == ["1.png", "3.png"], "the surest pair first"
+    assert result.loc[0, ["label", "pred_a", "pred_b"]].tolist() == ["clear", "defect", "clear"]
     json.dumps(compare(a, b).to_json())
 
 
@@ -106,10 +106,10 @@ def test_only_images_of_both_count_and_the_order_of_classes_does_not_matter():
     a = evaluation("a", labels, np.full(40, 0.9))
     b = evaluation("b", 1 - labels, np.full(40, 0.8), classes=CLASSES[::-1])
     b = dataclasses.replace(b, table=b.table.iloc[::-1].iloc[:30].reset_index(drop=True))
-    found = compare(a, b)
-    assert found.n == 30
-    assert found.figures.loc[0, ["a", "b"]].tolist() == [1.0, 1.0]
-    assert "10 images were evaluated with a alone" in found.left_out[0]
+    result = compare(a, b)
+    assert result.n == 30
+    assert result.estimates.loc[0, ["a", "b"]].tolist() == [1.0, 1.0]
+    assert "10 images were evaluated with a alone" in result.left_out[0]
 
 
 def test_groups_widen_the_interval():
@@ -119,7 +119,7 @@ def test_groups_widen_the_interval():
     better = rng.random(20) < 0.3
     a = np.where(better[strip], 0.2, 0.9)
     alone, grouped = (
-        compare(evaluation("a", labels, a, groups=g), evaluation("b", labels, np.full(200, 0.9), groups=g)).figures
+        compare(evaluation("a", labels, a, groups=g), evaluation("b", labels, np.full(200, 0.9), groups=g)).estimates
         for g in (None, [f"s{i}" for i in strip])
     )
     assert (grouped["high"] - grouped["low"])[0] > 2 * (alone["high"] - alone["low"])[0]

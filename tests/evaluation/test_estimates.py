@@ -10,8 +10,8 @@ import pytest
 from steel_core import metrics
 from steel_core.evaluation import estimates as recipe
 from steel_core.evaluation.compare import compare
-from steel_core.evaluation.estimates import count_figures, kept_figures, kept_paired
-from steel_core.evaluation.evaluate import Evaluation
+from steel_core.evaluation.estimates import cached_estimates, cached_paired_estimates, compute_estimates
+from steel_core.evaluation.evaluation import Evaluation
 
 
 def evaluation(seed=0, n=120, multi_label=False) -> Evaluation:
@@ -34,57 +34,57 @@ def evaluation(seed=0, n=120, multi_label=False) -> Evaluation:
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_what_is_kept_is_what_was_counted(tmp_path, monkeypatch, multi_label):
-    found = evaluation(multi_label=multi_label)
-    counted = count_figures(found)
-    assert kept_figures(found, tmp_path).report == counted.report
-    monkeypatch.setattr(recipe, "count_figures", lambda _: pytest.fail("counted again"))
-    kept = kept_figures(found, tmp_path)
+    result = evaluation(multi_label=multi_label)
+    counted = compute_estimates(result)
+    assert cached_estimates(result, tmp_path).report == counted.report
+    monkeypatch.setattr(recipe, "compute_estimates", lambda _: pytest.fail("counted again"))
+    kept = cached_estimates(result, tmp_path)
     assert kept.report == counted.report
     assert kept.per_class == counted.per_class
-    assert isinstance(kept.per_class["rust"]["auc"], metrics.Figure)
+    assert isinstance(kept.per_class["rust"]["auc"], metrics.Estimate)
     pd.testing.assert_frame_equal(kept.segments, counted.segments)
 
 
 def test_new_thresholds_need_no_new_count_and_a_new_temperature_does(tmp_path):
-    found = evaluation()
-    kept_figures(found, tmp_path)
-    kept_figures(found.under(thresholds={"rust": 0.9, "scratch": 0.9}), tmp_path)
+    result = evaluation()
+    cached_estimates(result, tmp_path)
+    cached_estimates(result.under(thresholds={"rust": 0.9, "scratch": 0.9}), tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
-    warmer = dataclasses.replace(found, temperature=2.0).under(thresholds={})
-    assert kept_figures(warmer, tmp_path).report.ece != kept_figures(found, tmp_path).report.ece
+    warmer = dataclasses.replace(result, temperature=2.0).under(thresholds={})
+    assert cached_estimates(warmer, tmp_path).report.ece != cached_estimates(result, tmp_path).report.ece
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_another_label_is_another_count(tmp_path):
-    found = evaluation()
-    before = kept_figures(found, tmp_path).report
-    table = found.table.assign(label=found.table["label"].replace({"rust": "scratch"}))
-    assert kept_figures(dataclasses.replace(found, table=table), tmp_path).report.support != before.support
+    result = evaluation()
+    before = cached_estimates(result, tmp_path).report
+    table = result.table.assign(label=result.table["label"].replace({"rust": "scratch"}))
+    assert cached_estimates(dataclasses.replace(result, table=table), tmp_path).report.support != before.support
 
 
 def test_a_damaged_file_is_counted_anew(tmp_path):
-    found = evaluation()
-    kept_figures(found, tmp_path)
+    result = evaluation()
+    cached_estimates(result, tmp_path)
     next(tmp_path.iterdir()).write_text('{"report": {"n": 1}}')
-    assert kept_figures(found, tmp_path).report == count_figures(found).report
+    assert cached_estimates(result, tmp_path).report == compute_estimates(result).report
 
 
 def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path):
     (tmp_path / "taken").write_text("a file")
-    found = evaluation()
-    assert kept_figures(found, tmp_path / "taken").report == count_figures(found).report
+    result = evaluation()
+    assert cached_estimates(result, tmp_path / "taken").report == compute_estimates(result).report
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_a_comparison_is_counted_once_and_another_one_anew(tmp_path, monkeypatch, multi_label):
     a = evaluation(multi_label=multi_label)
     b = dataclasses.replace(a, temperature=2.0).under(thresholds={})
-    keep = functools.partial(kept_paired, folder=tmp_path)
-    counted, backwards = compare(a, b).figures, compare(b, a).figures
-    pd.testing.assert_frame_equal(compare(a, b, paired=keep).figures, counted)
-    pd.testing.assert_frame_equal(compare(b, a, paired=keep).figures, backwards)
+    keep = functools.partial(cached_paired_estimates, folder=tmp_path)
+    counted, backwards = compare(a, b).estimates, compare(b, a).estimates
+    pd.testing.assert_frame_equal(compare(a, b, paired=keep).estimates, counted)
+    pd.testing.assert_frame_equal(compare(b, a, paired=keep).estimates, backwards)
     assert len(list(tmp_path.glob("*.paired.json"))) == 2
-    monkeypatch.setattr(recipe, "paired_figures", lambda *_: pytest.fail("counted again"))
-    pd.testing.assert_frame_equal(compare(a, b, paired=keep).figures, counted)
+    monkeypatch.setattr(recipe, "paired_estimates", lambda *_: pytest.fail("counted again"))
+    pd.testing.assert_frame_equal(compare(a, b, paired=keep).estimates, counted)
     with pytest.raises(pytest.fail.Exception, match="counted again"):
         compare(a, b, seed=1, paired=keep)

@@ -14,10 +14,12 @@ from sklearn import metrics as oracle
 from steel_core.data.open import open_dataset
 from steel_core.errors import CheckpointError, DataError, UsageError
 from steel_core.evaluation import evaluate as recipe
-from steel_core.evaluation.evaluate import Evaluation, evaluate, find_evaluation, stored_evaluation
-from steel_core.evaluation.thresholds import Choice, propose_thresholds, save_thresholds
+from steel_core.evaluation.evaluate import evaluate
+from steel_core.evaluation.store import find_evaluation, load_evaluation, load_or_evaluate, save_evaluation
+from steel_core.evaluation.thresholds import ThresholdProposal, propose_thresholds, save_thresholds
+from steel_core.inference.keys import model_key
 from steel_core.inference.predictor import Predictor
-from steel_core.inference.tiling import judge
+from steel_core.inference.tiling import predict_images
 from steel_core.metrics.decisions import Costs
 from steel_core.models.checkpoint import load_checkpoint
 
@@ -91,7 +93,7 @@ def test_figures_equal_scikit_learn(whole):
 
 
 def test_what_is_stored_is_what_was_found(tmp_path, whole):
-    again = Evaluation.load(whole.save(tmp_path))
+    again = load_evaluation(save_evaluation(whole, tmp_path))
     pd.testing.assert_frame_equal(again.table, whole.table)
     for field in dataclasses.fields(whole):
         if field.name != "table":
@@ -100,37 +102,37 @@ def test_what_is_stored_is_what_was_found(tmp_path, whole):
 
 
 def test_a_stored_evaluation_needs_no_network(tmp_path, predictor, data, whole, monkeypatch):
-    first = stored_evaluation(predictor, data, tmp_path)
+    first = load_or_evaluate(predictor, data, tmp_path)
     assert first.table["brightness"].notna().all()
 
     def refuse(*_, **__):
         raise AssertionError("the network ran again")
 
     monkeypatch.setattr(Predictor, "predict", refuse)
-    again = stored_evaluation(predictor, data, tmp_path)
+    again = load_or_evaluate(predictor, data, tmp_path)
     pd.testing.assert_frame_equal(again.table, first.table, check_exact=False, rtol=1e-9)
     path = next(tmp_path.glob("*.parquet"))
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(AssertionError, match="ran again"):
-        stored_evaluation(predictor, data, tmp_path)
+        load_or_evaluate(predictor, data, tmp_path)
     with pytest.raises(DataError, match="damaged"):
-        Evaluation.load(path)
+        load_evaluation(path)
 
 
 def test_the_parts_of_a_stored_evaluation_are_those_of_the_card_as_it_is_now(tmp_path, data):
     hashes = [h[:16] for h in data.file_hashes()]
     folder = make_checkpoint(tmp_path / "small", CLASSES)
-    told = stored_evaluation(Predictor.load(folder, "cpu"), data, tmp_path)
-    assert len(told.select("held-out")) == 35 and any("does not tell" in said for said in told.left_out)
+    answer = load_or_evaluate(Predictor.load(folder, "cpu"), data, tmp_path)
+    assert len(answer.select("held-out")) == 35 and any("does not tell" in said for said in answer.left_out)
     card = json.loads((folder / "card.json").read_text())
     card["split"] = {"files": {"train": hashes[:5], "test": hashes[5:8]}}
     (folder / "card.json").write_text(json.dumps(card))
     now = Predictor.load(folder, "cpu")
-    found, fresh = stored_evaluation(now, data, tmp_path), evaluate(now, data, "all")
+    result, fresh = load_or_evaluate(now, data, tmp_path), evaluate(now, data, "all")
     assert len(list(tmp_path.glob("*.parquet"))) == 1
-    pd.testing.assert_frame_equal(found.table[list(fresh.table)], fresh.table, atol=1e-5)
-    assert [len(found.select(part)) for part in ("train", "test", "held-out")] == [5, 3, 30]
-    assert found.left_out == fresh.left_out
+    pd.testing.assert_frame_equal(result.table[list(fresh.table)], fresh.table, atol=1e-5)
+    assert [len(result.select(part)) for part in ("train", "test", "held-out")] == [5, 3, 30]
+    assert result.left_out == fresh.left_out
 
 
 def test_a_changed_file_is_another_data_set(tmp_path, predictor):
@@ -167,38 +169,38 @@ def test_strange_pictures_stay_unfamiliar_whatever_the_threshold(whole):
 def test_unreadable_images_are_named_and_the_others_count(tmp_path, predictor):
     index = write_images(tmp_path / "plates", {"crazing": 3, "scratches": 3})
     index[2].path.write_bytes(b"no picture")
-    found = evaluate(predictor, index, "all")
-    assert (len(found), found.unreadable) == (5, 1)
-    assert found.left_out[0].startswith("crazing-2.png")
+    result = evaluate(predictor, index, "all")
+    assert (len(result), result.unreadable) == (5, 1)
+    assert result.left_out[0].startswith("crazing-2.png")
 
 
 def test_unknown_classes_are_shown_and_not_counted(tmp_path, predictor):
-    found = evaluate(predictor, write_images(tmp_path / "plates", {"crazing": 3, "rust": 2}), "all")
-    assert found.report.n == 3
-    assert (found.table["label"] == "rust").sum() == 2
-    assert found.table["loss"].isna().sum() == 2
-    says = " ".join(found.remarks)
+    result = evaluate(predictor, write_images(tmp_path / "plates", {"crazing": 3, "rust": 2}), "all")
+    assert result.report.n == 3
+    assert (result.table["label"] == "rust").sum() == 2
+    assert result.table["loss"].isna().sum() == 2
+    says = " ".join(result.remarks)
     assert "rust are unknown" in says
     assert "No image of scratches" in says
     assert "Only 3 images have a label" in says
 
 
 def test_a_data_set_of_other_classes_has_predictions_but_no_figures(tmp_path, predictor):
-    found = evaluate(predictor, write_images(tmp_path / "plates", {"paint": 3, "rust": 2}), "all")
-    assert len(found) == 5
+    result = evaluate(predictor, write_images(tmp_path / "plates", {"paint": 3, "rust": 2}), "all")
+    assert len(result) == 5
     with pytest.raises(DataError, match="paint, rust are unknown to this checkpoint"):
-        _ = found.report
+        _ = result.report
     with pytest.raises(DataError, match="unknown"):
-        found.per_class()
+        result.per_class()
 
 
 def test_no_labels_at_all(tmp_path, predictor):
     index = write_images(tmp_path / "plates", {"crazing": 3, "scratches": 2})
     index = dataclasses.replace(index, table=index.table.assign(labels=""))
-    found = evaluate(predictor, index, "all")
-    assert "no image has a label" in found.remarks[0]
-    assert len(found.top_losses()) == 0
-    assert found.to_csv().count("\n") == 6
+    result = evaluate(predictor, index, "all")
+    assert "no image has a label" in result.remarks[0]
+    assert len(result.top_losses()) == 0
+    assert result.to_csv().count("\n") == 6
 
 
 def test_one_class_and_one_image(tmp_path, predictor):
@@ -229,10 +231,10 @@ def test_saved_thresholds_are_obeyed_and_on_record(tmp_path):
     assert after.card.thresholds == {"crazing": 0.0, "scratches": 0.25}
     assert after.card.weights_sha256 == before.card.weights_sha256
     assert after.hash != before.hash
-    assert [entry["who"] for entry in after.card.history] == ["A. Inspector", "B. Inspector"]
-    assert after.card.history[1]["old"]["thresholds"] == {"crazing": 1.0, "scratches": 1.0}
-    assert after.card.history[1]["reason"] == "too many looks"
-    assert recipe.model_key(after.card) == recipe.model_key(before.card)
+    assert [entry.who for entry in after.card.history] == ["A. Inspector", "B. Inspector"]
+    assert after.card.history[1].old["thresholds"] == {"crazing": 1.0, "scratches": 1.0}
+    assert after.card.history[1].reason == "too many looks"
+    assert model_key(after.card) == model_key(before.card)
 
 
 @pytest.mark.parametrize(
@@ -266,9 +268,9 @@ def test_thresholds_saved_by_several_sessions_are_all_on_record(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(session, range(12)))
     history = load_checkpoint(folder).card.history
-    assert sorted(entry["who"] for entry in history) == sorted(f"person {i}" for i in range(12))
+    assert sorted(entry.who for entry in history) == sorted(f"person {i}" for i in range(12))
     for older, newer in itertools.pairwise(history):
-        assert newer["old"]["thresholds"] == older["new"]["thresholds"]
+        assert newer.old["thresholds"] == older.new["thresholds"]
 
 
 def test_thresholds_are_chosen_on_validation_and_shown_on_test(whole):
@@ -294,7 +296,7 @@ def test_a_proposal_is_called_cheaper_only_where_the_intervals_part(now, then, s
         pd.DataFrame([{"n": 9, "cost_per_1000": cost, "cost_low": low, "cost_high": high}])
         for cost, low, high in (now, then)
     )
-    assert says in Choice({}, 5, before, after).verdict
+    assert says in ThresholdProposal({}, 5, before, after).verdict
 
 
 # Strips ---------------------------------------------------------------------------------------------------------------
@@ -317,33 +319,33 @@ def strips(tmp_path_factory):
 def test_strips_are_counted_as_an_inspector_is_told(tmp_path, strips):
     """The commands and the Inspect page tell `judge(...).verdict`; so does every row, under any thresholds."""
     predictor = Predictor.load(make_checkpoint(tmp_path / "m", temperature=0.7), "cpu")
-    found = evaluate(predictor, strips, "all")
-    assert sorted(found.in_tiles) == [False] * 4 + [True] * 8
-    assert "8 images are long strips or very large: judged tile by tile" in " ".join(found.remarks)
+    result = evaluate(predictor, strips, "all")
+    assert sorted(result.tiled) == [False] * 4 + [True] * 8
+    assert "8 images are long strips or very large: judged tile by tile" in " ".join(result.remarks)
     for lines in ({"clear": 0.5, "defect": 0.5}, {"clear": 0.9, "defect": 0.6}, {"clear": 0.0, "defect": 1.0}):
-        card = dataclasses.replace(predictor.card, thresholds=lines)
+        card = predictor.card.replace(thresholds=lines)
         strict = Predictor(dataclasses.replace(load_checkpoint(tmp_path / "m"), card=card), "cpu")
-        read = found.under(thresholds=lines)
+        read = result.under(thresholds=lines)
         for i, row in enumerate(read.table.itertuples()):
-            said = judge(strict, [strips.image(row.row)])[0]
-            told = said.verdict
+            said = predict_images(strict, [strips.image(row.row)])[0]
+            answer = said.verdict
             assert (row.pred, row.outcome, row.judgeable, row.tiles) == (
-                told.pred, told.outcome, told.judgeable, len(said.tiles),
+                answer.pred, answer.outcome, answer.judgeable, len(said.tiles),
             )  # fmt: skip
-            np.testing.assert_allclose(read.probs[i], list(told.probs.values()), atol=1e-5)
-            assert row.note == told.note
+            np.testing.assert_allclose(read.probs[i], list(answer.probs.values()), atol=1e-5)
+            assert row.note == answer.note
 
 
 def test_several_defect_types_in_a_strip_are_counted_as_an_inspector_is_told(tmp_path, strips):
     facts = {"classes": ("hole", "scratch"), "head": "sigmoid", "multi_label": True}
     predictor = Predictor.load(make_checkpoint(tmp_path / "m", **facts), "cpu")
-    found = evaluate(predictor, strips, "all")
+    result = evaluate(predictor, strips, "all")
     for lines in ({"hole": 0.5, "scratch": 0.5, "clear": 0.9}, {"hole": 0.9, "scratch": 0.2, "clear": 0.5}):
-        card = dataclasses.replace(predictor.card, thresholds=lines)
+        card = predictor.card.replace(thresholds=lines)
         strict = Predictor(dataclasses.replace(load_checkpoint(tmp_path / "m"), card=card), "cpu")
-        read = found.under(thresholds=lines)
+        read = result.under(thresholds=lines)
         for i, row in enumerate(read.table.itertuples()):
-            said = judge(strict, [strips.image(row.row)])[0]
+            said = predict_images(strict, [strips.image(row.row)])[0]
             each = np.array([[*one.probs.values()] for one in said.predictions if one.judgeable])
             np.testing.assert_allclose(read.probs[i], each.max(axis=0), atol=1e-5)
             assert set(filter(None, row.named.split("|"))) == set(said.verdict.defects)
@@ -357,7 +359,7 @@ def test_another_temperature_can_make_another_tile_the_worst_so_strips_are_judge
 
     first = Predictor.load(make_checkpoint(tmp_path / "first", CLASSES), "cpu")
     for index, needs_a_look in ((strips, True), (data, False)):
-        stored_evaluation(first, index, tmp_path / "kept")
+        load_or_evaluate(first, index, tmp_path / "kept")
         assert again(1.0, index) is not None
         assert (again(0.5, index) is None) is needs_a_look
 
@@ -365,10 +367,10 @@ def test_another_temperature_can_make_another_tile_the_worst_so_strips_are_judge
 def test_few_large_pictures_are_held_at_once(strips, monkeypatch):
     """A chunk ends with the picture that fills it."""
     monkeypatch.setattr(recipe, "_PIXELS", 2 * 70 * 500)
-    chunks = list(recipe._decoded(strips, 64))
+    chunks = list(recipe._read_in_chunks(strips, 64))
     assert [row for chunk in chunks for row, _ in chunk] == list(range(12))
     assert max(sum(image.height * image.width for _, image in chunk) for chunk in chunks) < 3 * 70 * 500
     monkeypatch.setattr(recipe, "_PIXELS", 1)
-    assert [len(chunk) for chunk in recipe._decoded(strips, 8)] == [1] * 12
+    assert [len(chunk) for chunk in recipe._read_in_chunks(strips, 8)] == [1] * 12
     monkeypatch.setattr(recipe, "_PIXELS", 10**9)
-    assert [len(chunk) for chunk in recipe._decoded(strips, 8)] == [8, 4]
+    assert [len(chunk) for chunk in recipe._read_in_chunks(strips, 8)] == [8, 4]

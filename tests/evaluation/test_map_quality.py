@@ -12,13 +12,16 @@ from PIL import Image
 
 from steel_core.data.open import open_dataset
 from steel_core.errors import CheckpointError, UsageError
-from steel_core.evaluation import map_quality
 from steel_core.evaluation import map_quality as quality
-from steel_core.evaluation.map_quality import QualityReport, measure_quality, store, trust, with_controls
+from steel_core.evaluation import quality_images, trust
+from steel_core.evaluation.map_quality import add_controls, measure_quality
+from steel_core.evaluation.quality_report import QualityReport
+from steel_core.evaluation.quality_store import store_quality
+from steel_core.evaluation.trust import measure_trust
 from steel_core.explain.base import EXPLAINERS
 from steel_core.explain.quality.base import METRICS
 from steel_core.inference.predictor import Predictor
-from steel_core.metrics import wilson
+from steel_core.metrics import wilson_interval
 from steel_core.models.checkpoint import load_checkpoint, update_card
 
 CONTROLS = ("random", "sobel")
@@ -42,8 +45,8 @@ def sheets(folder, n=12, size=64):
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
-    found = open_dataset(sheets(tmp_path_factory.mktemp("data") / "sheets"))
-    return found.with_groups([f"g{i}" for i in range(len(found))])
+    result = open_dataset(sheets(tmp_path_factory.mktemp("data") / "sheets"))
+    return result.with_groups([f"g{i}" for i in range(len(result))])
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +63,10 @@ def report(predictor, index):
 def test_the_controls_are_always_there(report):
     assert report.methods == ("grad-cam", *CONTROLS)
     assert set(report.rows["method"]) == {"grad-cam", *CONTROLS}
-    assert with_controls(["sobel", "gradient"]) == ("gradient", *CONTROLS)
-    assert set(with_controls(None)) == set(EXPLAINERS)
+    assert add_controls(["sobel", "gradient"]) == ("gradient", *CONTROLS)
+    assert set(add_controls(None)) == set(EXPLAINERS)
     with pytest.raises(UsageError, match="unknown explainer"):
-        with_controls(["magic"])
+        add_controls(["magic"])
 
 
 def test_a_row_leads_to_its_image_and_no_image_counts_twice(report, index):
@@ -94,31 +97,31 @@ def test_edges_find_a_bright_square_and_do_not_explain_the_model(report):
 
 def test_the_rule_is_chosen_on_other_images_than_those_counted(predictor, index, monkeypatch):
     seen = []
-    original = map_quality._pick
+    original = quality_images.pick_images
 
     def spy(*arguments):
         picked = original(*arguments)
         seen.append({one.group for one in picked})
         return picked
 
-    monkeypatch.setattr(quality, "_pick", spy)
+    monkeypatch.setattr(quality, "pick_images", spy)
     pairs = index.with_groups([f"pair {i // 2}" for i in range(len(index))])
-    found = measure_quality(predictor, pairs, [], images=12)
+    result = measure_quality(predictor, pairs, [], images=12)
     tuning, counted = seen
     assert tuning
     assert counted
     assert not tuning & counted
-    assert "other images" in found.rules["sobel"].chosen_on
+    assert "other images" in result.rules["sobel"].chosen_on
 
 
 def test_images_that_trained_the_checkpoint_do_not_count_unless_asked(checkpoint, index):
     hashes = [h[:16] for h in index.file_hashes()]
     files = {"train": hashes[:4], "val": hashes[4:8], "test": hashes[8:]}
-    card = dataclasses.replace(checkpoint.card, split={"files": files})
+    card = checkpoint.card.replace(split={"files": files})
     knowing = Predictor(dataclasses.replace(checkpoint, card=card), "cpu")
-    found = measure_quality(knowing, index, [], images=12)
-    assert set(found.rows["row"]) == {8, 9, 10, 11}
-    assert any("8 images" in sentence for sentence in found.left_out)
+    result = measure_quality(knowing, index, [], images=12)
+    assert set(result.rows["row"]) == {8, 9, 10, 11}
+    assert any("8 images" in sentence for sentence in result.left_out)
     asked = measure_quality(knowing, index, [], images=12, include_learnt=True)
     assert set(asked.rows["row"]) == {0, 1, 2, 3, 8, 9, 10, 11}  # the rule is chosen on the validation images
 
@@ -131,11 +134,11 @@ def test_the_same_steel_in_another_file_was_learnt_too(checkpoint, index, tmp_pa
         with Image.open(index[i].path) as picture:
             picture.save(tmp_path / "other" / label / f"copy {index[i].path.stem}.bmp")
     learnt = open_dataset(tmp_path / "other")
-    card = dataclasses.replace(checkpoint.card, split={"files": {"train": [h[:16] for h in learnt.file_hashes()]}})
+    card = checkpoint.card.replace(split={"files": {"train": [h[:16] for h in learnt.file_hashes()]}})
     knowing = Predictor(dataclasses.replace(checkpoint, card=card), "cpu")
-    found = measure_quality(knowing, index, [], images=12, learnt=learnt)
-    assert not {0, 1, 3} & set(found.rows["row"])
-    assert any("same steel" in sentence for sentence in found.left_out)
+    result = measure_quality(knowing, index, [], images=12, learnt=learnt)
+    assert not {0, 1, 3} & set(result.rows["row"])
+    assert any("same steel" in sentence for sentence in result.left_out)
 
 
 def test_a_bad_image_and_a_bad_mask_do_not_stop_the_others(predictor, tmp_path):
@@ -143,10 +146,10 @@ def test_a_bad_image_and_a_bad_mask_do_not_stop_the_others(predictor, tmp_path):
     index = open_dataset(folder).with_groups([str(i) for i in range(12)])
     (folder / "images" / "1.png").write_bytes(b"not an image")
     Image.new("L", (5, 5), 255).save(folder / "masks" / "2.png")
-    found = measure_quality(predictor, index, [], images=12)
-    assert any("1.png" in sentence for sentence in found.left_out)
-    assert any("2.png" in sentence for sentence in found.left_out)
-    assert all(str(tmp_path) not in sentence for sentence in found.left_out)
+    result = measure_quality(predictor, index, [], images=12)
+    assert any("1.png" in sentence for sentence in result.left_out)
+    assert any("2.png" in sentence for sentence in result.left_out)
+    assert all(str(tmp_path) not in sentence for sentence in result.left_out)
 
 
 def hand_made(values, groups, chance=0.25):
@@ -177,13 +180,13 @@ def test_means_and_lift_by_hand_and_groups_widen_the_interval():
 
 def test_values_that_are_all_alike_still_leave_doubt():
     line = hand_made(np.ones(10), [str(i) for i in range(10)]).summary().iloc[0]
-    assert (line["low"], line["high"]) == pytest.approx(wilson(1.0, 10))
+    assert (line["low"], line["high"]) == pytest.approx(wilson_interval(1.0, 10))
 
 
 @pytest.fixture
 def stored(tmp_path, report):
     folder = make_checkpoint(tmp_path / "stored")
-    store(folder, report)
+    store_quality(folder, report)
     return folder
 
 
@@ -191,12 +194,12 @@ def test_what_is_stored_can_be_loaded_and_stands_beside_other_data(stored, repor
     first = load_checkpoint(stored)
     kept = first.card.quality["sheets"]
     line = report.summary().set_index(["method", "metric"]).loc[("sobel", "dice")]
-    assert kept["methods"]["sobel"]["dice"]["value"] == pytest.approx(line["value"], abs=1e-4)
-    assert kept["methods"]["sobel"]["dice"]["n"] == line["n"]
-    assert kept["images"] == 6
-    assert first.card.regions["sobel"] == report.rules["sobel"].to_json()
-    boxes = {m: dataclasses.replace(rule, k=9.0, chosen_on="boxes") for m, rule in report.rules.items()}
-    store(stored, dataclasses.replace(report, data="others", evidence="boxes", rules=boxes))
+    assert kept.methods["sobel"]["dice"].value == pytest.approx(line["value"], abs=1e-4)
+    assert kept.methods["sobel"]["dice"].n == line["n"]
+    assert kept.images == 6
+    assert first.card.regions["sobel"] == report.rules["sobel"]
+    boxes = {m: rule.replace(k=9.0, chosen_on="boxes") for m, rule in report.rules.items()}
+    store_quality(stored, dataclasses.replace(report, data="others", evidence="boxes", rules=boxes))
     second = load_checkpoint(stored)
     assert set(second.card.quality) == {"sheets", "others"}
     assert second.card.regions == first.card.regions  # boxes are coarser than masks
@@ -226,28 +229,28 @@ def test_a_card_holds_nothing_that_cannot_be_read_back(tmp_path, wrong):
 def test_trust_of_one_map(stored):
     knowing, image = Predictor.load(stored, "cpu"), steel_image()
     for method, explains in (("grad-cam", None), ("sobel", False), ("random", False)):
-        told = trust(knowing, image, knowing.explain(image, method, "defect"))
-        assert 0 <= told.percentile <= 1
-        assert 0 <= told.beats_random <= 1
-        assert 0 <= told.area <= 1
-        assert -1 <= told.faithfulness <= 1
+        answer = measure_trust(knowing, image, knowing.explain(image, method, "defect"))
+        assert 0 <= answer.percentile <= 1
+        assert 0 <= answer.beats_random <= 1
+        assert 0 <= answer.area <= 1
+        assert -1 <= answer.faithfulness <= 1
         if explains is not None:
-            assert told.explains_model is explains
-        json.dumps(told.to_json())
+            assert answer.explains_model is explains
+        json.dumps(answer.to_json())
 
 
 def test_trust_without_figures_and_of_a_contrast(predictor):
     image = steel_image()
-    told = trust(predictor, image, predictor.explain(image, "grad-cam", "defect", against="clear"))
-    assert told.percentile is told.beats_random is told.explains_model is told.area is told.lift is None
-    assert np.isfinite(told.faithfulness)
+    answer = measure_trust(predictor, image, predictor.explain(image, "grad-cam", "defect", against="clear"))
+    assert answer.percentile is answer.beats_random is answer.explains_model is answer.area is answer.lift is None
+    assert np.isfinite(answer.faithfulness)
 
 
 def test_a_percentile_is_the_share_below():
-    assert map_quality._share_below([0.0, 1.0, 2.0, 3.0], -1.0) == 0
-    assert map_quality._share_below([0.0, 1.0, 2.0, 3.0], 1.5) == 0.5
-    assert map_quality._share_below([0.0, 1.0, 2.0, 3.0], 9.0) == 1
-    assert map_quality._share_below(None, 9.0) is None
+    assert trust._share_below([0.0, 1.0, 2.0, 3.0], -1.0) == 0
+    assert trust._share_below([0.0, 1.0, 2.0, 3.0], 1.5) == 0.5
+    assert trust._share_below([0.0, 1.0, 2.0, 3.0], 9.0) == 1
+    assert trust._share_below(None, 9.0) is None
 
 
 def test_a_wrong_call(predictor, index):

@@ -8,7 +8,7 @@ from helpers.small import steel_image
 
 from steel_core.data.open import open_dataset
 from steel_core.errors import DataError
-from steel_core.inference.embedding import Embedding, embed, embed_images, find_embedding
+from steel_core.inference.embedding import Embedding, embed_images, find_embedding, load_or_embed
 from steel_core.inference.predictor import Predictor
 
 
@@ -36,8 +36,8 @@ def index(tmp_path):
 def test_features_are_the_mean_of_the_grid_of_each_picture_alone(predictor):
     """Oracle: one picture at a time through the network, averaged by hand; pictures of other sizes between."""
     images = [steel_image(seed=0), steel_image(90, 64, seed=1), steel_image(seed=2)]
-    found = embed_images(predictor, images)
-    for image, row in zip(images, found, strict=True):
+    result = embed_images(predictor, images)
+    for image, row in zip(images, result, strict=True):
         grid, _ = predictor.card.preprocessing.to_grid(image)
         inputs = predictor.card.preprocessing.normalise(torch.from_numpy(grid)[None, None])
         with torch.inference_mode():
@@ -46,24 +46,24 @@ def test_features_are_the_mean_of_the_grid_of_each_picture_alone(predictor):
 
 
 def test_they_are_kept_and_made_anew_when_a_file_changes(predictor, index, cache, monkeypatch):
-    told = []
+    answer = []
     assert find_embedding(predictor, index) is None
-    first = embed(predictor, index, lambda what, done, of: told.append((done, of)))
-    assert told[-1] == (9, 9)
-    assert first.known.sum() == 8
-    told.clear()
-    again = embed(predictor, index, lambda what, done, of: told.append((done, of)))
+    first = load_or_embed(predictor, index, lambda what, done, of: answer.append((done, of)))
+    assert answer[-1] == (9, 9)
+    assert first.readable.sum() == 8
+    answer.clear()
+    again = load_or_embed(predictor, index, lambda what, done, of: answer.append((done, of)))
     np.testing.assert_array_equal(again.features, first.features)
-    assert not told
+    assert not answer
     np.testing.assert_array_equal(find_embedding(predictor, index).features, first.features)
     cv2.imwrite(str(index[0].path), steel_image(seed=99).pixels)
     assert find_embedding(predictor, index) is None
-    changed = embed(predictor, index)
+    changed = load_or_embed(predictor, index)
     assert changed.key != first.key
     assert not np.allclose(changed.features[0], first.features[0])
     for file in (cache / "embeddings").iterdir():  # a damaged file is no harm
         file.write_bytes(b"damaged")
-    np.testing.assert_array_equal(embed(predictor, index).features, changed.features)
+    np.testing.assert_array_equal(load_or_embed(predictor, index).features, changed.features)
 
 
 @pytest.mark.parametrize("indexed", [20_000, 100])  # by a matrix product, and by the library's index
@@ -75,10 +75,10 @@ def test_neighbours_are_those_of_a_plain_search(monkeypatch, indexed):
     features[[3, 77]] = np.nan
     embedding = Embedding(features, "x")
     rows, likeness = embedding.nearest(features[[5, 6]], 10)
-    for query, found, values in zip((5, 6), rows, likeness, strict=True):
+    for query, result, values in zip((5, 6), rows, likeness, strict=True):
         dots = {i: float(features[i].astype(float) @ features[query].astype(float)) for i in range(200)}
         wanted = sorted((i for i in dots if np.isfinite(dots[i])), key=lambda i: -dots[i])[:10]
-        assert found.tolist() == wanted
+        assert result.tolist() == wanted
         np.testing.assert_allclose(values, [dots[i] for i in wanted], atol=1e-5)
     assert embedding.nearest(features[:1], 500)[0].shape == (1, 198)
     with pytest.raises(DataError, match="picture number 4 could not be read"):
@@ -86,7 +86,7 @@ def test_neighbours_are_those_of_a_plain_search(monkeypatch, indexed):
 
 
 def test_an_uploaded_picture_finds_itself(predictor, index):
-    embedding = embed(predictor, index)
+    embedding = load_or_embed(predictor, index)
     rows, likeness = embedding.nearest(embed_images(predictor, [index.image(4)]), 3)
     assert rows[0, 0] == 4
     assert likeness[0, 0] == pytest.approx(1, abs=1e-5)

@@ -11,9 +11,10 @@ from scipy.special import softmax
 
 from steel_core.data.transforms import Preprocessing
 from steel_core.errors import UsageError
-from steel_core.inference.predictor import Predictor, drawn_background
+from steel_core.inference.backgrounds import draw_background
+from steel_core.inference.predictor import Predictor
 from steel_core.models.checkpoint import load_checkpoint
-from steel_core.types import Patch, SteelImage
+from steel_core.types import PastedPatch, SteelImage
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +28,9 @@ def test_probabilities_by_hand(predictor, checkpoint_folder):
     inputs = torch.from_numpy((grey - 0.5) / 0.2).expand(1, 3, 64, 64)
     with torch.no_grad():
         logits = load_checkpoint(checkpoint_folder).model(inputs).numpy()
-    found = predictor.predict([image])[0]
-    np.testing.assert_allclose(list(found.probs.values()), softmax(logits[0].astype(float)), rtol=1e-4)
-    assert found.pred == predictor.classes[int(logits.argmax())]
+    result = predictor.predict([image])[0]
+    np.testing.assert_allclose(list(result.probs.values()), softmax(logits[0].astype(float)), rtol=1e-4)
+    assert result.pred == predictor.classes[int(logits.argmax())]
 
 
 def test_a_batch_of_many_sizes_equals_one_by_one(predictor):
@@ -37,10 +38,10 @@ def test_a_batch_of_many_sizes_equals_one_by_one(predictor):
         steel_image(h, w, seed=i) for i, (h, w) in enumerate([(64, 64), (200, 64), (64, 90), (30, 30), (64, 64)] * 4)
     ]
     together = predictor.predict(images)
-    for image, found in zip(images, together, strict=True):
+    for image, result in zip(images, together, strict=True):
         alone = predictor.predict([image])[0]
-        np.testing.assert_allclose(found.logits, alone.logits, rtol=1e-4, atol=1e-5)
-        assert found.image_sha256 == image.sha256
+        np.testing.assert_allclose(result.logits, alone.logits, rtol=1e-4, atol=1e-5)
+        assert result.image_sha256 == image.sha256
 
 
 def test_no_images_give_no_predictions(predictor):
@@ -49,12 +50,12 @@ def test_no_images_give_no_predictions(predictor):
 
 def test_below_the_threshold_is_referred(tmp_path):
     folder = make_checkpoint(tmp_path / "strict", thresholds={"clear": 0.99, "defect": 0.99})
-    found = Predictor.load(folder, "cpu").predict([steel_image()])[0]
-    assert found.confidence < 0.99
-    assert found.outcome == "refer"
-    assert found.pred in ("clear", "defect")
+    result = Predictor.load(folder, "cpu").predict([steel_image()])[0]
+    assert result.confidence < 0.99
+    assert result.outcome == "refer"
+    assert result.pred in ("clear", "defect")
     lax = make_checkpoint(tmp_path / "lax", thresholds={"clear": 0.0, "defect": 0.0})
-    assert Predictor.load(lax, "cpu").predict([steel_image()])[0].outcome == found.pred
+    assert Predictor.load(lax, "cpu").predict([steel_image()])[0].outcome == result.pred
 
 
 @pytest.mark.parametrize(
@@ -68,9 +69,9 @@ def test_below_the_threshold_is_referred(tmp_path):
 )
 def test_a_picture_that_shows_nothing_is_referred_however_sure_the_model_is(tmp_path, pixels, why):
     lax = Predictor.load(make_checkpoint(tmp_path / "lax", thresholds={"clear": 0.0, "defect": 0.0}), "cpu")
-    found = lax.predict([SteelImage(pixels, "blank.png", "0" * 64)])[0]
-    assert found.outcome == "refer"
-    assert why in found.note
+    result = lax.predict([SteelImage(pixels, "blank.png", "0" * 64)])[0]
+    assert result.outcome == "refer"
+    assert why in result.note
     assert lax.predict([steel_image()])[0].outcome != "refer"
 
 
@@ -80,8 +81,8 @@ def test_temperature_softens(tmp_path, predictor):
 
 
 def test_sigmoid_probabilities_need_not_sum_to_one(tmp_path):
-    found = Predictor.load(make_checkpoint(tmp_path / "each", head="sigmoid"), "cpu").predict([steel_image()])[0]
-    np.testing.assert_allclose(list(found.probs.values()), 1 / (1 + np.exp(-found.logits.astype(float))), rtol=1e-6)
+    result = Predictor.load(make_checkpoint(tmp_path / "each", head="sigmoid"), "cpu").predict([steel_image()])[0]
+    np.testing.assert_allclose(list(result.probs.values()), 1 / (1 + np.exp(-result.logits.astype(float))), rtol=1e-6)
 
 
 def test_eight_and_sixteen_bits_score_alike(predictor):
@@ -100,12 +101,12 @@ def test_progress_counts_to_the_end(predictor):
 
 def test_explanation_carries_its_provenance(predictor):
     image = steel_image(100, 64)
-    found = predictor.explain(image, "shap", "clear", seed=3, samples=10)
-    assert found.values.shape == (100, 64)
-    assert found.provenance() | {"seconds": 0} == {
-        "method": "shap", "target": "clear", "against": "", "noise": found.noise and round(found.noise, 4), "layer": "",
-        "baseline": "random grey", "parameters": {"samples": 10}, "seed": found.seed, "image_sha256": image.sha256,
-        "checkpoint": predictor.hash, "seconds": 0, "shape": [100, 64],
+    result = predictor.explain(image, "shap", "clear", seed=3, samples=10)
+    assert result.values.shape == (100, 64)
+    assert result.provenance() | {"seconds": 0} == {
+        "method": "shap", "target": "clear", "against": "", "noise": result.noise and round(result.noise, 4),
+        "layer": "", "baseline": "random grey", "parameters": {"samples": 10}, "seed": result.seed,
+        "image_sha256": image.sha256, "checkpoint": predictor.hash, "seconds": 0, "shape": [100, 64],
     }  # fmt: skip
     assert predictor.explain(image, "grad-cam").layer == "features"
 
@@ -147,8 +148,8 @@ def test_threads_share_one_predictor(predictor):
     serial = [run(job) for job in jobs]
     with ThreadPoolExecutor(4) as pool:
         parallel = list(pool.map(run, jobs * 2))
-    for expected, found in zip(serial * 2, parallel, strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+    for expected, result in zip(serial * 2, parallel, strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -183,9 +184,9 @@ def test_cuda_agrees_with_the_cpu(checkpoint_folder, predictor):
 def test_one_pass_gives_what_single_calls_give(predictor):
     images = [steel_image(h, w, seed=i) for i, (h, w) in enumerate([(64, 64), (100, 64), (64, 64)])]
     seen = []
-    found = predictor.predict_and_explain(images, lambda what, done, of: seen.append((done, of)))
+    result = predictor.predict_and_explain(images, lambda what, done, of: seen.append((done, of)))
     assert seen[-1] == (3, 3)
-    for image, (prediction, maps) in zip(images, found, strict=True):
+    for image, (prediction, maps) in zip(images, result, strict=True):
         alone = predictor.predict([image])[0]
         assert (prediction.name, prediction.pred, prediction.outcome) == (alone.name, alone.pred, alone.outcome)
         np.testing.assert_allclose(prediction.logits, alone.logits, rtol=1e-4, atol=1e-5)
@@ -201,7 +202,11 @@ def test_variants_are_predicted_like_pictures(predictor):
     grid = steel_image(80, 64).grey()
     soft = np.outer(np.hanning(20), np.hanning(30)).astype(np.float32)
     white = np.ones_like(soft)
-    variants = [[], [Patch(5, 7, white, soft)], [Patch(-10, 50, white, soft), Patch(70, -20, 1 - white, soft)]] * 5
+    variants = [
+        [],
+        [PastedPatch(5, 7, white, soft)],
+        [PastedPatch(-10, 50, white, soft), PastedPatch(70, -20, 1 - white, soft)],
+    ] * 5
     got = predictor.predict_variants(grid, iter(variants))
     for row, patches in enumerate(variants):
         by_hand = np.pad(grid, 40)  # a margin, so that nothing has to be cut
@@ -219,16 +224,16 @@ def test_variants_are_predicted_like_pictures(predictor):
 def test_a_patch_outside_the_picture_changes_nothing():
     for top, left in [(-20, 0), (0, -30), (99, 5), (5, 99)]:
         picture = np.zeros((10, 12), np.float32)
-        Patch(top, left, np.ones((20, 30), np.float32), np.ones((20, 30), np.float32)).paste_on(picture)
+        PastedPatch(top, left, np.ones((20, 30), np.float32), np.ones((20, 30), np.float32)).paste_on(picture)
         assert not picture.any()
 
 
 def test_a_contrast_asks_why_one_class_and_not_the_other(predictor):
     image = steel_image()
     one, other = (predictor.explain(image, "grad-cam", name).values for name in ("clear", "defect"))
-    found = predictor.explain(image, "grad-cam", "clear", against="defect")
-    assert (found.target, found.against) == ("clear", "defect")
-    np.testing.assert_allclose(found.values, one - other, rtol=1e-3, atol=1e-6)
+    result = predictor.explain(image, "grad-cam", "clear", against="defect")
+    assert (result.target, result.against) == ("clear", "defect")
+    np.testing.assert_allclose(result.values, one - other, rtol=1e-3, atol=1e-6)
 
 
 def test_a_doubtful_prediction_asks_for_a_contrast(tmp_path, predictor):
@@ -248,19 +253,19 @@ def test_backgrounds_by_name(predictor):
     maps = {
         name: predictor.explain(image, "shap", "clear", background=name, samples=8) for name in predictor.backgrounds
     }
-    assert {name: found.baseline for name, found in maps.items()} == predictor.backgrounds
+    assert {name: result.baseline for name, result in maps.items()} == predictor.backgrounds
     assert np.array_equal(maps["stored"].values, predictor.explain(image, "shap", "clear", samples=8).values)
     assert not np.allclose(maps["grey"].values, maps["drawn"].values)
 
 
 def test_drawn_sheets_are_as_bright_and_contrasty_as_training():
-    drawn = drawn_background(Preprocessing((64, 80), 0.4, 0.1)) / 255
+    drawn = draw_background(Preprocessing((64, 80), 0.4, 0.1)) / 255
     assert drawn.shape[1:] == (64, 80)
     assert drawn.mean() == pytest.approx(0.4, abs=0.01)
     assert drawn.std() == pytest.approx(0.1, abs=0.01)
 
 
-def test_a_checkpoint_without_background_is_compared_with_drawn_sheets(checkpoint):
+def test_a_checkpoint_without_background_is_compared_with_draw_background(checkpoint):
     bare = Predictor(replace(checkpoint, background=None), "cpu")
     assert list(bare.backgrounds) == ["drawn", "grey"]
     assert bare.explain(steel_image(), "shap", "clear", samples=4).baseline == bare.backgrounds["drawn"]
@@ -269,9 +274,9 @@ def test_a_checkpoint_without_background_is_compared_with_drawn_sheets(checkpoin
 def test_the_last_step_of_refine_is_what_explain_returns(predictor):
     image = steel_image()
     *_, last = predictor.refine(image, "shap", "clear", samples=30)
-    found = predictor.explain(image, "shap", "clear", samples=30)
-    assert np.array_equal(last.values, found.values)
-    assert last.provenance() | {"seconds": 0} == found.provenance() | {"seconds": 0}
+    result = predictor.explain(image, "shap", "clear", samples=30)
+    assert np.array_equal(last.values, result.values)
+    assert last.provenance() | {"seconds": 0} == result.provenance() | {"seconds": 0}
 
 
 def test_another_layer_is_said_and_scaled_by_itself(predictor):

@@ -21,21 +21,21 @@ from steel_core.explain.base import EXPLAINERS
 from steel_core.inference import tiling as strips
 from steel_core.inference.predictor import Predictor
 from steel_core.inference.tiling import (
-    METHODS,
     OVERLAP,
-    Judged,
+    TILED_METHODS,
+    TiledPrediction,
     _starts,
     _windows,
-    cut,
-    explain_whole,
+    crop_tile,
+    explain_tiled,
+    grid_boxes,
     is_strip,
-    judge,
-    judged_in_tiles,
-    looks,
-    squeezed,
-    tiles,
+    needs_tiling,
+    predict_images,
+    squeeze_warning,
+    tile_boxes,
 )
-from steel_core.metrics.decisions import decide
+from steel_core.metrics.decisions import decide_outcomes
 from steel_core.types import Box, Prediction, SteelImage
 
 
@@ -44,26 +44,26 @@ from steel_core.types import Box, Prediction, SteelImage
     st.integers(1, 900), st.integers(1, 9000), st.integers(8, 400), st.integers(8, 400), st.sampled_from([1, 16, 32])
 )
 def test_tiles_cover_every_pixel_and_overlap(height, width, rows, columns, stride):
-    found = tiles(Box("", 0, 0, width, height), (rows, columns), stride)
-    moved = tiles(Box("", 30, 7, 30 + width, 7 + height), (rows, columns), stride)
-    assert moved == [Box("", b.xmin + 30, b.ymin + 7, b.xmax + 30, b.ymax + 7) for b in found]
+    result = grid_boxes(Box("", 0, 0, width, height), (rows, columns), stride)
+    moved = grid_boxes(Box("", 30, 7, 30 + width, 7 + height), (rows, columns), stride)
+    assert moved == [Box("", b.xmin + 30, b.ymin + 7, b.xmax + 30, b.ymax + 7) for b in result]
     zoom = min(height / rows, width / columns, 2)
     down, right = (max(1, round(zoom * side)) for side in (rows, columns))
-    for box in found:
+    for box in result:
         assert (box.ymax - box.ymin, box.xmax - box.xmin) == (down, right)
         assert box.xmin >= 0 and box.xmax <= width and box.ymin >= 0 and box.ymax <= height
     for starts, side, length in (
-        (sorted({box.ymin for box in found}), down, height),
-        (sorted({box.xmin for box in found}), right, width),
+        (sorted({box.ymin for box in result}), down, height),
+        (sorted({box.xmin for box in result}), right, width),
     ):
         assert (starts[0], starts[-1] + side) == (0, length)
         assert all(b - a <= side * (1 - OVERLAP) + 1 for a, b in pairwise(starts))  # rounded to a pixel
-    assert len(found) == len({box.ymin for box in found}) * len({box.xmin for box in found})
+    assert len(result) == len({box.ymin for box in result}) * len({box.xmin for box in result})
 
 
 def test_neighbours_cut_the_strip_into_the_same_cells():
     """A tile of 256 x 256 is seen at 200 x 200, where a cell is 16 wide: 20.48 pixels of the strip."""
-    starts = [box.xmin for box in tiles(Box("", 0, 0, 1600, 256), (200, 200), stride=16)]
+    starts = [box.xmin for box in grid_boxes(Box("", 0, 0, 1600, 256), (200, 200), stride=16)]
     assert starts == [0, 184, 369, 553, 737, 922, 1106, 1290, 1344]  # by hand: 9 cells, then what is left
 
 
@@ -85,7 +85,7 @@ def test_which_images_one_look_squeezes(tmp_path, height, width, squeezed_to):
         (tmp_path / "data" / f"class {i}").mkdir(parents=True)
         (tmp_path / "data" / f"class {i}" / "a.png").write_bytes(encode_png(steel_image(*size).pixels))
     (tmp_path / "data" / "class 1" / "b.png").write_bytes(b"no picture")
-    said = squeezed(open_dataset(tmp_path / "data"), (64, 64))
+    said = squeeze_warning(open_dataset(tmp_path / "data"), (64, 64))
     assert said.startswith("1 of 3 images do not fit an input of 64 x 64 pixels") is squeezed_to
     assert bool(said) is squeezed_to
 
@@ -93,8 +93,8 @@ def test_which_images_one_look_squeezes(tmp_path, height, width, squeezed_to):
 def turned(image, kind, upright):
     """The same picture in another type and direction."""
     pixels = {"grey": image, "colour": np.repeat(image[..., None], 3, axis=2), "16 bits": image.astype(np.uint16) * 257}
-    found = pixels[kind]
-    return strip_of(found.swapaxes(0, 1) if upright else found)
+    result = pixels[kind]
+    return strip_of(result.swapaxes(0, 1) if upright else result)
 
 
 @pytest.mark.parametrize("upright", [False, True])
@@ -103,16 +103,16 @@ def test_black_ends_are_no_part_of_a_strip(checkpoint, kind, upright):
     """A strip with black beside it is told what the same strip is told without; and how much is black."""
     predictor, steel = Predictor(checkpoint, "cpu"), np.maximum(steel_image(70, 320, seed=3).pixels, 20)
     image = turned(np.pad(steel, ((0, 0), (120, 60)), constant_values=16), kind, upright)
-    alone, found = judge(predictor, [turned(steel, kind, upright)])[0], judge(predictor, [image])[0]
+    alone, result = predict_images(predictor, [turned(steel, kind, upright)])[0], predict_images(predictor, [image])[0]
     dx, dy = (0, 120) if upright else (120, 0)
-    assert list(found.tiles) == [Box("", b.xmin + dx, b.ymin + dy, b.xmax + dx, b.ymax + dy) for b in alone.tiles]
-    np.testing.assert_allclose(found.verdict.logits, alone.verdict.logits, atol=1e-5)
-    assert (found.verdict.outcome, alone.black_ends) == (alone.verdict.outcome, "")
+    assert list(result.tiles) == [Box("", b.xmin + dx, b.ymin + dy, b.xmax + dx, b.ymax + dy) for b in alone.tiles]
+    np.testing.assert_allclose(result.verdict.logits, alone.verdict.logits, atol=1e-5)
+    assert (result.verdict.outcome, alone.black_ends) == (alone.verdict.outcome, "")
     ends = ("at the top", "at the bottom") if upright else ("at the left", "at the right")
-    told = f"120 pixels {ends[0]} and 60 pixels {ends[1]} are black, without steel, and were not judged"
-    assert told in found.verdict.note and told in found.to_json()["note"] and "black" not in alone.verdict.note
-    expected = explain_whole(predictor, turned(steel, kind, upright), target=alone.verdict.pred).values
-    stitched = explain_whole(predictor, image, target=alone.verdict.pred).values
+    answer = f"120 pixels {ends[0]} and 60 pixels {ends[1]} are black, without steel, and were not judged"
+    assert answer in result.verdict.note and answer in result.to_json()["note"] and "black" not in alone.verdict.note
+    expected = explain_tiled(predictor, turned(steel, kind, upright), target=alone.verdict.pred).values
+    stitched = explain_tiled(predictor, image, target=alone.verdict.pred).values
     np.testing.assert_allclose(stitched[dy : dy + expected.shape[0], dx : dx + expected.shape[1]], expected, atol=1e-7)
     assert np.count_nonzero(stitched) == np.count_nonzero(expected)
 
@@ -131,41 +131,41 @@ def test_black_ends_are_no_part_of_a_strip(checkpoint, kind, upright):
 def test_what_may_be_steel_is_looked_at(checkpoint, black, grey, covered):
     pixels = np.maximum(steel_image(70, 500, seed=3).pixels, 20)
     pixels[black] = grey
-    found = judge(Predictor(checkpoint, "cpu"), [strip_of(pixels)])[0]
-    assert (min(box.xmin for box in found.tiles), max(box.xmax for box in found.tiles)) == covered
-    assert len(found.tiles) > 1
+    result = predict_images(Predictor(checkpoint, "cpu"), [strip_of(pixels)])[0]
+    assert (min(box.xmin for box in result.tiles), max(box.xmax for box in result.tiles)) == covered
+    assert len(result.tiles) > 1
     if covered == (0, 500) and grey == 0:
-        assert any(not one.judgeable for one in found.predictions) and found.verdict.outcome != "clear"
+        assert any(not one.judgeable for one in result.predictions) and result.verdict.outcome != "clear"
 
 
 def test_each_tile_gets_the_verdict_that_it_gets_alone(checkpoint):
     predictor, image = Predictor(checkpoint, "cpu"), steel_image(70, 500, seed=3)
-    told = []
-    found = judge(predictor, [image], lambda what, done, of: told.append((done, of)))[0]
-    assert told[-1] == (len(found.tiles), len(found.tiles))
-    for box, one in zip(found.tiles, found.predictions, strict=True):
+    answer = []
+    result = predict_images(predictor, [image], lambda what, done, of: answer.append((done, of)))[0]
+    assert answer[-1] == (len(result.tiles), len(result.tiles))
+    for box, one in zip(result.tiles, result.predictions, strict=True):
         part = image.pixels[box.ymin : box.ymax, box.xmin : box.xmax]
         alone = predictor.predict([dataclasses.replace(image, pixels=part.copy())])[0]
         np.testing.assert_allclose(list(one.probs.values()), list(alone.probs.values()), atol=1e-5)
-        assert np.shares_memory(cut(image, box).pixels, image.pixels)
-    assert sum(found.counts.values()) == len(found.tiles)
+        assert np.shares_memory(crop_tile(image, box).pixels, image.pixels)
+    assert sum(result.counts.values()) == len(result.tiles)
 
 
 def test_pictures_of_all_sizes_are_judged_together_as_they_are_one_by_one(checkpoint):
     predictor = Predictor(checkpoint, "cpu")
     images = [steel_image(64, 64, seed=1), steel_image(70, 500, seed=3), steel_image(64, 80, seed=2)] * 20
-    together = judge(predictor, images)
-    for image, found in zip(images[:3], together[-3:], strict=True):
-        alone = judge(predictor, [image])[0]
-        assert (found.tiles, found.worst, found.height, found.width) == (
+    together = predict_images(predictor, images)
+    for image, result in zip(images[:3], together[-3:], strict=True):
+        alone = predict_images(predictor, [image])[0]
+        assert (result.tiles, result.worst, result.height, result.width) == (
             alone.tiles, alone.worst, image.height, image.width,
         )  # fmt: skip
-        np.testing.assert_allclose(found.verdict.logits, alone.verdict.logits, atol=1e-4)
+        np.testing.assert_allclose(result.verdict.logits, alone.verdict.logits, atol=1e-4)
     short = predictor.predict(images[:1])[0]
     assert together[0].verdict.note == short.note == "" and "tiles" not in together[0].to_json()
 
 
-def told(outcome, confidence, pred="", **more):
+def answer(outcome, confidence, pred="", **more):
     """What is said of a tile by a model that knows clear, rust and dent."""
     pred = pred or ("rust" if outcome in ("refer", "unfamiliar") else outcome)
     probs = dict.fromkeys(("clear", "rust", "dent"), (1 - confidence) / 2) | {pred: confidence}
@@ -174,31 +174,31 @@ def told(outcome, confidence, pred="", **more):
 
 def strip_of_tiles(*said):
     boxes = tuple(Box("", 10 * i, 0, 10 * i + 10, 10) for i in range(len(said)))
-    return Judged(boxes, said, 10, 10 * len(boxes))
+    return TiledPrediction(boxes, said, 10, 10 * len(boxes))
 
 
-BLANK, STRANGE = told("refer", 0.99, judgeable=False), told("unfamiliar", 0.9, strangeness=1.5)
+BLANK, STRANGE = answer("refer", 0.99, judgeable=False), answer("unfamiliar", 0.9, ood_score=1.5)
 
 
 @pytest.mark.parametrize(
     ("said", "worst", "outcome"),
     [
-        ([told("clear", 0.9), told("clear", 0.99)], 0, "clear"),
-        ([told("clear", 0.99), told("clear", 0.9)], 1, "clear"),
-        ([told("clear", 0.99), told("refer", 0.6, "clear")], 1, "refer"),
-        ([told("clear", 0.9), told("refer", 0.4, "rust"), STRANGE], 1, "refer"),
-        ([told("clear", 1.0), STRANGE, BLANK], 1, "unfamiliar"),
-        ([told("clear", 1.0), told("refer", 0.6, "clear"), BLANK], 2, "refer"),
-        ([BLANK, told("rust", 0.6), told("dent", 0.8), told("clear", 1.0)], 2, "dent"),
+        ([answer("clear", 0.9), answer("clear", 0.99)], 0, "clear"),
+        ([answer("clear", 0.99), answer("clear", 0.9)], 1, "clear"),
+        ([answer("clear", 0.99), answer("refer", 0.6, "clear")], 1, "refer"),
+        ([answer("clear", 0.9), answer("refer", 0.4, "rust"), STRANGE], 1, "refer"),
+        ([answer("clear", 1.0), STRANGE, BLANK], 1, "unfamiliar"),
+        ([answer("clear", 1.0), answer("refer", 0.6, "clear"), BLANK], 2, "refer"),
+        ([BLANK, answer("rust", 0.6), answer("dent", 0.8), answer("clear", 1.0)], 2, "dent"),
         ([BLANK, STRANGE], 0, "refer"),
     ],
 )
 def test_the_strip_is_as_bad_as_its_worst_tile(said, worst, outcome):
-    found = strip_of_tiles(*said)
-    assert (found.worst, found.verdict.outcome) == (worst, outcome)
+    result = strip_of_tiles(*said)
+    assert (result.worst, result.verdict.outcome) == (worst, outcome)
     note = f"judged in {len(said)} tiles; this is the worst, number {worst + 1}, {10 * worst} pixels from the left, 0"
-    assert found.verdict.note.startswith(note)
-    assert found.decisive.probs == said[worst].probs
+    assert result.verdict.note.startswith(note)
+    assert result.decisive.probs == said[worst].probs
 
 
 @settings(deadline=None)
@@ -207,23 +207,23 @@ def test_a_strip_is_clear_only_where_every_tile_is_whatever_the_thresholds(logit
     """And what decides does not hang on them: the same tile, read with other thresholds, tells the same."""
     thresholds = dict(zip(("clear", "rust", "dent"), lines, strict=True))
     probs = [np.exp(z) / np.exp(z).sum() for z in np.array(logits)]
-    outcomes = decide(np.array(probs), tuple(thresholds), thresholds)
+    outcomes = decide_outcomes(np.array(probs), tuple(thresholds), thresholds)
     said = [
         Prediction("", list(thresholds)[p.argmax()], str(o), dict(zip(thresholds, p, strict=True)), z, 0, "", "")
         for p, z, o in zip(probs, np.array(logits), outcomes, strict=True)
     ]
-    found = strip_of_tiles(*said)
-    assert (found.verdict.outcome == "clear") == all(outcome == "clear" for outcome in outcomes)
+    result = strip_of_tiles(*said)
+    assert (result.verdict.outcome == "clear") == all(outcome == "clear" for outcome in outcomes)
     assert (
-        found.worst == strip_of_tiles(*(dataclasses.replace(one, outcome="refer", threshold=1) for one in said)).worst
+        result.worst == strip_of_tiles(*(dataclasses.replace(one, outcome="refer", threshold=1) for one in said)).worst
     )
 
 
 def test_a_tile_that_cannot_be_judged_leaves_the_probabilities_to_the_others():
-    found = strip_of_tiles(told("clear", 0.98), BLANK, told("clear", 0.95)).verdict
-    assert (found.pred, found.confidence, found.outcome, found.judgeable) == ("clear", 0.95, "refer", False)
-    found = strip_of_tiles(told("clear", 0.98), STRANGE).verdict
-    assert (found.pred, found.outcome, found.strangeness) == ("clear", "unfamiliar", 1.5)
+    result = strip_of_tiles(answer("clear", 0.98), BLANK, answer("clear", 0.95)).verdict
+    assert (result.pred, result.confidence, result.outcome, result.judgeable) == ("clear", 0.95, "refer", False)
+    result = strip_of_tiles(answer("clear", 0.98), STRANGE).verdict
+    assert (result.pred, result.outcome, result.ood_score) == ("clear", "unfamiliar", 1.5)
 
 
 def test_a_class_is_in_the_strip_if_a_tile_has_it():
@@ -234,13 +234,17 @@ def test_a_class_is_in_the_strip_if_a_tile_has_it():
     first, second = tile("defect", 0.7, 0.1, ("hole",)), tile("defect", 0.2, 0.9, ("scratch",))
     blank = tile("refer", 0.99, 0.99, ("hole", "scratch"), judgeable=False)
     clear = tile("clear", 0.01, 0.02, ())
-    found = strip_of_tiles(clear, first, second, blank).verdict
-    assert (found.outcome, found.defects, found.probs) == ("defect", ("scratch", "hole"), {"hole": 0.7, "scratch": 0.9})
-    np.testing.assert_allclose(found.logits, np.log([0.7, 0.9]), rtol=1e-6)
+    result = strip_of_tiles(clear, first, second, blank).verdict
+    assert (result.outcome, result.defects, result.probs) == (
+        "defect",
+        ("scratch", "hole"),
+        {"hole": 0.7, "scratch": 0.9},
+    )
+    np.testing.assert_allclose(result.logits, np.log([0.7, 0.9]), rtol=1e-6)
     assert strip_of_tiles(clear, clear).verdict.outcome == "clear"
     assert strip_of_tiles(clear, tile("refer", 0.3, 0.1, ())).verdict.outcome == "refer"
-    found = strip_of_tiles(clear, blank).verdict
-    assert (found.outcome, found.defects, found.probs["hole"]) == ("refer", (), 0.01)
+    result = strip_of_tiles(clear, blank).verdict
+    assert (result.outcome, result.defects, result.probs["hole"]) == ("refer", (), 0.01)
 
 
 @pytest.mark.parametrize(
@@ -254,19 +258,19 @@ def test_a_class_is_in_the_strip_if_a_tile_has_it():
     ],
 )
 def test_a_model_that_has_learnt_from_strips_sees_them_whole(checkpoint, learnt, size, in_tiles):
-    card = dataclasses.replace(checkpoint.card, input_size=learnt)
-    assert judged_in_tiles(Predictor(dataclasses.replace(checkpoint, card=card), "cpu"), *size) is in_tiles
+    card = checkpoint.card.replace(input_size=learnt)
+    assert needs_tiling(Predictor(dataclasses.replace(checkpoint, card=card), "cpu"), *size) is in_tiles
 
 
 def test_the_command_line_judges_a_strip_in_tiles(checkpoint_folder, checkpoint, tmp_path, capsys):
     image = steel_image(70, 500, seed=3)
     (tmp_path / "long.png").write_bytes(encode_png(image.pixels))
     assert main(["predict", str(tmp_path / "long.png"), "--checkpoint", str(checkpoint_folder), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)["results"][0]
-    found = judge(Predictor(checkpoint), [image])[0]
-    assert told["outcome"] == found.verdict.outcome and "tiles" in told["note"]
-    assert [(tile["left"], tile["top"]) for tile in told["tiles"]] == [(box.xmin, box.ymin) for box in found.tiles]
-    assert [tile["outcome"] for tile in told["tiles"]] == [one.outcome for one in found.predictions]
+    answer = json.loads(capsys.readouterr().out)["results"][0]
+    result = predict_images(Predictor(checkpoint), [image])[0]
+    assert answer["outcome"] == result.verdict.outcome and "tiles" in answer["note"]
+    assert [(tile["left"], tile["top"]) for tile in answer["tiles"]] == [(box.xmin, box.ymin) for box in result.tiles]
+    assert [tile["outcome"] for tile in answer["tiles"]] == [one.outcome for one in result.predictions]
 
 
 def test_the_command_line_explains_the_worst_tile_and_the_whole_strip(checkpoint_folder, checkpoint, tmp_path, capsys):
@@ -274,14 +278,14 @@ def test_the_command_line_explains_the_worst_tile_and_the_whole_strip(checkpoint
     (tmp_path / "long.png").write_bytes(encode_png(image.pixels))
     call = ["explain", str(tmp_path / "long.png"), "--methods", "grad-cam,occlusion", "--json", "--device", "cpu"]
     assert main([*call, "--checkpoint", str(checkpoint_folder), "--out", str(tmp_path / "maps")]) == 0
-    told = json.loads(capsys.readouterr().out)["results"][0]
+    answer = json.loads(capsys.readouterr().out)["results"][0]
     predictor = Predictor(checkpoint, "cpu")
-    found = judge(predictor, [image])[0]
-    assert told["note"] == found.decisive.note and "this is the worst, number" in told["note"]
-    assert set(told["maps"]) == {"grad-cam", "occlusion"} and set(told["whole"]["maps"]) == {"grad-cam"}
-    part = predictor.explain(found.decisive_part(image), "grad-cam", found.decisive.pred)
-    whole = explain_whole(predictor, image, "grad-cam", found.decisive.pred)
-    for expected, names in ((part, told["maps"]["grad-cam"]), (whole, told["whole"]["maps"]["grad-cam"])):
+    result = predict_images(predictor, [image])[0]
+    assert answer["note"] == result.decisive.note and "this is the worst, number" in answer["note"]
+    assert set(answer["maps"]) == {"grad-cam", "occlusion"} and set(answer["whole"]["maps"]) == {"grad-cam"}
+    part = predictor.explain(result.decisive_part(image), "grad-cam", result.decisive.pred)
+    whole = explain_tiled(predictor, image, "grad-cam", result.decisive.pred)
+    for expected, names in ((part, answer["maps"]["grad-cam"]), (whole, answer["whole"]["maps"]["grad-cam"])):
         np.testing.assert_allclose(np.load(tmp_path / "maps" / names["npy"]), expected.values, atol=1e-7)
 
 
@@ -298,32 +302,32 @@ def test_what_tiles_count_sums_to_one_everywhere(side, more, cell):
     np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TILED_METHODS)
 def test_the_map_of_a_picture_that_is_no_strip_is_its_map(checkpoint, method):
     predictor, image = Predictor(checkpoint, "cpu"), steel_image(64, 64, seed=5)
-    alone, found = predictor.explain(image, method, "defect"), explain_whole(predictor, image, method, "defect")
-    np.testing.assert_array_equal(found.values, alone.values)
-    assert found.provenance() | {"seconds": 0} == alone.provenance() | {"seconds": 0}
+    alone, result = predictor.explain(image, method, "defect"), explain_tiled(predictor, image, method, "defect")
+    np.testing.assert_array_equal(result.values, alone.values)
+    assert result.provenance() | {"seconds": 0} == alone.provenance() | {"seconds": 0}
 
 
 def test_the_map_of_a_large_picture_is_stitched_both_ways(checkpoint, monkeypatch):
     monkeypatch.setattr(strips, "LARGE", 50_000)
     predictor, image = Predictor(checkpoint, "cpu"), steel_image(200, 300, seed=6)
-    told = []
-    found = explain_whole(predictor, image, target="defect", progress=lambda what, done, of: told.append((done, of)))
-    count = len(looks(predictor, image))
-    assert found.values.shape == (200, 300) and told == [(i + 1, count) for i in range(count)] and count > 4
-    corner = predictor.explain(cut(image, Box("", 0, 0, 128, 128)), "grad-cam", "defect").values
-    np.testing.assert_allclose(found.values[:60, :60], resize(corner, 128, 128)[:60, :60], rtol=1e-5, atol=1e-9)
+    answer = []
+    result = explain_tiled(predictor, image, target="defect", progress=lambda what, done, of: answer.append((done, of)))
+    count = len(tile_boxes(predictor, image))
+    assert result.values.shape == (200, 300) and answer == [(i + 1, count) for i in range(count)] and count > 4
+    corner = predictor.explain(crop_tile(image, Box("", 0, 0, 128, 128)), "grad-cam", "defect").values
+    np.testing.assert_allclose(result.values[:60, :60], resize(corner, 128, 128)[:60, :60], rtol=1e-5, atol=1e-9)
 
 
 def test_a_strip_is_explained_for_the_class_of_its_worst_tile(checkpoint):
     predictor, image = Predictor(checkpoint, "cpu"), steel_image(70, 500, seed=3)
-    assert explain_whole(predictor, image).target == judge(predictor, [image])[0].verdict.pred
+    assert explain_tiled(predictor, image).target == predict_images(predictor, [image])[0].verdict.pred
     with pytest.raises(UsageError, match="expected grad-cam or guided-grad-cam, got 'shap'"):
-        explain_whole(predictor, image, "shap")
+        explain_tiled(predictor, image, "shap")
     with pytest.raises(UsageError, match="unknown class 'dent'"):
-        explain_whole(predictor, image, target="dent")
+        explain_tiled(predictor, image, target="dent")
 
 
 @pytest.fixture(scope="module")
@@ -349,8 +353,8 @@ def untiled(predictor: Predictor, pixels: np.ndarray, method: str) -> np.ndarray
     Guided Grad-CAM twice, as it is the product of two such maps.
     """
     inputs = predictor.card.preprocessing.normalise(torch.from_numpy(strip_of(pixels).grey())[None, None])
-    found = EXPLAINERS[method]().attribute(predictor.model, inputs, torch.tensor([1]))[0, 0].numpy()
-    return found * (pixels.shape[1] / pixels.shape[0]) ** (2 if method == "guided-grad-cam" else 1)
+    result = EXPLAINERS[method]().attribute(predictor.model, inputs, torch.tensor([1]))[0, 0].numpy()
+    return result * (pixels.shape[1] / pixels.shape[0]) ** (2 if method == "guided-grad-cam" else 1)
 
 
 def apart(a: np.ndarray, b: np.ndarray) -> float:
@@ -358,7 +362,7 @@ def apart(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm((a - b)[:, 50:-50]) / np.linalg.norm(b[:, 50:-50]))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TILED_METHODS)
 def test_the_stitched_map_is_that_of_the_whole_strip(mill, method):
     """The limit follows from the network, not from the outcome.
 
@@ -367,14 +371,14 @@ def test_the_stitched_map_is_that_of_the_whole_strip(mill, method):
     """
     predictor, still, moved = mill
     whole, again = untiled(predictor, still, method), untiled(predictor, moved, method)[:, :-8]
-    stitched = explain_whole(predictor, strip_of(still), method, "defect").values
+    stitched = explain_tiled(predictor, strip_of(still), method, "defect").values
     assert apart(stitched, whole) < apart(again, whole[:, 8:])
     middle = np.s_[:, 50:-50]
     alike = np.corrcoef(stitched[middle].ravel(), whole[middle].ravel())[0, 1]
     assert alike > np.corrcoef(again[middle].ravel(), whole[:, 8:][middle].ravel())[0, 1]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TILED_METHODS)
 def test_the_stitched_map_has_no_seams(mill, method):
     """The limit is a sum: where a fades into b over some pixels, w a + (1 - w) b is nowhere steeper than a, b and their
 
@@ -382,12 +386,12 @@ def test_the_stitched_map_has_no_seams(mill, method):
     """
     predictor, pixels, _ = mill
     places, stitched = (
-        looks(predictor, strip_of(pixels)),
-        explain_whole(predictor, strip_of(pixels), method, "defect").values,
+        tile_boxes(predictor, strip_of(pixels)),
+        explain_tiled(predictor, strip_of(pixels), method, "defect").values,
     )
     maps = np.full((len(places), *pixels.shape), np.nan, np.float32)
     for values, box in zip(maps, places, strict=True):
-        values[:, box.xmin : box.xmax] = predictor.explain(cut(strip_of(pixels), box), method, "defect").values
+        values[:, box.xmin : box.xmax] = predictor.explain(crop_tile(strip_of(pixels), box), method, "defect").values
     ramp = 0.75 * min(one.xmax - following.xmin for one, following in pairwise(places))
     own = np.nanmax(np.abs(np.diff(maps, axis=2)), axis=0)
     between = np.nanmax(maps, axis=0) - np.nanmin(maps, axis=0)

@@ -9,21 +9,21 @@ from sklearn import metrics as oracle
 
 from steel_core.cli import main as cli
 from steel_core.data.open import open_dataset
-from steel_core.data.strip_mill import StripMill, make
+from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.errors import DataError
 from steel_core.inference.predictor import Predictor
-from steel_core.leaderboard.folds import leaderboard_of_folds
-from steel_core.training.config import TrainConfig
+from steel_core.leaderboard.folds import build_fold_leaderboard
 from steel_core.training.cross_validate import cross_validate
+from steel_core.training.settings import TrainingSettings
 
 SCRATCH = "small-cnn, 64 x 64, 1 epochs, from scratch"
-CONFIG = TrainConfig(backbone="small-cnn", epochs=1, learning_rate=1e-3)
+CONFIG = TrainingSettings(backbone="small-cnn", epochs=1, learning_rate=1e-3)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("data") / "sheets"
-    make(StripMill(size=(64, 64), seed=3, clear_share=0.4), 90, place)
+    write_sheets(StripMill(size=(64, 64), seed=3, clear_share=0.4), 90, place)
     return place
 
 
@@ -36,12 +36,16 @@ def sheets(folder):
 def work(sheets, tmp_path_factory):
     """Two cross-validations on the same folds, one of another seed, and one that was cut off."""
     place = tmp_path_factory.mktemp("work")
-    found = cross_validate(sheets, place, CONFIG, k=2, report=lambda _: None)
-    cross_validate(sheets, place, TrainConfig(epochs=1, learning_rate=1e-3), k=2, report=lambda _: None)
+    result = cross_validate(sheets, place, CONFIG, k=2, report=lambda _: None)
+    cross_validate(sheets, place, TrainingSettings(epochs=1, learning_rate=1e-3), k=2, report=lambda _: None)
     cross_validate(
-        sheets, place, TrainConfig("small-cnn", epochs=1, learning_rate=1e-3, seed=7), k=2, report=lambda _: None
+        sheets,
+        place,
+        TrainingSettings(backbone="small-cnn", epochs=1, learning_rate=1e-3, seed=7),
+        k=2,
+        report=lambda _: None,
     )
-    shutil.copytree(found.folder, place / "torn")
+    shutil.copytree(result.folder, place / "torn")
     shutil.rmtree(place / "torn" / "fold-2")
     return place
 
@@ -61,13 +65,13 @@ def recounted(sheets, work, backbone):
         if card["backbone"] == backbone and card["training"]["settings"]["seed"] == 0 and "torn" not in str(path):
             rows = [i for i, digest in enumerate(digests) if digest in card["split"]["files"]["test"]]
             assert (said[rows] == -1).all(), "counted twice"
-            found = Predictor.load(path.parent).predict([sheets.image(i) for i in rows])
-            said[rows] = [each.pred == "defect" for each in found]
+            result = Predictor.load(path.parent).predict([sheets.image(i) for i in rows])
+            said[rows] = [each.pred == "defect" for each in result]
     return truth, said
 
 
 def test_every_row_counts_each_image_once_by_a_model_that_has_not_seen_it(sheets, work):
-    board = leaderboard_of_folds(sheets, work, 2)
+    board = build_fold_leaderboard(sheets, work, 2)
     by_name = {entry.name: entry for entry in board.entries}
     assert set(by_name) == {SCRATCH, "squeezenet-reduced, 64 x 64, 1 epochs, from scratch"}
     for name, entry in by_name.items():
@@ -84,16 +88,16 @@ def test_every_row_counts_each_image_once_by_a_model_that_has_not_seen_it(sheets
 
 
 def test_what_was_made_for_other_folds_or_cut_off_is_named(sheets, work):
-    absent = leaderboard_of_folds(sheets, work, 2).absent
+    absent = build_fold_leaderboard(sheets, work, 2).absent
     assert len(absent) == 2
     assert "fold-2" in absent["torn"]
     assert any("trained on other folds" in reason for reason in absent.values())
     with pytest.raises(DataError, match="expected cross-validations in 3 folds"):
-        leaderboard_of_folds(sheets, work, 3)
+        build_fold_leaderboard(sheets, work, 3)
 
 
 def test_baselines_learn_in_each_round_what_the_networks_learnt_from(sheets, work):
-    board = leaderboard_of_folds(sheets, work, 2, baselines=True)
+    board = build_fold_leaderboard(sheets, work, 2, baselines=True)
     by_name = {entry.name: entry for entry in board.entries}
     assert {"majority (baseline)", "pixels (baseline)", "classical-chain (baseline)", SCRATCH} < set(by_name)
     truth = (sheets.table["labels"] != "clear").to_numpy()

@@ -19,11 +19,11 @@ def test_a_distribution_is_the_share_of_each_class_in_each_bin():
     values = {"rust <b>": rng.normal(0, 1, 900), "clear": rng.normal(1, 1, 100), "none": np.zeros(0)}
     figure = data_plots.distributions(values, "brightness", "brightness")
     assert figure.layout.meta["name"] == "brightness"
-    for trace, found in zip(figure.data, values.values(), strict=True):
+    for trace, result in zip(figure.data, values.values(), strict=True):
         half = (trace.x[1] - trace.x[0]) / 2
-        counted = [((found >= x - half) & (found < x + half)).mean() if len(found) else 0 for x in trace.x[:-1]]
+        counted = [((result >= x - half) & (result < x + half)).mean() if len(result) else 0 for x in trace.x[:-1]]
         np.testing.assert_allclose(trace.y[:-1], counted, atol=1e-9)
-        assert sum(trace.y) == pytest.approx(1 if len(found) else 0)
+        assert sum(trace.y) == pytest.approx(1 if len(result) else 0)
     assert "<b>" not in figure.data[0].hovertemplate
     assert "(n = 900)" in alternative(figure)
 
@@ -76,8 +76,8 @@ def test_outlines_lie_on_the_edge_of_their_shapes_in_the_colour_of_their_class()
     picture = np.full((100, 200, 3), 128, np.uint8)
     mask = np.zeros((50, 100), bool)
     mask[10:30, 40:80] = True  # rows 20 to 59, columns 80 to 159 of the picture
-    signs = render.signs(["rust", "scratch"])
-    drawn = render.annotated(picture, {"rust": mask}, [Box("scratch", 5, 5, 20, 40)], (50, 100), signs)
+    signs = render.assign_signs(["rust", "scratch"])
+    drawn = render.draw_annotations(picture, {"rust": mask}, [Box("scratch", 5, 5, 20, 40)], (50, 100), signs)
     assert (picture == 128).all()
     assert np.abs(drawn[59, 120].astype(int) - signs["rust"].colour).max() < 40
     assert np.abs(drawn[79, 25].astype(int) - signs["scratch"].colour).max() < 40

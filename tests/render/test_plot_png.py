@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from steel_core.metrics import confusion_table, curves, decisions, segments
-from steel_core.render import plots
+from steel_core.render import audit_plots, evaluation_plots, plots
 from steel_core.render.plot_png import png, pngs
 
 
@@ -28,16 +28,16 @@ def drawn():
     weak = segments.weak_segments(wrong, pd.DataFrame({"brightness": rng.random(200)}))
     doses = pd.DataFrame({"area": [0.1, 0.2], "brightness": [0.5, 0.5], "excess": [0.1, np.nan], "n": [9, 9]})
     return {
-        "Confusion matrix": plots.confusion_matrix(cells),
-        "ROC": plots.roc({"a": curves.roc(scores, labels == 1)}),
-        "Calibration": plots.reliability({"after": curves.reliability(probs, labels)}),
-        "Scores": plots.score_histogram(curves.score_histogram(scores, labels == 1), "a"),
-        "Losses": plots.loss_histogram(curves.loss_histogram(1 - scores, wrong)),
-        "Risk": plots.risk_coverage({"a": curves.risk_coverage(scores, ~wrong)}),
-        "Costs": plots.threshold_costs(cost, "clear", 0.7),
-        "Weak segments": plots.segments(weak),
-        "Flips": plots.flip_rates({"stain": (0.4, 0.3, 0.5), "control": (0.1, 0.05, 0.2)}, 40, "stain"),
-        "Doses": plots.doses(doses, "in a corner"),
+        "Confusion matrix": evaluation_plots.confusion_matrix(cells),
+        "ROC": evaluation_plots.roc({"a": curves.roc_points(scores, labels == 1)}),
+        "Calibration": evaluation_plots.reliability({"after": curves.reliability_bins(probs, labels)}),
+        "Scores": evaluation_plots.score_histogram(curves.score_histogram(scores, labels == 1), "a"),
+        "Losses": evaluation_plots.loss_histogram(curves.loss_histogram(1 - scores, wrong)),
+        "Risk": evaluation_plots.risk_coverage({"a": curves.risk_coverage(scores, ~wrong)}),
+        "Costs": evaluation_plots.threshold_costs(cost, "clear", 0.7),
+        "Weak segments": evaluation_plots.segments(weak),
+        "Flips": audit_plots.flip_rates({"stain": (0.4, 0.3, 0.5), "control": (0.1, 0.05, 0.2)}, 40, "stain"),
+        "Doses": audit_plots.doses(doses, "in a corner"),
     }
 
 
@@ -53,7 +53,7 @@ def test_every_plot_becomes_a_wide_picture_with_its_sentence(drawn):
 def test_bars_stand_where_the_images_are():
     """All images of the class are likely, all others unlikely: blue on the right, orange on the left, nothing else."""
     table = curves.score_histogram(np.r_[np.full(40, 0.9), np.full(40, 0.1)], np.repeat([True, False], 40))
-    pixels = np.asarray(opened(png(plots.score_histogram(table, "a"))).convert("RGB")).astype(int)
+    pixels = np.asarray(opened(png(evaluation_plots.score_histogram(table, "a"))).convert("RGB")).astype(int)
     plot = pixels[: int(0.8 * len(pixels))]  # above the legend
     blue = (plot[..., 2] - plot[..., 0] > 60).any(axis=0).nonzero()[0]
     orange = (plot[..., 0] - plot[..., 2] > 60).any(axis=0).nonzero()[0]
@@ -63,6 +63,6 @@ def test_bars_stand_where_the_images_are():
 
 def test_a_cell_of_few_images_is_grey_and_a_full_one_dark():
     cells = confusion_table(["a"] * 40 + ["b"] * 5, ["a"] * 45, ["a", "b"])
-    pixels = np.asarray(opened(png(plots.confusion_matrix(cells))).convert("RGB"))
+    pixels = np.asarray(opened(png(evaluation_plots.confusion_matrix(cells))).convert("RGB"))
     colours = {tuple(c) for c in pixels[::7, ::7].reshape(-1, 3)}
     assert (0, 114, 178) in colours and (201, 206, 211) in colours

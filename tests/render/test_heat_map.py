@@ -83,7 +83,7 @@ def test_broken_maps_are_refused_and_never_drawn_as_no_evidence(bad):
         lambda: render.evidence_scale([bad]),
         lambda: render.colour(bad, 1.0),
         lambda: render.overlay(steel(), bad, 1.0),
-        lambda: render.summary(bad, 1.0),
+        lambda: render.summarise_map(bad, 1.0),
     ):
         with pytest.raises(UsageError, match="finite"):
             draw()
@@ -91,7 +91,7 @@ def test_broken_maps_are_refused_and_never_drawn_as_no_evidence(bad):
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_scale_is_positive(scale):
-    for draw in (render.colour, render.summary, lambda values, scale: render.overlay(steel(), values, scale)):
+    for draw in (render.colour, render.summarise_map, lambda values, scale: render.overlay(steel(), values, scale)):
         with pytest.raises(UsageError, match="scale"):
             draw(np.ones((4, 4)), scale)
 
@@ -197,7 +197,7 @@ def test_summary_counts_by_hand():
     values[25, 2:6] = 1.0  # four pixels, lower left: 4 of 8
     values[2, 20:28] = 0.5  # eight pixels, upper right: 4 of 8
     values[10, 10] = -8.0
-    got = render.summary(values, 1.0)
+    got = render.summarise_map(values, 1.0)
     assert got.peak == 1.0
     assert got.share_for == pytest.approx(0.5)
     assert got.half_area == pytest.approx(4 / 900)
@@ -213,22 +213,22 @@ def test_summary_names_the_place(row, column):
         ["lower left", "lower edge", "lower right"],
     ]
     values = blob(60, 90, 10 + 20 * row, 15 + 30 * column)
-    got = render.summary(values, 1.0)
+    got = render.summarise_map(values, 1.0)
     assert got.place == names[row][column]
     assert got.place in got.sentence and f"{got.place_share:.0%}".replace("%", " %") in got.sentence
 
 
 @pytest.mark.parametrize("values", [np.zeros((9, 9)), -np.ones((9, 9)), np.full((9, 9), 0.05)])
 def test_summary_says_where_there_is_no_evidence(values):
-    got = render.summary(values, 1.0)
+    got = render.summarise_map(values, 1.0)
     assert got.sentence == "No positive evidence for this class."
     assert got.half_area == 0 and got.place == ""
 
 
 def test_summary_calls_faint_and_spread_evidence_so():
     values = np.full((30, 30), 0.2)
-    assert "faint" in render.summary(values, 1.0).sentence
-    got = render.summary(values * 5, 1.0)
+    assert "faint" in render.summarise_map(values, 1.0).sentence
+    got = render.summarise_map(values * 5, 1.0)
     assert "faint" not in got.sentence and "spread" in got.sentence
     assert got.half_area == pytest.approx(0.5, abs=0.01)
 
@@ -248,7 +248,7 @@ def attribution():
 
 
 def test_small_print_names_what_repeats_the_map():
-    line = render.small_print(attribution())
+    line = render.describe_provenance(attribution())
     for part in ("shap", "scratches", "samples 200", "20 sheets", "seed 3", "abababababab", "cdcdcdcdcdcd"):
         assert part in line
     assert "layer" not in line
@@ -260,7 +260,7 @@ def test_small_print_names_what_repeats_the_map():
 def report(image, panels=3, header=("scratches: refer", "second line"), footer=("small print",)):
     picture = render.overlay(image, np.ones((4, 4)), 1.0)
     cells = [render.Panel(f"Map {i}", "What it shows.", picture, signed=bool(i % 2)) for i in range(panels)]
-    return Image.open(io.BytesIO(render.report_png(image, cells, header, footer)))
+    return Image.open(io.BytesIO(render.render_report_png(image, cells, header, footer)))
 
 
 @pytest.mark.parametrize("image", [steel(200, 200), steel(64, 400), steel(400, 64), steel(rgb=True), steel(1, 1)])
@@ -284,7 +284,7 @@ def test_report_stacks_strips_and_lines_up_the_rest():
 
 def test_report_is_the_same_for_the_same_input():
     image = steel()
-    one, other = (render.report_png(image, [("t", "c", render.thumbnail(image))], ["v"]) for _ in range(2))
+    one, other = (render.render_report_png(image, [("t", "c", render.thumbnail(image))], ["v"]) for _ in range(2))
     assert one == other
 
 
@@ -305,18 +305,9 @@ def test_any_text_fits_on_the_page(text):
     assert (page[:, -50:] == 255).all()
 
 
-def test_text_is_drawn_in_letters_that_the_font_has():
-    assert render._printable("prüfen – größer 钢\n") == "prufen - gro?er ? "
-    missing = render._font(20).getmask("\uffff").getbbox()
-    assert missing is not None
-    boxes = bytes(render._font(20).getmask("\uffff"))
-    for letter in map(chr, range(33, 127)):
-        assert bytes(render._font(20).getmask(letter)) != boxes, letter
-
-
 def test_render_needs_neither_torch_nor_streamlit():
     names = "{'torch', 'streamlit', 'skimage', 'matplotlib'}"
-    code = f"import sys, steel_core.render.pictures; print(sorted({names} & set(sys.modules)))"
+    code = f"import sys, steel_core.render.heat_map; print(sorted({names} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -332,9 +323,9 @@ def test_a_region_sentence_is_made_of_computed_numbers():
     mask[20:30, :10] = True
     share = round(100 * 100 / 120)
     expected = f"{share} % of the positive evidence lies in 11 % of the image, mostly at the lower left."
-    assert render.region_sentence(values, mask) == expected
-    assert render.region_sentence(-np.abs(values), mask).startswith("No region")
-    assert render.region_sentence(values, ~mask & (values < 0)).startswith("No region")
+    assert render.describe_region(values, mask) == expected
+    assert render.describe_region(-np.abs(values), mask).startswith("No region")
+    assert render.describe_region(values, ~mask & (values < 0)).startswith("No region")
 
 
 def test_a_threshold_hides_weaker_evidence_only():
@@ -351,7 +342,7 @@ def test_a_threshold_hides_weaker_evidence_only():
 
 def test_boxes_are_outlined_where_they_lie_on_the_larger_picture():
     picture = np.zeros((100, 200, 3), np.uint8)
-    drawn = render.outlined(picture, [Box("a", 10, 5, 20, 15)], (50, 100))
+    drawn = render.draw_boxes(picture, [Box("a", 10, 5, 20, 15)], (50, 100))
     rows, columns = np.nonzero(drawn.any(axis=2))
     assert (columns.min(), rows.min(), columns.max(), rows.max()) == (20, 10, 39, 29)
     assert not drawn[15:25, 25:35].any() and not picture.any()
@@ -359,7 +350,7 @@ def test_boxes_are_outlined_where_they_lie_on_the_larger_picture():
 
 def test_a_contrast_is_named_in_the_small_print():
     made = Attribution(np.zeros((2, 2), np.float32), "shap", "a", "", "", {}, 0, "f" * 64, "c" * 64, against="b")
-    assert "shap for a rather than b" in render.small_print(made)
+    assert "shap for a rather than b" in render.describe_provenance(made)
 
 
 def test_small_shares_are_not_rounded_to_what_they_are_not():
@@ -370,6 +361,6 @@ def test_small_shares_are_not_rounded_to_what_they_are_not():
 def test_a_region_across_the_image_is_not_said_to_lie_at_its_edge():
     values = np.zeros((90, 90), np.float32)
     values[40:50] = 1
-    assert "mostly" not in render.region_sentence(values, values > 0)
+    assert "mostly" not in render.describe_region(values, values > 0)
     values[:, 30:] = 0
-    assert render.region_sentence(values, values > 0).endswith("mostly at the left edge.")
+    assert render.describe_region(values, values > 0).endswith("mostly at the left edge.")

@@ -1,0 +1,94 @@
+"""The plots of an audit, and pictures on which a place can be marked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from steel_core.render.plots import BLUE, INK, ORANGE, empty_figure, escape_all
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+def flip_rates(rates: Mapping[str, tuple[float, float, float]], of: int, marked: str) -> go.Figure:
+    """How often each change turned the verdict (share, low, high of `of` images); the one that is tested is marked."""
+    says = ", ".join(f"{name} {rate:.1%} ({low:.1%} to {high:.1%})" for name, (rate, low, high) in rates.items())
+    figure = empty_figure(
+        f"Share of {of} images whose verdict turned, with 95 % intervals: {says}.", "verdicts turned", ""
+    )
+    names = list(rates)[::-1]
+    value, low, high = (np.array([rates[name][i] for name in names], dtype=float) for i in range(3))
+    figure.add_scatter(
+        x=value, y=escape_all(names), mode="markers",
+        marker={"color": [ORANGE if name == marked else BLUE for name in names], "size": 12,
+                "symbol": ["diamond" if name == marked else "circle" for name in names]},
+        error_x={"array": high - value, "arrayminus": value - low, "color": INK},
+        hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+    )  # fmt: skip
+    figure.update_layout(height=120 + 42 * len(names))
+    return figure.update_xaxes(tickformat=".0%", rangemode="tozero").update_yaxes(automargin=True)
+
+
+def doses(table: pd.DataFrame, what: str) -> go.Figure:
+    """A heat map of the share of verdicts turned beyond the control; columns area, brightness, excess, n."""
+    grid = table.pivot(index="brightness", columns="area", values="excess")
+    tested = table.dropna(subset="excess").sort_values("excess")
+    worst = tested.iloc[-1] if len(tested) else None
+    figure = empty_figure(
+        f"Verdicts turned by a stain {what} beyond its strongest control, for {len(grid)} brightnesses by "
+        f"{grid.shape[1]} areas. "
+        + ("No image could be tested." if worst is None else
+           f"Most at an area of {worst['area']:.1%} and a brightness of {worst['brightness']:.2f}: "
+           f"{worst['excess']:+.1%}."),
+        "area of the stain",
+        "brightness of the stain",
+    )  # fmt: skip
+    values = grid.to_numpy(dtype=float)
+    top = max(0.2, float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0)
+    figure.add_heatmap(
+        z=values, x=[f"{area:.1%}" for area in grid.columns], y=[f"{b:.2f}" for b in grid.index],
+        text=[["" if np.isnan(v) else f"{v:+.0%}" for v in row] for row in values], texttemplate="%{text}",
+        colorscale=[[0, BLUE], [0.5, "#eeeeee"], [1, ORANGE]], zmin=-top, zmax=top, xgap=2, ygap=2,
+        colorbar={"title": "excess", "tickformat": "+.0%"},
+        hovertemplate="area %{x}, brightness %{y}: %{z:+.1%}<extra></extra>",
+    )  # fmt: skip
+    return figure.update_xaxes(type="category", showgrid=False).update_yaxes(type="category", showgrid=False)
+
+
+def click_pad(picture: np.ndarray[Any, Any], places: int) -> go.Figure:
+    """A picture (H, W) or (H, W, 3) with `places` by `places` points that can be clicked, in percent of its sides."""
+    from PIL import Image  # noqa: PLC0415 - only this plot holds a picture
+
+    figure = empty_figure("A picture to click on.", "", "")
+    figure.add_layout_image(
+        source=Image.fromarray(picture), x=0, y=0, sizex=100, sizey=100, xref="x", yref="y", sizing="stretch",
+        layer="below",
+    )  # fmt: skip
+    at = np.linspace(0, 100, places)
+    down, across = np.meshgrid(at, at, indexing="ij")
+    figure.add_scatter(
+        x=across.ravel(), y=down.ravel(), mode="markers", marker={"size": 14, "opacity": 0.01},
+        selected={"marker": {"opacity": 0.6, "color": ORANGE}}, unselected={"marker": {"opacity": 0.01}},
+        hovertemplate="%{y:.0f} % down, %{x:.0f} % across<extra></extra>", showlegend=False,
+    )  # fmt: skip
+    figure.update_layout(margin={"l": 0, "r": 0, "t": 0, "b": 0}, height=320, clickmode="event+select", dragmode=False)
+    figure.update_xaxes(range=[0, 100], visible=False)
+    return figure.update_yaxes(range=[100, 0], visible=False)
+
+
+def box_pad(picture: np.ndarray[Any, Any], box: tuple[float, float, float, float] | None = None) -> go.Figure:
+    """A picture (H, W) or (H, W, 3) on which a box can be dragged: left, top, right, bottom in percent of its sides."""
+    figure = click_pad(picture, 2)  # a plot without points would select nothing
+    hidden = {"marker": {"opacity": 0.01}}
+    figure.update_traces(hoverinfo="skip", hovertemplate=None, selected=hidden, unselected=hidden)
+    figure.update_layout(dragmode="select", clickmode="none")
+    if box:
+        left, top, right, bottom = box
+        figure.add_shape(x0=left, y0=top, x1=right, y1=bottom, line={"color": ORANGE, "width": 3})
+    height, width = picture.shape[:2]
+    figure.update_xaxes(constrain="domain")
+    return figure.update_yaxes(scaleanchor="x", scaleratio=height / width, constrain="domain")
