@@ -1,7 +1,6 @@
 """Cure a shortcut: fine-tune with the artefact on all classes alike, then test again. Reads top to bottom.
 
-A model takes an artefact for a sign of a class because in its training images the two come together. So each training
-image gets, or loses, the artefact by chance, as often in one class as in another: what says nothing is not learnt.
+Each training image gets, or loses, the artefact by chance, alike in all classes: what says nothing is not learnt.
 
 Legend of shapes: N images, C channels; H, W of a grid.
 """
@@ -9,107 +8,79 @@ Legend of shapes: N images, C channels; H, W of a grid.
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 from torch import Tensor, nn
 
 import steel_core
 from steel_core import metrics
-from steel_core.audit.report import AuditReport, Finding, in_percent
-from steel_core.audit.sheets import defect_mask, read_sheets
-from steel_core.audit.white_stain import StainSettings, audit_white_stain
-from steel_core.data.augment import Augmentation
+from steel_core.audit.artefacts import Artefacts, CuringFit
+from steel_core.audit.cure_settings import CureSettings
+from steel_core.audit.report import AuditFinding, AuditReport, format_share
+from steel_core.audit.settings import StainSettings
+from steel_core.audit.sheets import read_sheets
+from steel_core.audit.white_stain import audit_white_stain
 from steel_core.data.index import DatasetIndex
 from steel_core.device import choose_device, seed_everything, tune_memory
-from steel_core.errors import DataError, UsageError
-from steel_core.evaluation.evaluate import in_words_of
+from steel_core.errors import DataError
+from steel_core.evaluation.labels import map_labels
 from steel_core.inference.predictor import Predictor
-from steel_core.inference.tiling import squeezed
+from steel_core.inference.tiling import squeeze_warning
+from steel_core.metrics.intervals import Interval
 from steel_core.models.base import BACKBONES, Classifier
 from steel_core.models.checkpoint import Checkpoint, check_destination, load_checkpoint, save_checkpoint
-from steel_core.perturb.base import Grey, Mask
-from steel_core.perturb.methods.white_stain import TEXTURES, WhiteStain
-from steel_core.perturb.stencil import SHAPES, Stencil, bright_spots, cut, draw, inpainted, varied
-from steel_core.progress import Progress, no_progress, within
-from steel_core.training.config import TrainConfig
-from steel_core.training.fit import Fit, Report, has_bfloat16, run_fit
+from steel_core.perturb.stain_options import SHAPES
+from steel_core.progress import Progress, Say, no_progress, within
+from steel_core.records import Record
+from steel_core.training.fit import run_fit
 from steel_core.training.images import ImageTable, read_images
 from steel_core.training.map_scales import map_scales, some_images
-from steel_core.types import CLEAR
+from steel_core.training.settings import TrainingSettings
+from steel_core.types import CLEAR, Float64Array, Int64Array
 
-_SHARP = 4.0  # an image whose logits differ by more than about 1 hardly weighs in `level`
+_SHARP = 4.0  # an image whose logits differ by more than about 1 hardly weighs in `fit_class_offsets`
 
 
-@dataclass(frozen=True, slots=True)
-class CureConfig:
-    """Settings of a cure.
+class CureOutcome(Record):
+    """How one checkpoint does on images that served neither training.
 
-    Attributes:
-        epochs: passes over the training images.
-        rate: highest learning rate of the one-cycle schedule.
-        pasted: chance that an image gets a stain, in the class that carries them most often.
-        painted: chance that the stains of an image are painted over; an image without one has steel painted over.
-        penalty: weight of a second loss: the squared difference between the logits of an image with and without its
-            stain. It penalises evidence on the artefact itself, and doubles the time.
-        augmentation: how images are varied besides.
-        seed: of everything drawn at random.
+    Flips are those to the suspected class, on `excess_n` sheets. An escape is an image of a class that is called clear.
     """
 
-    epochs: int = 12
-    rate: float = 1e-3
-    pasted: float = 0.5
-    painted: float = 0.3
-    penalty: float = 0.0
-    augmentation: Augmentation = Augmentation()
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
-        if not (0 < self.pasted <= 1 and 0 <= self.painted <= 1):
-            raise UsageError(f"cure: expected chances of 0 to 1, got {self.pasted:g} and {self.painted:g}")
-        if self.epochs < 1 or self.rate <= 0 or self.penalty < 0:
-            raise UsageError("cure: expected at least 1 epoch, a positive rate and a penalty of 0 or more")
+    flip_rate: float | None
+    control_flip_rate: float | None
+    excess: float | None
+    excess_interval: Interval | None
+    excess_n: int
+    accuracy: float
+    accuracy_interval: Interval
+    n: int
+    escapes: dict[str, dict[str, Any]]
+    ece: float
+    evidence_inside_stain: dict[str, Any]
+    evaluation: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Ledger:
-    """What the cure changed, on images that served neither training.
+class CureLedger(Record):
+    """What the cure changed: the old checkpoint, the new one, and the white-stain test of each."""
 
-    Attributes:
-        before: figures of the old checkpoint: see `_figures`.
-        after: the same of the new one.
-        audits: the two reports of the white-stain test, before and after.
-    """
-
-    before: dict[str, Any]
-    after: dict[str, Any]
-    audits: tuple[AuditReport, AuditReport]
-
-    def to_json(self) -> dict[str, Any]:
-        """A dictionary that `json` can write."""
-        return {
-            "before": self.before,
-            "after": self.after,
-            "audit_before": self.audits[0].to_json(),
-            "audit_after": self.audits[1].to_json(),
-        }
+    before: CureOutcome
+    after: CureOutcome
+    audit_before: AuditReport
+    audit_after: AuditReport
 
 
 def cure(
     name_or_path: str | Path,
     index: DatasetIndex,
     out: Path,
-    config: CureConfig = CureConfig(),
+    config: CureSettings = CureSettings(),
     settings: StainSettings | None = None,
     *,
     limit: int = 300,
@@ -117,29 +88,16 @@ def cure(
     title: str = "",
     notes: tuple[str, ...] = (),
     device: str = "auto",
-    report: Report = print,
+    report: Say = print,
     progress: Progress = no_progress,
-) -> Ledger:
+) -> CureLedger:
     """Audit, fine-tune with the artefact on all classes alike, save, and audit again.
 
-    Args:
-        name_or_path: the checkpoint to cure.
-        index: data to train and to test on. The parts are those of the checkpoint's card, by the hash of the files;
-            where it knows none of them, those of the data set.
-        out: folder of the cured checkpoint.
-        config: settings of the cure.
-        settings: of the test before and after; its defaults if None.
-        limit: images of the test.
-        scale_maps: whether to measure the scale of each explainer's maps anew; what else the old card says of maps and
-            of unfamiliar images is dropped, as it was measured on other weights.
-        title: for people; the old one's with ", cured" if empty.
-        notes: sentences for the card, after the one that tells what the cure changed; the old one's are dropped.
-        device: "auto", "cpu", "cuda" or "mps".
-        report: receives lines about the course.
-        progress: receives what is being done, how much is done, and of how much.
-
-    Returns:
-        Figures before and after.
+    The parts are those of the checkpoint's card, by the hash of the files; where it knows none of them, those of the
+    data set. `limit` is the number of images in a test. `scale_maps` measures the scale of each explainer's maps anew;
+    what else the old card says of maps and of unfamiliar images is dropped, as it was measured on other weights.
+    `notes` replace the old ones, after the sentence that tells what the cure changed; an empty `title` is the old one
+    with ", cured".
 
     Raises:
         DataError: no image to train, to validate or to test on.
@@ -153,28 +111,28 @@ def cure(
     target = choose_device(device)
     old = load_checkpoint(name_or_path)
     old.card.expect_one_label("cure")
-    index = in_words_of(index, old.card.classes)
-    if warning := squeezed(index, old.card.input_size):
+    index = map_labels(index, old.card.classes)
+    if warning := squeeze_warning(index, old.card.input_size):
         report(f"WARNING: {warning}")
     table = read_images(index, old.card.input_size, progress)
-    parts = _parts(old, index, table)
+    parts = _divide_table(old, index, table)
     report(", ".join(f"{len(rows)} {part}" for part, rows in parts.items()) + f" images; on {target}")
 
     # Audit as it is
     predictor = Predictor(old, device)
-    known = any(old.card.part_of(digest) for digest in table.hashes)
-    sheets = read_sheets(predictor, index, "held-out" if known else "test", limit, settings.seed)
+    is_known = any(old.card.part_of(digest) for digest in table.hashes)
+    sheets = read_sheets(predictor, index, "held-out" if is_known else "test", limit, settings.seed)
     first = audit_white_stain(predictor, sheets, settings, within(progress, "audit before"))
     suspect = first.detail["towards"]
-    report(f"before: {first.verdict}. {_stain(first, suspect).sentence}")
+    report(f"before: {first.verdict}. {_find_stain_finding(first, suspect).sentence}")
 
     # Fit
-    artefacts = _Artefacts.collect(index, table, parts["train"], old.card.classes.index(suspect), config)
+    artefacts = Artefacts.collect(index, table, parts["train"], old.card.classes.index(suspect), config)
     report(f"{len(artefacts.cuts)} stains cut out of training images of {suspect}; {len(SHAPES)} shapes drawn besides")
     model = BACKBONES[old.card.backbone](len(old.card.classes))
     model.load_state_dict(old.model.state_dict())
     both, val = artefacts.with_stained_copies(table, parts["val"])
-    fit = CuringFit(model, both, old.card.preprocessing, _train_config(old, config), target, artefacts, config)
+    fit = CuringFit(model, both, old.card.preprocessing, _training_settings(old, config), target, artefacts, config)
     state = out.parent / f".{out.name}-run" / "state.pt"
     state.unlink(missing_ok=True)
     result = run_fit(fit, parts["train"], val, config.rate, state, report, progress)
@@ -184,91 +142,86 @@ def cure(
 
     # Level, calibrate and set thresholds on the validation split, stained and unstained alike
     logits, labels = fit.logits(fit.model, val).numpy().astype(np.float64), both.labels[val].numpy()
-    logits += _shift_head(fit.model, level(logits, labels))
+    logits += _shift_head(fit.model, fit_class_offsets(logits, labels))
     temperature = metrics.fit_temperature(logits, labels, old.card.head)
-    probs = metrics.probabilities(logits, old.card.head, temperature)
-    thresholds = metrics.refer_thresholds(probs, labels)
+    probs = metrics.logits_to_probabilities(logits, old.card.head, temperature)
+    thresholds = metrics.fit_refer_thresholds(probs, labels)
 
     # Audit again
-    card = replace(
-        old.card,
+    card = old.card.replace(
         name=out.name,
         title=title or f"{old.card.title}, cured",
         temperature=temperature,
         thresholds=dict(zip(old.card.classes, map(float, thresholds), strict=True)),
         metrics={},
-        split=old.card.split if known else _split(table, parts),
+        split=old.card.split if is_known else _record_split(table, parts),
         map_scale={},
         regions={},
         quality={},
-        familiarity={},
+        familiarity=None,
         history=(),
         code_version=steel_core.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     cured = Predictor(Checkpoint(card, fit.model, old.background, ""), device)
     second = audit_white_stain(cured, sheets, settings, within(progress, "audit after"))
-    report(f"after: {second.verdict}. {_stain(second, suspect).sentence}")
-    ledger = Ledger(
-        _figures(predictor, table, parts["test"], index, first, suspect),
-        _figures(cured, table, parts["test"], index, second, suspect),
-        (first, second),
+    report(f"after: {second.verdict}. {_find_stain_finding(second, suspect).sentence}")
+    ledger = CureLedger(
+        before=_measure_outcome(predictor, table, parts["test"], index, first, suspect),
+        after=_measure_outcome(cured, table, parts["test"], index, second, suspect),
+        audit_before=first,
+        audit_after=second,
     )
 
     # Card
     summary = {
         "of": old.card.name,
         "of_hash": old.hash,
-        "config": asdict(config),
+        "config": config.to_json(),
         "best_epoch": result.epoch,
         "history": result.history,
         "audit": {
             "settings": first.settings,
             "data_hash": first.data_hash,
             "seed": first.seed,
-            "before": {"verdict": first.verdict} | ledger.before,
-            "after": {"verdict": second.verdict} | ledger.after,
+            "before": {"verdict": first.verdict} | ledger.before.to_json(),
+            "after": {"verdict": second.verdict} | ledger.after.to_json(),
         },
     }
-    card = replace(
-        card,
-        metrics={"test": ledger.after["evaluation"]},
-        training=old.card.training | {"cure": summary},
-        notes=(_note(old.card.name, ledger), *notes),
+    card = card.replace(
+        metrics={"test": ledger.after.evaluation},
+        training=old.card.training.replace(cure=summary),
+        notes=(_write_note(old.card.name, ledger), *notes),
     )
     if scale_maps and old.background is not None:
         predictor = Predictor(Checkpoint(card, fit.model, old.background, ""), str(target))
-        card = replace(card, map_scale=map_scales(predictor, some_images(table, parts["val"]), progress))
+        card = card.replace(map_scale=map_scales(predictor, some_images(table, parts["val"]), progress))
     save_checkpoint(out, card, fit.model.state_dict(), old.background)
     shutil.rmtree(state.parent, ignore_errors=True)
     return ledger
 
 
-def level(logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def fit_class_offsets(logits: Float64Array, labels: Int64Array) -> Float64Array:
     """What to add to each class's logit (K,) so that errors are rarest, every class counting alike.
 
     A cure shifts the border between classes: a model that can no longer lean on stains leans to one class. The offsets
-    minimise the cross-entropy of sharpened logits, in which only images near the border weigh, as they do in the number
-    of errors; a small cost keeps them near 0 where no image asks for more.
-
-    Args:
-        logits: (N, K) of validation images.
-        labels: (N,) index of the class.
+    minimise the cross-entropy of sharpened logits (N, K) of validation images, in which only images near the border
+    weigh, as they do in the number of errors; a small cost keeps them near 0 where no image asks for more.
     """
     present, counts = np.unique(labels, return_counts=True)
     weights = np.zeros(logits.shape[1])
     weights[present] = 1 / (counts * len(present))
 
-    def cost(offsets: npt.NDArray[np.float64]) -> float:
+    def cost(offsets: Float64Array) -> float:
         shifted = _SHARP * (logits + offsets)
         lost = logsumexp(shifted, axis=1) - shifted[np.arange(len(labels)), labels]
         return float((weights[labels] * lost).sum() + 1e-3 * (offsets**2).sum())
 
-    found = np.asarray(minimize(cost, np.zeros(logits.shape[1])).x, dtype=np.float64)
-    return found - found.mean()
+    offsets = np.asarray(minimize(cost, np.zeros(logits.shape[1])).x, dtype=np.float64)
+    return offsets - offsets.mean()
 
 
-def _shift_head(model: Classifier, offsets: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _shift_head(model: Classifier, offsets: Float64Array) -> Float64Array:
     """Add offsets (K,) to the logits of a network for good; returns them."""
     head = model.head
     assert isinstance(head, nn.Linear | nn.Conv2d)
@@ -278,137 +231,7 @@ def _shift_head(model: Classifier, offsets: npt.NDArray[np.float64]) -> npt.NDAr
     return offsets
 
 
-@dataclass(frozen=True, eq=False)
-class _Artefacts:
-    """Stains to paste and to paint over, for the images of one table.
-
-    Attributes:
-        cuts: stains cut out of training images of the class that they stand for.
-        defects: (H, W) of each image of the table, where no stain may lie; None where nothing tells.
-        painted: (N, 1, H, W) float16, each image with its stains, or else some steel, painted over.
-        chance: (K,) chance that an image of a class gets a stain, so that all classes carry them alike.
-        config: settings.
-    """
-
-    cuts: tuple[Stencil, ...]
-    defects: tuple[Mask | None, ...]
-    painted: Tensor
-    chance: npt.NDArray[np.float64]
-    config: CureConfig
-
-    @classmethod
-    def collect(
-        cls, index: DatasetIndex, table: ImageTable, train: Tensor, suspect: int, config: CureConfig
-    ) -> _Artefacts:
-        """Look at every image once."""
-        size = (int(table.grids.shape[2]), int(table.grids.shape[3]))
-        defects = tuple(_centred_defect(index, int(row), size) for row in table.rows)
-        painted = table.grids.clone()
-        cuts: list[Stencil] = []
-        stained = np.zeros(len(table.labels), bool)
-        rng = np.random.default_rng([config.seed, 1])
-        for i in train.tolist():
-            grid, defect = table.grids[i, 0].float().numpy(), defects[i]
-            spots = bright_spots(grid)
-            if defect is not None:
-                spots &= ~defect
-            elif int(table.labels[i]) != suspect:
-                spots[:] = False  # nothing tells a bright defect from a stain
-            stained[i] = 0 < spots.mean() < 0.25
-            if stained[i] and int(table.labels[i]) == suspect and len(cuts) < 200:
-                cuts.append(cut(grid, _largest_piece(spots)))
-            if not stained[i]:
-                shape = str(rng.choice(SHAPES))
-                spots = WhiteStain(shape).placed(size, rng.uniform(0.01, 0.06), int(rng.integers(2**31)), defect).mask
-                spots &= True if defect is None else ~defect
-            painted[i, 0] = torch.from_numpy(inpainted(grid, spots).astype(np.float16))
-        labels = table.labels.numpy()
-        mine = [np.isin(np.arange(len(labels)), train.numpy()) & (labels == k) for k in range(len(index.classes))]
-        natural = np.array([stained[rows].mean() if rows.any() else 0.0 for rows in mine]) * (1 - config.painted)
-        wanted = float((1 - (1 - natural) * (1 - config.pasted)).max())
-        chance = np.clip(1 - (1 - wanted) / np.maximum(1 - natural, 1e-6), 0, 1)
-        return cls(tuple(cuts), defects, painted, chance, config)
-
-    def stain(self, grid: Grey, i: int, rng: np.random.Generator) -> Grey:
-        """Image `i` with stains, cut out or drawn, beside its defect: far more varied than those that are tested."""
-        source = draw(str(rng.choice(SHAPES)), int(rng.integers(2**31)))
-        area = float(np.exp(rng.uniform(np.log(0.005), np.log(0.15))))
-        if self.cuts and rng.random() < 0.5:
-            source = self.cuts[int(rng.integers(len(self.cuts)))]
-        natural = source.grey is not None and rng.random() < 0.5
-        if natural:  # as it was found: what is left of the stains of one class looks like this
-            area = float((source.cover > 0).sum() / grid.size)
-        kind = WhiteStain(
-            number=1 if natural else int(rng.integers(1, 5)),
-            source=source if natural else varied(source, rng),
-            brightness=float(rng.uniform(0.6, 1.0)),
-            texture=str(rng.choice(TEXTURES)),
-        )
-        defect = self.defects[i]
-        stained = kind.perturb(grid, area, int(rng.integers(2**31)), avoid=defect).image
-        # Where there is no room beside the defect, the stain lies below it: a hidden defect would be a wrong label.
-        return stained if defect is None else np.where(defect, grid, stained)
-
-    def with_stained_copies(self, table: ImageTable, rows: Tensor) -> tuple[ImageTable, Tensor]:
-        """The table with a stained copy of each of some images at its end, and where images and copies lie."""
-        rng = np.random.default_rng([self.config.seed, 2])
-        copies = [self.stain(table.grids[i, 0].float().numpy(), i, rng) for i in rows.tolist()]
-        grids = torch.from_numpy(np.stack(copies)[:, None].astype(np.float16))
-        both = replace(
-            table, grids=torch.cat([table.grids, grids]), labels=torch.cat([table.labels, table.labels[rows]])
-        )
-        return both, torch.cat([rows, torch.arange(len(table.labels), len(both.labels))])
-
-
-@dataclass
-class CuringFit(Fit):
-    """A fit whose images get and lose stains by chance, in all classes alike."""
-
-    artefacts: _Artefacts
-    cure: CureConfig
-
-    def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Varied, normalised images (N, 3, H, W), some stained, and labels (N,) on the device."""
-        with_stain, _, labels = self._pairs(positions)
-        return with_stain, labels
-
-    def step(self, optimiser: torch.optim.Optimizer, positions: Tensor, weights: Tensor) -> float:
-        """One step of the optimiser, with the penalty on evidence that lies on the stain; returns the loss."""
-        if not self.cure.penalty:
-            return super().step(optimiser, positions, weights)
-        stained, plain, labels = self._pairs(positions)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.half and has_bfloat16(self.device)):
-            logits, without = self.model(stained).float(), self.model(plain).float()
-        loss = self.loss(logits, labels, weights, self.config.label_smoothing)
-        loss = loss + self.cure.penalty * F.mse_loss(logits, without)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        optimiser.step()
-        return float(loss.detach())
-
-    def _pairs(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The images with and without the stain that was pasted, varied alike (N, 3, H, W), and labels (N,)."""
-        rng = np.random.default_rng(int(torch.randint(2**31, ()).item()))
-        labels = self.table.labels[positions]
-        lost = torch.from_numpy(rng.random(len(positions)) < self.cure.painted)
-        plain = torch.where(
-            lost[:, None, None, None], self.artefacts.painted[positions], self.table.grids[positions]
-        ).float()
-        stained = plain.clone()
-        for n in np.flatnonzero(rng.random(len(positions)) < self.artefacts.chance[labels.numpy()]):
-            stained[n, 0] = torch.from_numpy(self.artefacts.stain(plain[n, 0].numpy(), int(positions[n]), rng))
-        state = torch.get_rng_state()
-        varied = []
-        for grids in (stained, plain) if self.cure.penalty else (stained,):
-            torch.set_rng_state(state)
-            grey = (grids.to(self.device) - self.preprocessing.mean) / self.preprocessing.std
-            three = self.config.augmentation(grey).expand(-1, 3, -1, -1)
-            varied.append(three.contiguous(memory_format=torch.channels_last))
-        return varied[0], varied[-1], labels.to(self.device)
-
-
-def _parts(old: Checkpoint, index: DatasetIndex, table: ImageTable) -> dict[str, Tensor]:
+def _divide_table(old: Checkpoint, index: DatasetIndex, table: ImageTable) -> dict[str, Tensor]:
     """Positions of the images of each part in the table."""
     seen = np.array([old.card.part_of(digest) for digest in table.hashes])
     if not (seen != "").any():
@@ -419,19 +242,18 @@ def _parts(old: Checkpoint, index: DatasetIndex, table: ImageTable) -> dict[str,
     return parts
 
 
-def _split(table: ImageTable, parts: dict[str, Tensor]) -> dict[str, Any]:
+def _record_split(table: ImageTable, parts: dict[str, Tensor]) -> dict[str, Any]:
     """What a card says of the images that this cure learnt from, where the old card knew none of them."""
     files = {part: [table.hashes[i][:16] for i in rows.tolist()] for part, rows in parts.items()}
     return {"counts": {part: len(rows) for part, rows in parts.items()}, "files": files}
 
 
-def _stain(audit: AuditReport, suspect: str) -> Finding:
-    """What a pasted stain does towards the suspected class: the same question before and after."""
-    return next((found for found in audit.findings if found.name == f"towards {suspect}"), audit.findings[0])
+def _find_stain_finding(audit: AuditReport, suspect: str) -> AuditFinding:
+    return next((finding for finding in audit.findings if finding.name == f"towards {suspect}"), audit.findings[0])
 
 
-def _train_config(old: Checkpoint, config: CureConfig) -> TrainConfig:
-    return TrainConfig(
+def _training_settings(old: Checkpoint, config: CureSettings) -> TrainingSettings:
+    return TrainingSettings(
         backbone=old.card.backbone,
         head=old.card.head,
         init="random",  # the weights to cure are loaded into it
@@ -444,58 +266,36 @@ def _train_config(old: Checkpoint, config: CureConfig) -> TrainConfig:
     )
 
 
-def _figures(
+def _measure_outcome(
     predictor: Predictor, table: ImageTable, test: Tensor, index: DatasetIndex, audit: AuditReport, suspect: str
-) -> dict[str, Any]:
-    """Flip excess, accuracy, escapes of each class, calibration and evidence inside the stain."""
+) -> CureOutcome:
     logits = predictor.logits([table.grids[i, 0].float().numpy() for i in test.tolist()]).astype(np.float64)
     labels = table.labels[test].numpy()
-    probs = metrics.probabilities(logits, predictor.card.head, predictor.card.temperature)
-    groups = [f"{row}|{index.table['group'].iloc[row]}".removeprefix(f"{row}|") or str(row) for row in table.rows[test]]
-    found = metrics.evaluate(probs, labels, index.classes, groups).to_json()
-    effect = _stain(audit, suspect).effect
-    escaped: dict[str, Any] = {}
+    probs = metrics.logits_to_probabilities(logits, predictor.card.head, predictor.card.temperature)
+    groups = np.array([index.table["group"].iloc[row] or str(row) for row in table.rows[test]])
+    evaluation = metrics.evaluate(probs, labels, index.classes, list(groups)).to_json()
+    escapes: dict[str, Any] = {}
     if CLEAR in predictor.classes:
         to_clear = probs.argmax(axis=1) == predictor.classes.index(CLEAR)
         for k, name in enumerate(predictor.classes):
             if name != CLEAR and (labels == k).any():
-                share = metrics.share(to_clear[labels == k], np.array(groups)[labels == k])
-                escaped[name] = {"share": share.value, "interval": (share.low, share.high), "n": share.n}
-    return {
-        "flip_rate": effect.flip_rate if effect else None,
-        "control_flip_rate": effect.control_flip_rate if effect else None,
-        "excess": effect.excess if effect else None,
-        "excess_interval": effect.interval if effect else None,
-        "excess_n": effect.n if effect else 0,
-        "accuracy": found["accuracy"],
-        "accuracy_interval": found["intervals"]["accuracy"],
-        "n": found["n"],
-        "escapes": escaped,
-        "ece": found["ece"],
-        "evidence_inside_stain": audit.detail["evidence_inside"],
-        "evaluation": found,
-    }
-
-
-def _note(old: str, ledger: Ledger) -> str:
-    return (
-        f"Cured of the white-stain shortcut of {old}: beyond its strongest control, a stain beside the defect turned "
-        f"{in_percent(ledger.before['excess'])} of the sheets before, and {in_percent(ledger.after['excess'])} after."
+                share = metrics.estimate_share(to_clear[labels == k], groups[labels == k])
+                escapes[name] = {"share": share.value, "interval": (share.low, share.high), "n": share.n}
+    effect = _find_stain_finding(audit, suspect)
+    return CureOutcome(
+        **{name: getattr(effect, name) for name in ("flip_rate", "control_flip_rate", "excess")},
+        excess_interval=effect.interval,
+        excess_n=effect.n,
+        **{name: evaluation[name] for name in ("accuracy", "n", "ece")},
+        accuracy_interval=evaluation["intervals"]["accuracy"],
+        escapes=escapes,
+        evidence_inside_stain=audit.detail["evidence_inside"],
+        evaluation=evaluation,
     )
 
 
-def _centred_defect(index: DatasetIndex, row: int, size: tuple[int, int]) -> Mask | None:
-    """Where the defect is, on the middle of the grid that training images are cut to."""
-    image = index.image(row)
-    zoom = max(size[0] / image.height, size[1] / image.width)
-    whole = (max(round(image.height * zoom), size[0]), max(round(image.width * zoom), size[1]))
-    found = defect_mask(index, row, (image.height, image.width), whole)
-    if found is None:
-        return None
-    top, left = ((full - own) // 2 for full, own in zip(found.shape, size, strict=True))
-    return found[top : top + size[0], left : left + size[1]]
-
-
-def _largest_piece(mask: Mask) -> Mask:
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    return np.asarray(pieces == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax()))
+def _write_note(old: str, ledger: CureLedger) -> str:
+    return (
+        f"Cured of the white-stain shortcut of {old}: beyond its strongest control, a stain beside the defect turned "
+        f"{format_share(ledger.before.excess)} of the sheets before, and {format_share(ledger.after.excess)} after."
+    )

@@ -8,64 +8,41 @@ Legend of shapes: N images, V variants, K classes; H, W of a grid.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from steel_core.audit import sheets as pictures
-from steel_core.audit.report import AuditReport, Finding, finished, told
+from steel_core.audit.evidence import (
+    compute_evidence_maps,
+    compute_probabilities,
+    compute_share_inside,
+    find_regions,
+    predict_logits,
+    summarise_shares,
+)
+from steel_core.audit.report import AuditFinding, AuditReport, build_report, describe_effect
+from steel_core.audit.settings import EdgeSettings
 from steel_core.audit.sheets import Sheets
-from steel_core.audit.statistics import judged, measure, paired_interval
+from steel_core.audit.statistics import Effect, decide_verdicts, estimate_effect
 from steel_core.inference.predictor import Predictor
-from steel_core.perturb.base import Grey
 from steel_core.perturb.methods.band import Band
 from steel_core.perturb.methods.border import Border
 from steel_core.perturb.methods.crop import Crop
 from steel_core.perturb.methods.shift import Shift
 from steel_core.progress import Progress, no_progress
-
-QUESTION = "Does the border of the picture decide, rather than the steel?"
-
+from steel_core.types import BoolArray, Grey, Int64Array
 
 _FULL = 0.5  # share of the border under the defect from which an image is no evidence
-
-
-@dataclass(frozen=True)
-class EdgeSettings:
-    """What is asked.
-
-    Attributes:
-        width: of the border, as a share of the shorter side.
-        moves: shifts and crops that are tried, as shares of the side.
-        tolerated: excess flip rate that is put up with.
-        mapped: images whose evidence is measured.
-        seed: of everything drawn at random.
-    """
-
-    width: float = 0.08
-    moves: tuple[float, ...] = (0.03, 0.06, 0.1)
-    tolerated: float = 0.05
-    mapped: int = 60
-    seed: int = 0
 
 
 def audit_edges(
     predictor: Predictor, sheets: Sheets, settings: EdgeSettings = EdgeSettings(), progress: Progress = no_progress
 ) -> AuditReport:
-    """The test on a whole split.
-
-    Args:
-        predictor: the checkpoint.
-        sheets: the images.
-        settings: what is asked.
-        progress: called with images done and their number. What it raises ends the audit.
-    """
-    clean = np.stack(list(pictures.stream_logits(predictor, sheets.grids)))
+    """The test of these images; `progress` receives images done and their number."""
+    clean = predict_logits(predictor, sheets.grids)
     preds = clean.argmax(axis=1)
-    regions = pictures.regions(predictor, sheets, preds)
+    regions = find_regions(predictor, sheets, preds)
     guessed = np.array([defect is None for defect in sheets.defects])
     full = np.zeros(len(sheets), bool)
     moves = [(kind.__name__.lower(), kind(), move) for kind in (Shift, Crop) for move in settings.moves]
@@ -87,15 +64,14 @@ def audit_edges(
             yield from (kind.perturb(grid, move, settings.seed + i).image for _, kind, move in moves)
             progress("edges", i + 1, len(sheets))
 
-    found = np.stack(list(pictures.stream_logits(predictor, changed())))
-    logits = found.reshape(len(sheets), 2 + len(moves), -1)
+    logits = predict_logits(predictor, changed()).reshape(len(sheets), 2 + len(moves), -1)
     turned = logits.argmax(axis=2) != preds[:, None]
-    own = pictures.probs_of(predictor, clean)[np.arange(len(sheets)), preds]
-    after = pictures.probs_of(predictor, logits)[np.arange(len(sheets)), :, preds]
+    own = compute_probabilities(predictor, clean)[np.arange(len(sheets)), preds]
+    after = compute_probabilities(predictor, logits)[np.arange(len(sheets)), :, preds]
     lost = own[:, None] - after
 
-    def effect_on(rows: npt.NDArray[np.int64]) -> Any:
-        return measure(
+    def effect_on(rows: Int64Array) -> Effect:
+        return estimate_effect(
             turned[rows, 0],
             {"band inside": turned[rows, 1]},
             sheets.groups[rows],
@@ -107,38 +83,27 @@ def audit_edges(
 
     counted = np.flatnonzero(~full)
     effect = effect_on(counted)
-    (verdict,), (p,) = judged([effect], settings.tolerated)
-    labels = np.array([own[0] if own else predictor.classes[p] for own, p in zip(sheets.labels, preds, strict=True)])
-    finding = Finding(
-        "border replaced",
-        verdict,
-        told(effect, "Replacing the border", "turns"),
+    (verdict,), (p,) = decide_verdicts([effect], settings.tolerated)
+    labels = sheets.labels_or_predicted(predictor.classes, preds)
+    finding = AuditFinding.of_effect(
         effect,
-        p,
-        {name: effect_on(counted[labels[counted] == name]) for name in dict.fromkeys(labels[counted])},
+        name="border replaced",
+        verdict=verdict,
+        sentence=describe_effect(effect, "Replacing the border", "turns"),
+        p_corrected=p,
+        per_class={str(name): effect_on(counted[labels[counted] == name]) for name in dict.fromkeys(labels[counted])},
     )
-    limits = []
-    if full.any():
-        limits.append(
-            f"{int(full.sum())} of {len(sheets)} images are no evidence: their defect fills half of the border or of "
-            "the band inside, which leaves too little to replace."
-        )
-    if untested := sorted(set(labels) - set(labels[counted])):
-        limits.append(f"No image of {', '.join(untested)} counts: nothing is known of what the border does to them.")
-    if guessed.any():
-        limits.append(f"Nothing tells where the defect of {int(guessed.sum())} images is: it may lie at the border.")
-    return finished(
+    untested = sorted(set(labels) - set(labels[counted]))
+    return build_report(
         "edges",
-        QUESTION,
         verdict,
         [finding],
         predictor,
         sheets,
-        settings=asdict(settings),
-        seed=settings.seed,
-        limits=tuple(limits),
+        settings,
+        limits=_list_limits(full, guessed, untested),
         detail={
-            "evidence_in_border": _evidence(predictor, sheets, preds, settings),
+            "evidence_in_border": _measure_evidence(predictor, sheets, preds, settings),
             "moves": [
                 {
                     "change": name,
@@ -153,27 +118,32 @@ def audit_edges(
     )
 
 
-def _evidence(
-    predictor: Predictor, sheets: Sheets, preds: npt.NDArray[np.int64], settings: EdgeSettings
+def _measure_evidence(
+    predictor: Predictor, sheets: Sheets, preds: Int64Array, settings: EdgeSettings
 ) -> dict[str, Any]:
     """Share of the Grad-CAM evidence for the predicted class inside the border, against the border's area."""
     rows = np.random.default_rng(settings.seed).permutation(len(sheets))[: settings.mapped]
-    maps = pictures.evidence_maps(predictor, [sheets.grids[i] for i in rows], preds[rows])
-    excess, areas, groups = [], [], []
+    maps = compute_evidence_maps(predictor, [sheets.grids[i] for i in rows], preds[rows])
+    shares, areas, groups = [], [], []
     for i, values in zip(rows, maps, strict=True):
         frame = Border().perturb(sheets.grids[i], settings.width, 0).mask
-        share = pictures.share_inside(values, frame)
+        share = compute_share_inside(values, frame)
         if share is not None:
-            excess.append(share - float(frame.mean()))
+            shares.append(share)
             areas.append(float(frame.mean()))
             groups.append(sheets.groups[i])
-    if not excess:
-        return {"n": 0, "share": None, "area": None, "interval_of_difference": None}
-    interval, _ = paired_interval(np.array(excess), np.array(groups))
-    area = float(np.mean(areas))
-    return {
-        "n": len(excess),
-        "share": area + float(np.mean(excess)),
-        "area": area,
-        "interval_of_difference": interval,
-    }
+    return summarise_shares(shares, areas, groups)
+
+
+def _list_limits(full: BoolArray, guessed: BoolArray, untested: Sequence[str]) -> tuple[str, ...]:
+    limits = []
+    if full.any():
+        limits.append(
+            f"{int(full.sum())} of {len(full)} images are no evidence: their defect fills half of the border or of "
+            "the band inside, which leaves too little to replace."
+        )
+    if untested:
+        limits.append(f"No image of {', '.join(untested)} counts: nothing is known of what the border does to them.")
+    if guessed.any():
+        limits.append(f"Nothing tells where the defect of {int(guessed.sum())} images is: it may lie at the border.")
+    return tuple(limits)

@@ -1,13 +1,11 @@
 """Training runs that take their turn in processes of their own, known by nothing but files.
 
-A run is a folder that holds `run.json` (what shall be called, written once), the run's events
-(`steel_core.jobs.run_log`), `log.txt` (what its process prints), and, while it waits for its turn, `queued`.
-
-One process does one run: it holds the queue's lock as long as it lives, takes the run that has waited longest, calls
-the command line in itself, and starts the next process at its end. The lock goes with the process, however that ends,
-so two runs are never at work at once, and whoever looks (`Runs.wake`) can tell that nobody is at work and start the
-next. Nothing hangs on the process that asked for a run: closing a browser or restarting a dashboard changes nothing,
-and a run whose process was killed is found "crashed" and can go on where it was.
+A run is a folder that holds `run.json` (what shall be called, written once), `run.toml` (settings of its own), its
+events (`steel_core.jobs.run_log`), `log.txt` (what its process prints), and, while it waits for its turn, `queued`. One
+process does one run: it holds the queue's lock as long as it lives, takes the run that has waited longest, calls the
+command line in itself, and starts the next process at its end. The lock goes with the process, however that ends, so
+two runs are never at work at once, and whoever looks (`RunQueue.wake`) can tell that nobody is at work and start the
+next. Nothing hangs on the process that asked: a run whose process was killed is "crashed" and can go on where it was.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ import json
 import os
 import re
 import runpy
+import site
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -27,13 +26,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from steel_core.errors import UsageError
-from steel_core.files import new_name, steel_home, write_bytes
+from steel_core.files import new_run_name, steel_home, write_bytes
 from steel_core.jobs.run_log import ENDINGS, RunLog, RunState
 
 UNFINISHED = ("waiting", "running", "stopping")
 """The states of a run that goes on by itself; the others are "done", "stopped", "failed" and "crashed"."""
 
-_RUN, _QUEUED, _LOG, _LOCK = "run.json", "queued", "log.txt", "lock"
+_RUN, _SETTINGS, _QUEUED, _LOG, _LOCK = "run.json", "run.toml", "queued", "log.txt", "lock"
 _WORKER = [sys.executable, "-m", "steel_core.jobs.queue"]
 _ROOT = Path(__file__).resolve().parents[2]
 _NICE = 10  # how much a run gives way to the pages and to others
@@ -48,18 +47,12 @@ _workers: dict[Path, subprocess.Popen[bytes]] = {}  # started from here, by queu
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """A run as it stands.
 
     Attributes:
-        name: of the run.
-        command: the arguments of `python -m steel_core`.
-        about: what the one who asked wants to remember of it.
         status: "waiting", "running", "stopping" (at the end of its epoch), "done", "stopped", "failed" or "crashed".
         ahead: how many runs come before it, where it waits.
-        state: what its events add up to.
-        folder: where its example pictures lie.
-        sentence: what went wrong, or "".
     """
 
     name: str
@@ -77,37 +70,34 @@ class Run:
         return self.status in UNFINISHED
 
 
-class Runs:
-    """The runs of all sessions, and their queue.
-
-    Args:
-        folder: where they lie; `steel_home() / "training"` if None.
-    """
+class RunQueue:
+    """The runs of all sessions, and their queue, in `folder`; `steel_home() / "training"` if None."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = (folder or steel_home() / "training").absolute()
 
-    def submit(self, command: Sequence[str], about: dict[str, Any]) -> str:
+    def submit(self, command: Sequence[str], about: dict[str, Any], settings: str = "") -> str:
         """Put a run at the end of the queue, and see that somebody works; the name of the run.
 
-        Args:
-            command: the arguments of `python -m steel_core`, which must take `--log FOLDER`.
-            about: kept with it, as `json` can write it.
+        The arguments of `python -m steel_core` must take `--log FOLDER`, and `--config FILE` if there are `settings`:
+        the content of that file. `about` is kept with the run, as `json` can write it.
 
         Raises:
             UsageError: the folder cannot be written to.
         """
-        name = new_name()
+        name = new_run_name()
         content = {"command": list(command), "about": about}
+        if settings:
+            write_bytes(self.folder / name / _SETTINGS, settings.encode())
         write_bytes(self.folder / name / _RUN, json.dumps(content, ensure_ascii=False, indent=1).encode())
         self._queue(name)
         return name
 
-    def get(self, name: str) -> Run | None:
+    def get(self, name: str) -> TrainingRun | None:
         """The run of that name, which may come from a link; None if there is none."""
         return self._read(name, self._waiting()) if re.fullmatch(r"[\w-]+", name) else None
 
-    def history(self, most: int | None = None) -> list[Run]:
+    def history(self, most: int | None = None) -> list[TrainingRun]:
         """All runs, or the `most` newest, the newest first; folders that hold none are passed over."""
         queue = self._waiting()
         asked = sorted(((path.stat().st_mtime_ns, path.parent.name) for path in self.folder.glob(f"*/{_RUN}")),
@@ -142,7 +132,7 @@ class Runs:
             with FileLock(self.folder / _LOCK, timeout=_PATIENCE):
                 first = self._waiting()[:1]
                 for name in first:
-                    self._do(name)
+                    self._perform(name)
         except Timeout:
             return
         finally:
@@ -151,20 +141,19 @@ class Runs:
 
     def _start(self) -> None:
         """Start a process unless one is at work: who is at work looks for waiting runs after it gave the lock back."""
-        if not self._waiting() or _held(self.folder / _LOCK):
+        if not self._waiting() or _is_held(self.folder / _LOCK):
             return
-        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         with (self.folder / _LOG).open("ab") as log:
             _workers[self.folder] = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [*_WORKER, str(self.folder)],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+                env=_worker_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # it outlives the one who asked
             )
 
-    def _do(self, name: str) -> None:
+    def _perform(self, name: str) -> None:
         folder = self.folder / name
         log = RunLog(folder)
         with FileLock(folder / _LOCK, timeout=_PATIENCE):
@@ -175,11 +164,13 @@ class Runs:
                 log.write("stopped")
                 return
             command = json.loads((folder / _RUN).read_bytes())["command"]
+            if (folder / _SETTINGS).exists():
+                command += ["--config", str(folder / _SETTINGS)]
             try:
-                _call([*command, "--log", str(folder)], folder / _LOG)
+                _call_command_line([*command, "--log", str(folder)], folder / _LOG)
             finally:
                 if log.state().status not in ENDINGS:
-                    log.write("failed", message=_last_words(folder / _LOG))
+                    log.write("failed", message=_read_last_sentence(folder / _LOG))
 
     def _queue(self, name: str) -> None:
         RunLog(self.folder / name).clear_stop()  # of a run that was killed before it saw the request
@@ -194,7 +185,7 @@ class Runs:
                 queued.append((path.stat().st_mtime_ns, path.parent.name))
         return [name for _, name in sorted(queued)]
 
-    def _read(self, name: str, queue: list[str]) -> Run | None:
+    def _read(self, name: str, queue: list[str]) -> TrainingRun | None:
         folder = self.folder / name
         try:
             content = json.loads((folder / _RUN).read_bytes())
@@ -202,7 +193,7 @@ class Runs:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         log = RunLog(folder)
-        held = _held(folder / _LOCK)  # asked before the events: one that ends in between is not taken for crashed
+        held = _is_held(folder / _LOCK)  # asked before the events: one that ends in between is not taken for crashed
         state = log.state()
         status, sentence = state.status, ""
         if name in queue:
@@ -215,11 +206,18 @@ class Runs:
             status = "stopping" if log.stop_requested else "running"
         ahead = 0
         if status == "waiting":
-            ahead = queue.index(name) + _held(self.folder / _LOCK)
-        return Run(name, command, about, status, ahead, state, folder, sentence)
+            ahead = queue.index(name) + _is_held(self.folder / _LOCK)
+        return TrainingRun(name, command, about, status, ahead, state, folder, sentence)
 
 
-def _call(command: Sequence[str], log: Path) -> None:
+def _worker_environment() -> dict[str, str]:
+    """Variables with which a process finds this very library: of an installed one it knows by itself."""
+    known = {Path(folder) for folder in (*site.getsitepackages(), site.getusersitepackages())}
+    paths = [] if _ROOT in known else [str(_ROOT)]
+    return os.environ | {"PYTHONPATH": os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def _call_command_line(command: Sequence[str], log: Path) -> None:
     """Call `python -m steel_core` in this process, which prints into a file and gives way to others."""
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
@@ -231,15 +229,13 @@ def _call(command: Sequence[str], log: Path) -> None:
         runpy.run_module("steel_core", run_name="__main__")
 
 
-def _last_words(log: Path) -> str:
-    """What the command line said at last, if that was meant for people."""
+def _read_last_sentence(log: Path) -> str:
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    last, prefix = text.strip().rpartition("\n")[2], "steel_core: "
+    last, prefix = text.strip().rpartition("\n")[2], "steel-lens: "
     return last.removeprefix(prefix) if last.startswith(prefix) else _ENDED
 
 
-def _held(lock: Path) -> bool:
-    """Whether a process holds the lock."""
+def _is_held(lock: Path) -> bool:
     try:
         with FileLock(lock, timeout=_GLANCE, poll_interval=_GLANCE / 10):  # another one who looks is gone by then
             return False
@@ -250,4 +246,4 @@ def _held(lock: Path) -> bool:
 
 
 if __name__ == "__main__":
-    Runs(Path(sys.argv[1])).work()
+    RunQueue(Path(sys.argv[1])).work()

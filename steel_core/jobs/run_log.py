@@ -24,18 +24,16 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from steel_core.data.images.read import encode_png
 from steel_core.errors import SteelError
 from steel_core.files import write_bytes
-from steel_core.metrics import probabilities
+from steel_core.metrics import logits_to_probabilities
+from steel_core.types import Float64Array, UInt8Array
 
 EVENTS, STOP = "events.jsonl", "stop"
 ENDINGS = ("done", "stopped", "failed")
@@ -48,18 +46,11 @@ class RunStopped(SteelError):  # noqa: N818 - nothing went wrong
 
 @dataclass
 class RunState:
-    """What the events so far add up to.
+    """What the events so far add up to: the last of each kind, or empty.
 
     Attributes:
-        status: "waiting" (no event yet), "running", "done", "stopped" or "failed"; a run that was killed still says
-            "running", so who started it must look after its process.
-        start: the last `start` event, or empty.
-        history: rows of the last attempt, one an epoch, in order; `seconds` and `examples` may be missing in those done
-            before an interruption.
-        learning_rate: the last `learning-rate` event, or empty.
-        progress: the last `progress` event, or empty.
-        messages: all texts.
-        end: the event that ended it, or empty.
+        status: "waiting" (no event yet), "running" (even if the run was killed), "done", "stopped" or "failed".
+        history: rows of the last attempt, one an epoch; those before an interruption may lack `seconds` and `examples`.
     """
 
     status: str = "waiting"
@@ -79,11 +70,7 @@ class RunState:
 
 
 class RunLog:
-    """A run's folder: written by the run, read by whoever follows it.
-
-    Args:
-        folder: where it lies, made when it is first written to; if None, nothing is kept.
-    """
+    """A run's folder: written by the run, read by whoever follows it; if None, nothing is kept."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
@@ -125,7 +112,7 @@ class RunLog:
             self._reported = time.monotonic()
             self.write("progress", what=what, done=done, of=of)
 
-    def save_pictures(self, grids: Sequence[npt.NDArray[np.uint8]]) -> list[str]:
+    def save_pictures(self, grids: Sequence[UInt8Array]) -> list[str]:
         """Write grey pictures (H, W) and return the names of their files."""
         if self.folder is None:
             return []
@@ -142,13 +129,11 @@ class RunLog:
             lines = (self.folder / EVENTS).read_bytes().splitlines()
         except FileNotFoundError:
             return []
-        found = []
+        events = []
         for line in lines:
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                continue
-        return found
+            with suppress(ValueError):
+                events.append(json.loads(line))
+        return events
 
     def state(self) -> RunState:
         """What the events so far add up to."""
@@ -192,34 +177,20 @@ class RunLog:
 
 
 class EpochLog:
-    """Writes each epoch of a fit into a log, and passes a request to stop on.
-
-    Args:
-        log: the run's.
-        classes: names in the order of the logits.
-        head: "softmax" or "sigmoid".
-        epochs: passes over the images at the most.
-        examples: positions of the example images among those validated on.
-    """
+    """Writes each epoch of a fit into a log and passes a request to stop on; `examples` are validation positions."""
 
     def __init__(self, log: RunLog, classes: Sequence[str], head: str, epochs: int, examples: Sequence[int]) -> None:
         self._log, self._classes, self._head, self._epochs = log, classes, head, epochs
         self._examples = list(examples)
         self._begun, self._done = time.monotonic(), 0
 
-    def __call__(self, history: Sequence[dict[str, float]], best: int, logits: npt.NDArray[np.float64]) -> bool:
-        """Whether the run shall stop, after the epoch of the last row.
-
-        Args:
-            history: a row for each epoch so far.
-            best: the epoch that is kept so far.
-            logits: (V, K) of the images validated on.
-        """
+    def __call__(self, history: Sequence[dict[str, float]], best: int, logits: Float64Array) -> bool:
+        """Whether the run shall stop after the last row; `best` is the epoch kept so far, logits are (V, K)."""
         if not self._done and len(history) > 1:
             self._log.write("resumed", history=history[:-1])
         self._done += 1
         seconds = (time.monotonic() - self._begun) / self._done
-        probs = probabilities(logits[self._examples], self._head)
+        probs = logits_to_probabilities(logits[self._examples], self._head)
         self._log.write(
             "epoch",
             **history[-1],

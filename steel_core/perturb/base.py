@@ -10,22 +10,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from typing_extensions import override
 
 from steel_core.errors import UsageError
 from steel_core.registry import Registry
-
-Grey = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
+from steel_core.types import AnyArray, Grey, Mask
 
 
 class Perturbed(NamedTuple):
-    """A changed picture.
-
-    Attributes:
-        image: (H, W) float32 grey in 0 to 1.
-        mask: (H, W) bool, True where the picture may have changed; outside it no pixel did.
-    """
+    """A changed picture (H, W) float32 in 0 to 1, and a mask (H, W) bool; outside it no pixel changed."""
 
     image: Grey
     mask: Mask
@@ -36,11 +29,8 @@ class PerturbationInfo:
     """What a perturbation is.
 
     Attributes:
-        title: name for people.
-        plain: one sentence that tells an inspector what it does.
-        severity: what the number means, with its unit.
-        largest: the largest severity it takes; the smallest is 0, which changes nothing.
-        usual: the severity that a test takes unless told otherwise.
+        severity: what the number means, with its unit; 0 changes nothing.
+        usual: the severity that a test takes unless asked otherwise.
         control: whether it serves to be compared with: it hides as much of the picture as a stain, and is no stain.
     """
 
@@ -62,15 +52,10 @@ class Perturbation(ABC):
     def perturb(
         self, grid: Grey, severity: float, seed: int, *, avoid: Mask | None = None, donor: Grey | None = None
     ) -> Perturbed:
-        """Change a picture. The same arguments give the same result; `grid` is not changed.
+        """Change a picture (H, W) in 0 to 1. The same arguments give the same result; `grid` is not changed.
 
-        Args:
-            grid: (H, W) float32 grey in 0 to 1.
-            severity: how much, in the unit of `info.severity`; 0 changes nothing.
-            seed: of everything drawn at random.
-            avoid: (H, W) bool, pixels to keep clear. A patch lies where it meets the fewest of them: on none, if it
-                fits. Changes to the whole picture pay no heed to it.
-            donor: (H, W) another picture, for what takes material from one; others pay no heed to it.
+        `severity` is in the unit of `info.severity`; 0 changes nothing. A patch lies where it meets the fewest pixels
+        of `avoid` (H, W): none, if it fits. `donor` is another picture (H, W), for what takes material from one.
 
         Raises:
             UsageError: the severity is out of range, or a shape is wrong.
@@ -80,7 +65,7 @@ class Perturbation(ABC):
         """The settings that, with severity and seed, make the result repeatable."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
-    def check(self, grid: Grey, severity: float, *others: npt.NDArray[Any] | None) -> None:
+    def check(self, grid: Grey, severity: float, *others: AnyArray | None) -> None:
         """Refuse what `perturb` cannot take; `others` must have the shape of `grid`.
 
         Raises:
@@ -93,4 +78,23 @@ class Perturbation(ABC):
             raise UsageError(f"expected grey pictures (H, W) of one shape, got {', '.join(map(str, shapes))}")
 
 
-PERTURBATIONS: Registry[type[Perturbation]] = Registry("perturbation", "steel_core.perturb.methods")
+@dataclass(frozen=True)
+class WholePicture(Perturbation):
+    """A change to every pixel; it pays no heed to pixels to avoid, nor to a donor."""
+
+    @override
+    def perturb(
+        self, grid: Grey, severity: float, seed: int, *, avoid: Mask | None = None, donor: Grey | None = None
+    ) -> Perturbed:
+        self.check(grid, severity, avoid)
+        image = self.redraw(grid, severity, seed) if severity else grid.copy()
+        return Perturbed(np.asarray(np.clip(image, 0, 1), dtype=np.float32), np.full(grid.shape, severity > 0))
+
+    @abstractmethod
+    def redraw(self, grid: Grey, severity: float, seed: int) -> AnyArray:
+        """The changed picture (H, W) of a severity above 0; values below 0 or above 1 are cut off."""
+
+
+PERTURBATIONS: Registry[type[Perturbation]] = Registry(
+    "perturbation", "steel_core.perturb.methods", "steel_lens.perturbations"
+)

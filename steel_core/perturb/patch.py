@@ -1,8 +1,4 @@
-"""What a stain and its controls share: outline and place, which depend on severity and seed and never on the fill.
-
-So `WhiteStain().perturb(grid, 0.03, 7)` and `MeanGrey().perturb(grid, 0.03, 7)` change exactly the same pixels, and
-what they do differently to a model is the doing of what fills them.
-"""
+"""What a stain and its controls share: outline and place, which depend on severity and seed and never on the fill."""
 
 from __future__ import annotations
 
@@ -11,26 +7,24 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 from typing_extensions import override
 
 from steel_core.errors import UsageError
 from steel_core.perturb import stencil
-from steel_core.perturb.base import Grey, Mask, Perturbation, Perturbed
+from steel_core.perturb.base import Perturbation, PerturbationInfo, Perturbed
+from steel_core.perturb.stain_options import LARGEST_AREA, MOST_STAINS, USUAL_AREA
 from steel_core.perturb.stencil import Stencil
-
-AREA = "share of the picture under the patch"
-LARGEST_AREA = 0.25
-USUAL_AREA = 0.05
+from steel_core.types import Grey, Mask
 
 
-class Placed(NamedTuple):
-    """A patch in its place, before it is filled.
+def describe_patch(title: str, plain: str, *, control: bool = False) -> PerturbationInfo:
+    """What a patch is: all of them have one measure."""
+    return PerturbationInfo(title, plain, "share of the picture under the patch", LARGEST_AREA, USUAL_AREA, control)
 
-    Attributes:
-        cover: (H, W) float32, share of each pixel that is covered.
-        mask: (H, W) bool, where it is above 0.
-        grey: (H, W) what a cut-out patch shows; None for a drawn one.
-    """
+
+class PlacedPatch(NamedTuple):
+    """A patch in its place: the share of each pixel that is covered (H, W), and what a cut-out patch shows (H, W)."""
 
     cover: Grey
     mask: Mask
@@ -38,11 +32,10 @@ class Placed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Patch(Perturbation):
+class PatchPerturbation(Perturbation):
     """A patch of some filling.
 
     Attributes:
-        shape: one of `stencil.SHAPES`.
         number: of patches that share the area.
         centre: row and column of the first patch's middle, 0 (top, left) to 1 (bottom, right); drawn at random if None.
         source: an outline to take instead of a drawn one: a stain that was cut out of a picture.
@@ -54,32 +47,31 @@ class Patch(Perturbation):
     source: Stencil | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
         if self.shape not in stencil.SHAPES:
             raise UsageError(f"shape of a stain: expected one of {', '.join(stencil.SHAPES)}, got {self.shape!r}")
-        if not 1 <= self.number <= 20:
-            raise UsageError(f"number of stains: expected 1 to 20, got {self.number}")
+        if not 1 <= self.number <= MOST_STAINS:
+            raise UsageError(f"number of stains: expected 1 to {MOST_STAINS}, got {self.number}")
 
     @override
     def perturb(
         self, grid: Grey, severity: float, seed: int, *, avoid: Mask | None = None, donor: Grey | None = None
     ) -> Perturbed:
         self.check(grid, severity, avoid, donor)
-        placed = self.placed(grid.shape, severity, seed, avoid)
+        placed = self.place(grid.shape, severity, seed, avoid)
         return Perturbed(self.paste(grid, placed, seed, avoid=avoid, donor=donor), placed.mask)
 
-    def placed(self, size: tuple[int, ...], severity: float, seed: int, avoid: Mask | None = None) -> Placed:
+    def place(self, size: tuple[int, ...], severity: float, seed: int, avoid: Mask | None = None) -> PlacedPatch:
         """Outline and place in a picture of `size` (H, W); the same for every filling with the same settings."""
         height, width = size
         cover, grey = np.zeros((height, width), np.float32), None
         if severity == 0:
-            return Placed(cover, cover > 0, None)
+            return PlacedPatch(cover, cover > 0, None)
         taken = np.zeros((height, width), bool) if avoid is None else avoid
         for number in range(self.number):
             rng = np.random.default_rng([seed, number])
-            outline = self.source or stencil.draw(self.shape, int(rng.integers(2**31)))
-            one = stencil.scaled(outline, severity * height * width / self.number, (height, width))
-            top, left = stencil.place(one.cover > 0, taken, rng)
+            outline = self.source or stencil.draw_outline(self.shape, int(rng.integers(2**31)))
+            one = stencil.scale_stencil(outline, severity * height * width / self.number, (height, width))
+            top, left = stencil.place_footprint(one.cover > 0, taken, rng)
             if self.centre is not None and number == 0:
                 top, left = (
                     int(np.clip(round(at * full - own / 2), 0, full - own))
@@ -91,10 +83,10 @@ class Patch(Perturbation):
                 grey = np.zeros((height, width), np.float32) if grey is None else grey
                 grey[window] = np.where(one.cover > 0, one.grey, grey[window])
             taken = taken | (cover > 0)
-        return Placed(cover, cover > 0, grey)
+        return PlacedPatch(cover, cover > 0, grey)
 
     def paste(
-        self, grid: Grey, placed: Placed, seed: int, *, avoid: Mask | None = None, donor: Grey | None = None
+        self, grid: Grey, placed: PlacedPatch, seed: int, *, avoid: Mask | None = None, donor: Grey | None = None
     ) -> Grey:
         """The picture (H, W) with the patch filled: outside `placed.mask` no pixel changes."""
         if not placed.mask.any():
@@ -103,9 +95,7 @@ class Patch(Perturbation):
         return np.asarray(np.clip(grid + placed.cover * (filling - grid), 0, 1), dtype=np.float32)
 
     @abstractmethod
-    def fill(
-        self, grid: Grey, placed: Placed, rng: np.random.Generator, avoid: Mask | None, donor: Grey | None
-    ) -> Grey:
+    def fill(self, grid: Grey, placed: PlacedPatch, rng: Generator, avoid: Mask | None, donor: Grey | None) -> Grey:
         """What the patch shows where it covers fully, (H, W) or a number; outside the patch it does not matter."""
 
     @override
@@ -114,6 +104,6 @@ class Patch(Perturbation):
         return kept | ({"source": "cut out of a picture"} if self.source is not None else {})
 
 
-def film(grid: Grey, placed: Placed, brightness: float) -> Grey:
+def draw_film(grid: Grey, placed: PlacedPatch, brightness: float) -> Grey:
     """A film of some brightness on the steel: a quarter of the grain below shows through, (H, W)."""
     return np.asarray(brightness + 0.25 * (grid - grid[placed.mask].mean()), dtype=np.float32)

@@ -11,15 +11,12 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from steel_core.data.strip_mill.noise import noise, smoothstep
 from steel_core.errors import UsageError
-from steel_core.perturb.base import Grey, Mask
-
-SHAPES = ("blot", "streak", "ring", "spatter")
-"""Irregular blot; run drawn out along the rolling direction; rim left by a drying drop; a blot with drops around it."""
+from steel_core.perturb.stain_options import SHAPES
+from steel_core.types import Grey, Mask
 
 EDGE = 0.06
 """A pixel belongs to a patch where it covers at least this share of it."""
@@ -31,17 +28,12 @@ _SOFT = 3.0  # pixels; a cut fades out over about this width
 
 @dataclass(frozen=True, eq=False)
 class Stencil:
-    """A patch by itself.
-
-    Attributes:
-        cover: (h, w) float32, share of each pixel that is covered, 0 to 1; 0 or at least `EDGE`.
-        grey: (h, w) float32, what a patch that was cut out looks like; None for a drawn one.
-    """
+    """A patch by itself: cover (h, w), 0 or `EDGE` to 1, and what a patch that was cut out looks like (h, w)."""
 
     cover: Grey
     grey: Grey | None = None
 
-    def png(self) -> bytes:
+    def to_png(self) -> bytes:
         """What was cut out as a picture of grey and opacity, to be kept with a report; a drawn one is white."""
         grey = np.ones_like(self.cover) if self.grey is None else np.clip(self.grey, 0, 1)
         # Opacity is rounded up: what is covered at all is covered by `EDGE` at least.
@@ -52,14 +44,14 @@ class Stencil:
 
     @classmethod
     def from_png(cls, png: bytes) -> Stencil:
-        """What `png` wrote."""
+        """What `to_png` wrote."""
         with Image.open(io.BytesIO(png), formats=["PNG"]) as picture:
             layers = np.asarray(picture.convert("LA")).astype(np.float32) / np.float32(255)
         return cls(layers[..., 1].copy(), layers[..., 0].copy())
 
 
 @lru_cache(maxsize=512)
-def draw(shape: str, seed: int) -> Stencil:
+def draw_outline(shape: str, seed: int) -> Stencil:
     """A soft-edged, irregular outline. The same arguments give the same one; do not change it in place.
 
     Raises:
@@ -84,15 +76,11 @@ def draw(shape: str, seed: int) -> Stencil:
         drops = smoothstep((noise(size, rng, 3.5) - 1.4) / 0.4) * (radius < 0.95)
         cover = np.maximum(cover * (radius < 0.45 + ragged), drops)
     cover = cover * np.clip(0.88 + 0.12 * noise(size, rng, 8), 0.5, 1)
-    return _trimmed(Stencil(np.asarray(np.where(cover >= EDGE, cover, 0), dtype=np.float32)))
+    return _trim(Stencil(np.asarray(np.where(cover >= EDGE, cover, 0), dtype=np.float32)))
 
 
-def cut(grid: Grey, mask: Mask) -> Stencil:
-    """What a picture shows inside a mask, to be pasted elsewhere; it fades out at the mask's edge.
-
-    Args:
-        grid: (H, W) grey in 0 to 1.
-        mask: (H, W) bool, the part to cut out.
+def cut_out(grid: Grey, mask: Mask) -> Stencil:
+    """What a picture (H, W) shows inside a mask (H, W), to be pasted elsewhere; it fades out at the mask's edge.
 
     Raises:
         UsageError: the mask is empty, or not of the picture's shape.
@@ -102,17 +90,14 @@ def cut(grid: Grey, mask: Mask) -> Stencil:
     inside = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
     soft = min(_SOFT, float(inside.max()))
     cover = np.where(mask, np.clip(inside / soft, EDGE, 1), 0).astype(np.float32)
-    return _trimmed(Stencil(cover, grid.astype(np.float32)))
+    return _trim(Stencil(cover, grid.astype(np.float32)))
 
 
 def cut_box(grid: Grey, box: tuple[int, int, int, int]) -> Stencil:
     """The stain that someone marked with a box: what is far brighter than the steel there, or else the whole box.
 
-    It is cut out just as `Stencil.png` can keep it, so that a report of it can be made again without the picture.
-
-    Args:
-        grid: (H, W) grey in 0 to 1.
-        box: left column, top row, width and height, in pixels.
+    It is cut out just as `Stencil.to_png` can keep it, so that a report of it can be made again without the picture.
+    `box`: left column, top row, width and height, in pixels.
 
     Raises:
         UsageError: the box is smaller than 4 x 4 pixels or does not lie inside the picture.
@@ -126,15 +111,15 @@ def cut_box(grid: Grey, box: tuple[int, int, int, int]) -> Stencil:
         )
     inside = np.zeros(grid.shape, bool)
     inside[top : top + height, left : left + width] = True
-    spots = bright_spots(grid) & inside
-    found = cut(grid, spots if spots.any() else inside)
-    longest = max(found.cover.shape)
+    spots = find_bright_spots(grid) & inside
+    stain = cut_out(grid, spots if spots.any() else inside)
+    longest = max(stain.cover.shape)
     if longest > _LONGEST:
-        found = scaled(found, np.count_nonzero(found.cover) * (_LONGEST / longest) ** 2, (_LONGEST, _LONGEST))
-    return Stencil.from_png(found.png())
+        stain = scale_stencil(stain, np.count_nonzero(stain.cover) * (_LONGEST / longest) ** 2, (_LONGEST, _LONGEST))
+    return Stencil.from_png(stain.to_png())
 
 
-def varied(stencil: Stencil, rng: np.random.Generator) -> Stencil:
+def vary_stencil(stencil: Stencil, rng: np.random.Generator) -> Stencil:
     """The stencil turned by any angle, mirrored or not, stretched, with a softer edge; a cut-out lighter or darker."""
     height, width = stencil.cover.shape
     angle, stretch = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(-0.5, 0.5))
@@ -149,13 +134,13 @@ def varied(stencil: Stencil, rng: np.random.Generator) -> Stencil:
     if not cover.any():
         return stencil
     if stencil.grey is None:
-        return _trimmed(Stencil(cover))
+        return _trim(Stencil(cover))
     grey = cv2.warpAffine(stencil.grey, move, (columns, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     shifted = np.clip(grey + rng.uniform(-0.15, 0.1), 0, 1)
-    return _trimmed(Stencil(cover, np.asarray(shifted, dtype=np.float32)))
+    return _trim(Stencil(cover, np.asarray(shifted, dtype=np.float32)))
 
 
-def scaled(stencil: Stencil, area: float, limit: tuple[int, int]) -> Stencil:
+def scale_stencil(stencil: Stencil, area: float, limit: tuple[int, int]) -> Stencil:
     """The stencil with about `area` pixels under it, at most `limit` (H, W) high and wide."""
     height, width = stencil.cover.shape
     zoom = (area / np.count_nonzero(stencil.cover)) ** 0.5
@@ -169,7 +154,7 @@ def scaled(stencil: Stencil, area: float, limit: tuple[int, int]) -> Stencil:
     return Stencil(cover.astype(np.float32), None if grey is None else grey.astype(np.float32))
 
 
-def place(footprint: Mask, avoid: Mask, rng: np.random.Generator) -> tuple[int, int]:
+def place_footprint(footprint: Mask, avoid: Mask, rng: np.random.Generator) -> tuple[int, int]:
     """Top row and left column where a footprint (h, w) lies inside (H, W) and on the fewest pixels to avoid."""
     if not avoid.any():
         room = [full - own + 1 for full, own in zip(avoid.shape, footprint.shape, strict=True)]
@@ -180,29 +165,25 @@ def place(footprint: Mask, avoid: Mask, rng: np.random.Generator) -> tuple[int, 
     return int(rows[pick]), int(columns[pick])
 
 
-def bright_spots(grid: Grey, smallest: float = 0.002) -> Mask:
+def find_bright_spots(grid: Grey, smallest: float = 0.002) -> Mask:
     """Where a picture looks stained: (H, W) bool, pieces far brighter than the steel around them, grown by their rim.
 
-    A piece is brighter than the median by 5 robust standard deviations and by 0.15, after a blur that drops grain, and
-    covers at least `smallest` of the picture. Bright defects are found as well.
+    Brighter than the median by 5 robust standard deviations and by 0.15, after a blur that drops grain, and at least
+    `smallest` of the picture. Bright defects count as well.
     """
     smooth = cv2.GaussianBlur(grid, (0, 0), max(1.0, min(grid.shape) / 100))
     middle = float(np.median(smooth))
     spread = 1.4826 * float(np.median(np.abs(smooth - middle)))
-    found = (smooth > middle + max(5 * spread, 0.15)).astype(np.uint8)
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(found, connectivity=8)
+    bright = (smooth > middle + max(5 * spread, 0.15)).astype(np.uint8)
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(bright, connectivity=8)
     keep = stats[:, cv2.CC_STAT_AREA] >= smallest * grid.size
     keep[0] = False
     rim = 2 * max(1, min(grid.shape) // 50) + 1
     return np.asarray(cv2.dilate(keep[pieces].astype(np.uint8), np.ones((rim, rim), np.uint8)) > 0)
 
 
-def inpainted(grid: Grey, mask: Mask) -> Grey:
-    """The picture with the masked part filled in from its rim, grain and all, (H, W) in 0 to 1.
-
-    Telea's method (Journal of Graphics Tools 9, 2004) leaves the filling smooth; grain as strong as the picture's is
-    added to it, so that smoothness is no trace of what was removed.
-    """
+def inpaint(grid: Grey, mask: Mask) -> Grey:
+    """Fills the masked part in (Telea, J. of Graphics Tools 9, 2004), with grain, so that smoothness is no trace."""
     eight = np.clip(np.round(grid * 255), 0, 255).astype(np.uint8)
     filled = cv2.inpaint(eight, mask.astype(np.uint8), 3, cv2.INPAINT_TELEA).astype(np.float32) / 255
     grain = grid - cv2.GaussianBlur(grid, (0, 0), 2)
@@ -214,8 +195,12 @@ def inpainted(grid: Grey, mask: Mask) -> Grey:
     return out
 
 
-def _trimmed(stencil: Stencil) -> Stencil:
-    rows, columns = (np.flatnonzero(stencil.cover.any(axis=axis)) for axis in (1, 0))
-    window: tuple[slice, slice] = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    grey: npt.NDArray[np.float32] | None = None if stencil.grey is None else stencil.grey[window].copy()
-    return Stencil(stencil.cover[window].copy(), grey)
+def bound_mask(mask: Mask) -> tuple[slice, slice]:
+    """Rows and columns of the smallest window that holds a mask, which must not be empty."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _trim(stencil: Stencil) -> Stencil:
+    window = bound_mask(stencil.cover > 0)
+    return Stencil(stencil.cover[window].copy(), None if stencil.grey is None else stencil.grey[window].copy())

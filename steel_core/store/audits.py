@@ -1,7 +1,6 @@
 """The history of audits: one file a run, written once and never changed.
 
-A run is one or several questions asked of one model on one data set. Its name holds when it began and a number drawn at
-random, so that two sessions never write the same file, and a name can be part of a link.
+A name holds when a run began and a random number: no two sessions write the same file, and a link can hold it.
 """
 
 from __future__ import annotations
@@ -9,64 +8,54 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from steel_core.audit.statistics import joint
+from pydantic import ConfigDict, Field, field_validator
+
+from steel_core.audit.statistics import combine_verdicts
 from steel_core.errors import DataError, UsageError
 from steel_core.files import steel_home, write_bytes
+from steel_core.records import Record
 
 _NAME = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")
 
 
-@dataclass(frozen=True, slots=True)
-class AuditRun:
-    """One run.
+class AuditRun(Record):
+    """One run."""
 
-    Attributes:
-        name: of the run, as links hold it.
-        at: UTC time of its end, ISO 8601.
-        data: the data set's name on the dashboard, to find its pictures again.
-        seconds: that it took.
-        reports: what `AuditReport.to_json` gave for each question.
-    """
+    model_config = ConfigDict(extra="ignore")
+
+    error = DataError
 
     name: str
-    at: str
-    data: str
+    at: str  # UTC time of its end, ISO 8601
+    data: str  # the data set's name on the dashboard, to find its pictures again
     seconds: float
-    reports: tuple[dict[str, Any], ...]
+    reports: tuple[dict[str, Any], ...] = Field(min_length=1)  # what `AuditReport.to_json` gave for each question
+
+    @field_validator("reports")
+    @classmethod
+    def _check_reports(cls, reports: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        if not all({"audit", "verdict", "findings", "model_hash"} <= set(report) for report in reports):
+            raise ValueError("expected the reports of an audit, and they are not whole")
+        return reports
 
     @property
     def verdict(self) -> str:
         """One for the run: a shortcut if any question found one; against one only if all that were asked say so."""
-        return joint([report["verdict"] for report in self.reports])
-
-    def to_json(self) -> dict[str, Any]:
-        """A dictionary that `json` can write."""
-        return asdict(self)
+        return combine_verdicts([report["verdict"] for report in self.reports])
 
 
 class AuditStore:
-    """The runs of all sessions.
-
-    Args:
-        folder: where the files lie; `steel_home() / "audits"` if None.
-    """
+    """The runs of all sessions, in a folder; `steel_home() / "audits"` if None."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or steel_home() / "audits"
 
     def add(self, name: str, data: str, seconds: float, reports: Sequence[dict[str, Any]]) -> AuditRun:
         """Keep a run; when this returns, it is on the disk.
-
-        Args:
-            name: what `new_name` gave.
-            data: the data set's name on the dashboard.
-            seconds: that the run took.
-            reports: what `AuditReport.to_json` gave for each question.
 
         Raises:
             UsageError: there is a run of this name, none was asked, or the folder cannot be written to.
@@ -78,10 +67,10 @@ class AuditStore:
             raise UsageError(f"audit run {name}: it is kept already, and runs are never changed")
         at = datetime.now(UTC).isoformat(timespec="seconds")
         content = {"name": name, "at": at, "data": data, "seconds": seconds, "reports": list(reports)}
-        # Through JSON and back: what was just kept is the same as what is read later.
         text = json.dumps(content, ensure_ascii=False, indent=1, default=str)
+        run = AuditRun.from_json(json.loads(text))  # what was just kept is the same as what is read later
         write_bytes(path, f"{text}\n".encode())
-        return _parsed(json.loads(text), path.name)
+        return run
 
     def get(self, name: str) -> AuditRun | None:
         """The run of that name, which may come from a link; None if there is none.
@@ -111,16 +100,8 @@ class AuditStore:
 
 def _read(path: Path) -> AuditRun:
     try:
-        return _parsed(json.loads(path.read_text(encoding="utf-8")), path.name)
+        return AuditRun.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise DataError(f"{path.name}: expected an audit run as JSON, got a file that cannot be read") from error
-
-
-def _parsed(content: Any, file: str) -> AuditRun:
-    try:
-        reports = tuple(content["reports"])
-        if not reports or not all({"audit", "verdict", "findings", "model_hash"} <= set(one) for one in reports):
-            raise DataError(f"{file}: expected the reports of an audit, and they are not whole")
-        return AuditRun(content["name"], content["at"], content["data"], float(content["seconds"]), reports)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{file}: expected an audit run with name, time, data and reports") from error
+    except DataError as error:
+        raise DataError(f"{path.name}: {error}") from error

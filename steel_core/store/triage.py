@@ -1,7 +1,6 @@
 """Triage of images that a model got wrong: is the model wrong, is the label, or can nobody tell?
 
-Entries are only ever added, each with who and when; the last one of an image counts, and to take one back is a new
-entry. They lie in one SQLite file, so several sessions may write at once, and what was acknowledged survives a crash.
+Entries are only ever added; the last one of an image counts. SQLite lets several sessions write, and survives a crash.
 """
 
 from __future__ import annotations
@@ -9,21 +8,49 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, get_args
 
 import pandas as pd
+from pydantic import Field, field_validator
 
 from steel_core.data.manifest import escape_formula
 from steel_core.errors import DataError, UsageError
 from steel_core.files import steel_home
+from steel_core.records import Record
 
-FINDINGS = ("model wrong", "label wrong", "ambiguous", "open")
+Finding = Literal["model wrong", "label wrong", "ambiguous", "open"]
 """What a person may find; "open" takes an earlier finding back."""
 
-_COLUMNS = ("image_sha256", "file", "checkpoint", "label", "pred", "finding", "should_be", "who", "comment", "at")
+FINDINGS: tuple[Finding, ...] = get_args(Finding)
+
 _BUSY = 10.0  # seconds
+
+
+class Triage(Record):
+    """One finding about one image; its fields are the columns of the table."""
+
+    image_sha256: str = Field(description="Hash of the image's bytes.")
+    file: str = Field(description="Its name, for people.")
+    checkpoint: str = Field(description="Hash of the checkpoint that was looked at.")
+    label: str = Field(description="The label that the image has.")
+    pred: str = Field(description="What the model says.")
+    finding: Finding = Field(description="What the person thinks is wrong.")
+    should_be: str = Field("", description="The label it should have, where the label is wrong and the person knows.")
+    who: str = Field(description="The person.")
+    comment: str = Field("", description="In that person's words.")
+    at: str = Field("", description="UTC time, ISO 8601; filled in when it is added.")
+
+    @field_validator("who")
+    @classmethod
+    def _check_person(cls, who: str) -> str:
+        if not who.strip():
+            raise ValueError("a finding needs the name of the person who made it")
+        return who
+
+
+_COLUMNS = tuple(Triage.model_fields)
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS triage (
     id INTEGER PRIMARY KEY AUTOINCREMENT, {", ".join(f"{name} TEXT NOT NULL" for name in _COLUMNS)}
@@ -34,41 +61,8 @@ CREATE TRIGGER IF NOT EXISTS triage_stays BEFORE DELETE ON triage BEGIN SELECT R
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Triage:
-    """One finding about one image.
-
-    Attributes:
-        image_sha256: hash of the image's bytes.
-        file: its name, for people.
-        checkpoint: hash of the checkpoint that was looked at.
-        label: the label that the image has.
-        pred: what the model says.
-        finding: one of `FINDINGS`.
-        should_be: the label it should have, where the label is wrong and the person knows.
-        who: the person.
-        comment: in that person's words.
-        at: UTC time, ISO 8601; filled in when it is added.
-    """
-
-    image_sha256: str
-    file: str
-    checkpoint: str
-    label: str
-    pred: str
-    finding: str
-    who: str
-    should_be: str = ""
-    comment: str = ""
-    at: str = ""
-
-
 class TriageStore:
-    """The findings of all people about all images.
-
-    Args:
-        folder: where the file lies; `steel_home()` if None.
-    """
+    """The findings of all people about all images, in a folder; `steel_home()` if None."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.path = (folder or steel_home()) / "triage.sqlite"
@@ -77,20 +71,16 @@ class TriageStore:
         """Keep a finding and return it with its time; when this returns, it is on the disk.
 
         Raises:
-            UsageError: the finding is none of `FINDINGS`, nobody is named, or the file cannot be written.
+            UsageError: the file cannot be written.
         """
-        if finding.finding not in FINDINGS:
-            raise UsageError(f"finding: expected one of {', '.join(FINDINGS)}, got {finding.finding!r}")
-        if not finding.who.strip():
-            raise UsageError("a finding needs the name of the person who made it")
-        row = asdict(finding) | {"at": datetime.now(UTC).isoformat(timespec="milliseconds")}
+        finding = finding.replace(at=datetime.now(UTC).isoformat(timespec="milliseconds"))
         with self._open() as base:
             marks = ", ".join("?" * len(_COLUMNS))
             base.execute(
                 f"INSERT INTO triage ({', '.join(_COLUMNS)}) VALUES ({marks})",  # noqa: S608 - names of our own
-                [row[name] for name in _COLUMNS],
+                list(dict(finding).values()),
             )
-        return Triage(**row)
+        return finding
 
     def history(self, image_sha256: str | None = None) -> list[Triage]:
         """Every finding, oldest first; those about one image if its hash is given.
@@ -104,7 +94,8 @@ class TriageStore:
         with self._open() as base:
             where, values = (" WHERE image_sha256 = ?", (image_sha256,)) if image_sha256 else ("", ())
             rows = base.execute(f"{query}{where} ORDER BY id", values).fetchall()
-        return [Triage(**dict(zip(_COLUMNS, row, strict=True))) for row in rows]
+        # Rows were checked when they were added; one by another hand must not hide the others.
+        return [Triage.model_construct(**dict(zip(_COLUMNS, row, strict=True))) for row in rows]
 
     def latest(self) -> dict[str, Triage]:
         """The finding that counts for each image, by its hash; images whose finding was taken back are not in it."""
@@ -113,7 +104,7 @@ class TriageStore:
 
     def relabelling_csv(self) -> str:
         """The images whose label is wrong or ambiguous, as CSV in which no cell runs as a formula."""
-        listed = [asdict(found) for found in self.latest().values() if found.finding in ("label wrong", "ambiguous")]
+        listed = [dict(entry) for entry in self.latest().values() if entry.finding in ("label wrong", "ambiguous")]
         table = pd.DataFrame(listed, columns=["file", "label", "should_be", "finding", "pred", "who", "at", "comment",
                                               "image_sha256", "checkpoint"])  # fmt: skip
         return str(table.map(lambda cell: escape_formula(str(cell))).to_csv(index=False))

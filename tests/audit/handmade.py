@@ -2,12 +2,13 @@
 
 import numpy as np
 import torch
+from helpers.small import make_card
 from torch import nn
 
 from steel_core.audit.sheets import Sheets
 from steel_core.inference.predictor import Predictor
 from steel_core.models.base import BackboneConfig, Classifier
-from steel_core.models.checkpoint import Card, Checkpoint
+from steel_core.models.checkpoint import Checkpoint
 from steel_core.types import CLEAR
 
 SIDE = 64
@@ -38,7 +39,7 @@ def predictor(shortcut, classes=(CLEAR, "defect")):
     """Dark pixels argue for the second class; with a shortcut, white ones argue for the first."""
     others = [0.0] * (len(classes) - 2)
     model = HandMade([650.0 * shortcut, 0.0, *others], [0.0, 300.0, *others], [1.0, 0.0, *[-20.0] * len(others)])
-    card = Card("hand", "Hand-made", "squeezenet-reduced", "softmax", tuple(classes), (SIDE, SIDE), 0.0, 1.0)
+    card = make_card("hand", classes, input_size=(SIDE, SIDE), mean=0.0, std=1.0)
     return Predictor(Checkpoint(card, model.eval(), None, "0" * 64), "cpu")
 
 

@@ -5,15 +5,17 @@ import pytest
 import torch
 from helpers.small import make_checkpoint
 
-from steel_core.audit.cure import CureConfig, _Artefacts, cure, level
+from steel_core.audit.artefacts import Artefacts
+from steel_core.audit.cure import cure, fit_class_offsets
+from steel_core.audit.cure_settings import CureSettings
 from steel_core.audit.report import STATUS
-from steel_core.audit.white_stain import StainSettings
+from steel_core.audit.settings import StainSettings
 from steel_core.cli.main import main
 from steel_core.data.open import open_dataset
-from steel_core.data.strip_mill import StripMill, make
+from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.errors import DataError, UsageError
 from steel_core.models.checkpoint import load_checkpoint
-from steel_core.perturb.stencil import bright_spots
+from steel_core.perturb.stencil import find_bright_spots
 from steel_core.training.images import read_images
 
 DOSE = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=4)
@@ -22,7 +24,7 @@ DOSE = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=4)
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
     out = tmp_path_factory.mktemp("data") / "sheets"
-    make(StripMill(size=(64, 64), seed=4, clear_share=0.5, stained_clear=0.9, stained_defect=0.05), 120, out)
+    write_sheets(StripMill(size=(64, 64), seed=4, clear_share=0.5, stained_clear=0.9, stained_defect=0.05), 120, out)
     return open_dataset(out)
 
 
@@ -33,7 +35,7 @@ def test_the_ledger_and_the_card(index, tmp_path, penalty):
         ill,
         index,
         tmp_path / "cured",
-        CureConfig(epochs=1, penalty=penalty),
+        CureSettings(epochs=1, penalty=penalty),
         DOSE,
         device="cpu",
         scale_maps=False,
@@ -41,17 +43,15 @@ def test_the_ledger_and_the_card(index, tmp_path, penalty):
         report=lambda _: None,
     )
     old, new = load_checkpoint(ill), load_checkpoint(tmp_path / "cured")
-    summary = new.card.training["cure"]
-    assert summary["of_hash"] == old.hash
-    assert summary["audit"]["before"]["verdict"] == ledger.audits[0].verdict
+    summary = new.card.training.cure
+    assert summary.of_hash == old.hash
+    assert summary.audit.before["verdict"] == ledger.audit_before.verdict
     assert "Looks at stains." not in new.card.notes
     assert "Cured" in new.card.notes[0]
     assert new.card.notes[1:] == ("For a demonstration only.",)
-    for figures in (ledger.before, ledger.after):
-        assert {"excess", "accuracy", "escapes", "ece", "evidence_inside_stain"} <= set(figures)
-        assert set(figures["escapes"]) == {"defect"}
-    assert ledger.before["n"] == ledger.after["n"]
-    assert ledger.audits[0].data_hash == ledger.audits[1].data_hash
+    assert set(ledger.before.escapes) == set(ledger.after.escapes) == {"defect"}
+    assert ledger.before.n == ledger.after.n
+    assert ledger.audit_before.data_hash == ledger.audit_after.data_hash
     changed = [not torch.equal(a, b) for a, b in zip(old.model.parameters(), new.model.parameters(), strict=True)]
     assert any(changed)
     assert not list(tmp_path.glob(".cured*"))
@@ -61,22 +61,22 @@ def test_the_command_tells_the_ledger_with_intervals_and_the_evidence_in_the_sta
     ill = make_checkpoint(tmp_path / "ill")
     asked = ["cure", "--checkpoint", str(ill), "--data", str(index.root), "--out", str(tmp_path / "cured")]
     status = main([*asked, "--epochs", "1", "--limit", "24", "--device", "cpu"])
-    ledger = load_checkpoint(tmp_path / "cured").card.training["cure"]["audit"]
-    told = {line[:26].strip(): line[26:] for line in capsys.readouterr().out.splitlines()}
+    ledger = load_checkpoint(tmp_path / "cured").card.training.cure.audit.to_json()
+    printed = {line[:26].strip(): line[26:] for line in capsys.readouterr().out.splitlines()}
     for side in ("before", "after"):
         low, high = ledger[side]["accuracy_interval"]
-        assert f"{ledger[side]['accuracy']:.3f} ({low:.3f} to {high:.3f})" in told["accuracy"]
+        assert f"{ledger[side]['accuracy']:.3f} ({low:.3f} to {high:.3f})" in printed["accuracy"]
         share = ledger[side]["evidence_inside_stain"]["stain"]
-        assert ("-" if share is None else f"{share:.3f}") in told["evidence in the stain"]
+        assert ("-" if share is None else f"{share:.3f}") in printed["evidence in the stain"]
     assert status == STATUS[ledger["after"]["verdict"]]
 
 
 def test_stains_come_as_often_with_every_class_and_never_on_a_defect(index):
     binary = index.binary()
     table = read_images(binary, (64, 64), lambda *_: None)
-    config = CureConfig(pasted=0.5, painted=0.5)
+    config = CureSettings(pasted=0.5, painted=0.5)
     train = torch.arange(len(table.labels))
-    artefacts = _Artefacts.collect(binary, table, train, binary.classes.index("clear"), config)
+    artefacts = Artefacts.collect(binary, table, train, binary.classes.index("clear"), config)
     assert len(artefacts.cuts) > 20
     natural = np.array([0.9, 0.05]) * 0.5
     rates = 1 - (1 - natural) * (1 - artefacts.chance)
@@ -88,9 +88,9 @@ def test_stains_come_as_often_with_every_class_and_never_on_a_defect(index):
             continue
         grid = table.grids[i, 0].float().numpy()
         assert np.array_equal(artefacts.stain(grid, i, rng)[defect], grid[defect])
-    clear = [i for i in range(len(table.labels)) if bright_spots(table.grids[i, 0].float().numpy()).any()]
-    before = np.mean([bright_spots(table.grids[i, 0].float().numpy()).mean() for i in clear])
-    after = np.mean([bright_spots(artefacts.painted[i, 0].float().numpy()).mean() for i in clear])
+    clear = [i for i in range(len(table.labels)) if find_bright_spots(table.grids[i, 0].float().numpy()).any()]
+    before = np.mean([find_bright_spots(table.grids[i, 0].float().numpy()).mean() for i in clear])
+    after = np.mean([find_bright_spots(artefacts.painted[i, 0].float().numpy()).mean() for i in clear])
     assert after < 0.4 * before
 
 
@@ -98,7 +98,7 @@ def test_validation_images_get_a_stained_copy_with_the_same_label(index):
     binary = index.binary()
     table = read_images(binary, (64, 64), lambda *_: None)
     rows = torch.arange(100, 110)
-    artefacts = _Artefacts.collect(binary, table, torch.arange(100), 0, CureConfig())
+    artefacts = Artefacts.collect(binary, table, torch.arange(100), 0, CureSettings())
     both, where = artefacts.with_stained_copies(table, rows)
     assert torch.equal(both.labels[where[:10]], both.labels[where[10:]])
     assert torch.equal(both.grids[where[:10]], table.grids[rows])
@@ -110,7 +110,7 @@ def test_levelling_moves_the_border_to_where_errors_are_rarest():
     labels = np.repeat([0, 1], [50, 200])
     margin = np.where(labels, rng.normal(1.0, 1.0, 250), rng.normal(-3.0, 1.0, 250))  # the border belongs at -1
     logits = np.c_[np.zeros(250), margin]
-    offsets = level(logits, labels)
+    offsets = fit_class_offsets(logits, labels)
     assert abs(offsets.sum()) < 1e-9
     assert 0.6 < offsets[1] - offsets[0] < 1.4
 
@@ -119,8 +119,8 @@ def test_levelling_moves_the_border_to_where_errors_are_rarest():
         return (right[:50].mean() + right[50:].mean()) / 2
 
     assert balanced(logits + offsets) > balanced(logits) + 0.02
-    assert np.abs(level(logits + np.array([0.0, 1.0]), labels)).max() < 0.25
-    assert np.isfinite(level(logits[:50], labels[:50])).all()  # one class alone
+    assert np.abs(fit_class_offsets(logits + np.array([0.0, 1.0]), labels)).max() < 0.25
+    assert np.isfinite(fit_class_offsets(logits[:50], labels[:50])).all()  # one class alone
 
 
 def test_what_cannot_be_cured_is_refused(index, tmp_path):
@@ -133,4 +133,4 @@ def test_what_cannot_be_cured_is_refused(index, tmp_path):
         cure(ill, index, tmp_path / "full", settings=DOSE, device="cpu")
     for wrong in ({"epochs": 0}, {"pasted": 0}, {"painted": 2}, {"penalty": -1}):
         with pytest.raises(UsageError):
-            CureConfig(**wrong)
+            CureSettings(**wrong)

@@ -12,11 +12,14 @@ import pytest
 import torch
 from audit.handmade import SIDE, predictor, sheets
 
-from steel_core.audit.discover import DiscoverSettings, _pixels, audit_discover, retest
-from steel_core.audit.edges import EdgeSettings, audit_edges
+from steel_core.audit.clusters import _bound_in_pixels
+from steel_core.audit.discover import audit_discover, format_retest_command
+from steel_core.audit.edges import audit_edges
 from steel_core.audit.properties import audit_properties
+from steel_core.audit.settings import DiscoverSettings, EdgeSettings, StainSettings
+from steel_core.audit.stains import cut_stain
 from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
-from steel_core.audit.white_stain import StainSettings, audit_white_stain
+from steel_core.audit.white_stain import audit_white_stain
 from steel_core.data.index import DatasetIndex
 from steel_core.data.spec import unknown_spec
 from steel_core.types import SteelImage
@@ -50,8 +53,8 @@ def framed(n=80):
 def test_a_model_that_looks_at_the_frame_is_found():
     report = audit_edges(predictor(0.0), framed())
     assert report.verdict == FOR
-    assert report.effect.flip_rate > 0.4
-    assert report.effect.control_flip_rate == 0
+    assert report.flip_rate > 0.4
+    assert report.control_flip_rate == 0
     evidence = report.detail["evidence_in_border"]
     assert evidence["interval_of_difference"][0] > 0 or evidence["share"] > evidence["area"]
     json.dumps(report.to_json())
@@ -60,7 +63,7 @@ def test_a_model_that_looks_at_the_frame_is_found():
 def test_a_model_that_looks_at_the_defect_passes_the_edge_test():
     report = audit_edges(predictor(0.0), sheets(200))
     assert report.verdict == AGAINST
-    assert report.effect.n == 200 and report.effect.flip_rate == 0  # defects at the border stay, and are not hidden
+    assert report.n == 200 and report.flip_rate == 0  # defects at the border stay, and are not hidden
     assert set(report.findings[0].per_class) == {"clear", "defect"}
     assert {row["change"] for row in report.detail["moves"]} == {"shift", "crop"}
 
@@ -85,7 +88,7 @@ def test_a_defect_that_fills_the_border_is_no_evidence_and_the_report_says_which
     full = np.ones((SIDE, SIDE), bool)
     data = replace(data, defects=tuple(full if i % 2 else defect for i, defect in enumerate(data.defects)))
     report = audit_edges(predictor(0.0), data)
-    assert report.effect.n == 30 and set(report.findings[0].per_class) == {"clear"}
+    assert report.n == 30 and set(report.findings[0].per_class) == {"clear"}
     assert any("No image of defect counts" in limit for limit in report.limits)
 
 
@@ -96,8 +99,8 @@ def test_properties_find_the_stain_by_three_legs(tmp_path):
     stain = next(finding for finding in report.findings if finding.name == "stain-likeness")
     assert stain.legs == {"data": True, "model": True, "evidence": True}
     assert report.verdict == FOR
-    assert stain.detail["data"]["high"] == "clear"
-    assert stain.detail["data"]["above_majority"] > 0.3
+    assert stain.data["high"] == "clear"
+    assert stain.data["above_majority"] > 0.3
     json.dumps(report.to_json())
 
 
@@ -157,8 +160,8 @@ def test_an_unknown_artefact_is_found_and_confirmed():
     report = audit_discover(model, sheets(160, stained_clear=0.9), QUICK)
     assert report.verdict == FOR
     assert report.findings[0].name == "patches of clear"
-    assert report.findings[0].effect.flip_rate > 0.5
-    assert report.findings[0].detail["cluster"]["exemplars"]
+    assert report.findings[0].flip_rate > 0.5
+    assert report.findings[0].cluster["exemplars"]
     json.dumps(report.to_json())
 
 
@@ -166,17 +169,17 @@ def test_the_box_of_an_exemplar_holds_what_was_planted_and_pasting_it_confirms_t
     """From finding to statistic to retest: the box is cut out of a picture of three times the size, and tested."""
     model, small = predictor(1.0), sheets(160, stained_clear=0.9)
     large = replace(small, sizes=((3 * SIDE, 2 * SIDE),) * len(small))
-    found = audit_discover(model, large, QUICK).findings[0]
+    finding = audit_discover(model, large, QUICK).findings[0]
     asked = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=4, towards="clear")
-    for told in found.detail["cluster"]["exemplars"]:
-        left, top, width, height = told["box"]
-        picture = cv2.resize(large.grids[told["row"]], (2 * SIDE, 3 * SIDE), interpolation=cv2.INTER_NEAREST)
+    for exemplar in finding.cluster["exemplars"]:
+        left, top, width, height = exemplar["box"]
+        picture = cv2.resize(large.grids[exemplar["row"]], (2 * SIDE, 3 * SIDE), interpolation=cv2.INTER_NEAREST)
         white = picture > 0.9
         assert white[top : top + height, left : left + width].sum() > 0.9 * white.sum()
         assert width * height < 0.25 * picture.size
-        assert told["path"] == told["file"] == f"{told['row']}.png"
-    image = SteelImage(np.rint(255 * picture).astype(np.uint8), told["file"], "0" * 64)
-    again = audit_white_stain(model, large, asked.cut_out_of(image, told["box"]))
+        assert exemplar["path"] == exemplar["file"] == f"{exemplar['row']}.png"
+    image = SteelImage(np.rint(255 * picture).astype(np.uint8), exemplar["file"], "0" * 64)
+    again = audit_white_stain(model, large, cut_stain(image, exemplar["box"], asked))
     assert again.verdict == FOR
 
 
@@ -192,15 +195,15 @@ def test_the_box_of_an_exemplar_holds_what_was_planted_and_pasting_it_confirms_t
 def test_a_box_is_in_pixels_of_the_image_and_can_be_cut_out(rows, columns, size, box):
     mask = np.zeros((SIDE, SIDE), bool)
     mask[slice(*rows), slice(*columns)] = True
-    assert _pixels(mask, size) == box
+    assert _bound_in_pixels(mask, size) == box
 
 
 def test_the_command_of_a_retest_can_be_pasted_into_a_shell():
     cluster = {"label": "rolled-in scale", "exemplars": [{"path": "a b/1.png", "box": [1, 2, 30, 40]}]}
-    told = shlex.split(retest(cluster, "my model", Path("my data")))
-    assert told[told.index("--stain-from") + 1] == str(Path("my data/a b/1.png"))
-    assert told[told.index("--box") + 1] == "1,2,30,40"
-    assert told[-2:] == ["--towards", "rolled-in scale"] and told[told.index("--checkpoint") + 1] == "my model"
+    command = shlex.split(format_retest_command(cluster, "my model", Path("my data")))
+    assert command[command.index("--stain-from") + 1] == str(Path("my data/a b/1.png"))
+    assert command[command.index("--box") + 1] == "1,2,30,40"
+    assert command[-2:] == ["--towards", "rolled-in scale"] and command[command.index("--checkpoint") + 1] == "my model"
 
 
 def test_defects_themselves_are_no_artefact():

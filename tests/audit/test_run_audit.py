@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from helpers.small import make_checkpoint
 
-from steel_core.audit.run import AUDITS, audit
+from steel_core.audit.run import audit
+from steel_core.audit.settings import AUDITS, AuditSettings, StainSettings
 from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
-from steel_core.audit.white_stain import StainSettings
 from steel_core.cli import audit as audit_cli
 from steel_core.data.open import open_dataset
-from steel_core.data.strip_mill import StripMill, make
+from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.errors import DataError, UsageError
 from steel_core.inference.predictor import Predictor
 from steel_core.store.audits import AuditStore
@@ -28,7 +28,7 @@ def _own_home(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("data") / "sheets"
-    make(StripMill(size=(64, 64), seed=4, clear_share=0.5, stained_clear=0.5), 60, out)
+    write_sheets(StripMill(size=(64, 64), seed=4, clear_share=0.5, stained_clear=0.5), 60, out)
     return out
 
 
@@ -39,10 +39,8 @@ def checkpoint(tmp_path_factory):
 
 def arguments(checkpoint, data, *extra):
     parser = argparse.ArgumentParser()
-    audit_cli.add_audit_arguments(parser)
-    args = parser.parse_args(extra)
-    args.checkpoint, args.data, args.device = checkpoint, data, "cpu"
-    return args
+    audit_cli.add_arguments(parser)
+    return parser.parse_args([*extra, "--checkpoint", str(checkpoint), "--data", str(data), "--device", "cpu"])
 
 
 def silent(*_):
@@ -51,7 +49,7 @@ def silent(*_):
 
 def test_every_audit_answers_with_the_same_figures_on_top(folder, checkpoint, tmp_path):
     args = arguments(checkpoint, folder, "all", "--limit", "24", "--out", str(tmp_path / "all.json"))
-    status, content, text = audit_cli.run_audit(args, open_dataset, silent)
+    status, content, text = audit_cli.run(args)
     assert status in (0, 3, 4)
     assert set(content["audits"]) == set(AUDITS)
     gate = {"verdict", "flip_rate", "control_flip_rate", "excess", "interval", "n", "per_class"}
@@ -68,35 +66,31 @@ def test_every_audit_answers_with_the_same_figures_on_top(folder, checkpoint, tm
 
 
 def test_the_exit_status_is_that_of_the_verdict(folder, checkpoint):
-    status, content, _ = audit_cli.run_audit(
-        arguments(checkpoint, folder, "edges", "--limit", "8"), open_dataset, silent
-    )
+    status, content, _ = audit_cli.run(arguments(checkpoint, folder, "edges", "--limit", "8"))
     assert (status, content["verdict"]) == (4, TOO_FEW)
     with pytest.raises(UsageError, match="max-excess-flip"):
-        audit_cli.run_audit(arguments(checkpoint, folder, "edges", "--max-excess-flip", "2"), open_dataset, silent)
+        audit_cli.run(arguments(checkpoint, folder, "edges", "--max-excess-flip", "2"))
 
 
 def test_a_run_is_kept_in_the_history_unless_asked_not_to(folder, checkpoint, tmp_path):
     few = (checkpoint, folder, "edges", "--limit", "8")
-    audit_cli.run_audit(arguments(*few, "--no-store"), open_dataset, silent)
+    audit_cli.run(arguments(*few, "--no-store"))
     assert AuditStore().history() == ([], [])
-    _, content, text = audit_cli.run_audit(arguments(*few), open_dataset, silent)
+    _, content, text = audit_cli.run(arguments(*few))
     (run,), problems = AuditStore().history()
     assert not problems and run.name in text and run.data == "sheets"
     assert run.reports == (json.loads(json.dumps(content, default=str)),)
     (tmp_path / "file").write_text("")
     with pytest.MonkeyPatch.context() as elsewhere:
         elsewhere.setenv("STEEL_HOME", str(tmp_path / "file"))
-        status, _, text = audit_cli.run_audit(arguments(*few), open_dataset, silent)
+        status, _, text = audit_cli.run(arguments(*few))
     assert status == 4 and "Not kept in the history" in text
 
 
 def test_a_real_stain_is_cut_out_of_an_image_and_named_in_the_report(folder, checkpoint):
     image = next((folder / "stains").glob("*.png")).name
     marked = ("--stain-from", str(folder / "images" / image), "--box", "0,0,64,64")
-    status, content, _ = audit_cli.run_audit(
-        arguments(checkpoint, folder, "white-stain", "--limit", "8", *marked), open_dataset, silent
-    )
+    status, content, _ = audit_cli.run(arguments(checkpoint, folder, "white-stain", "--limit", "8", *marked))
     assert status in (0, 3, 4)
     assert content["settings"]["stain"] == "cut out of a picture"
     assert content["settings"]["cut_from"].startswith(image)
@@ -109,19 +103,19 @@ def test_a_real_stain_is_cut_out_of_an_image_and_named_in_the_report(folder, che
         ((*marked[:3], "0,0,900,5"), "inside the picture"),
     ):
         with pytest.raises(UsageError, match=said):
-            audit_cli.run_audit(arguments(checkpoint, folder, "white-stain", *wrong), open_dataset, silent)
+            audit_cli.run(arguments(checkpoint, folder, "white-stain", *wrong))
 
 
 def test_one_dose_asks_only_what_the_verdict_rests_on(folder, checkpoint):
     few = arguments(checkpoint, folder, "white-stain", "--limit", "8", "--one-dose")
-    _, content, _ = audit_cli.run_audit(few, open_dataset, silent)
+    _, content, _ = audit_cli.run(few)
     assert {(row["area"], row["brightness"]) for row in content["detail"]["doses"]} == {(0.05, 0.92)}
 
 
 def test_drawn_stains_have_the_shape_the_texture_and_the_number_asked_for(folder, checkpoint):
     few = ("white-stain", "--limit", "8", "--one-dose", "--no-store")
     asked = ("--shape", "streak", "--texture", "flat", "--number", "3")
-    _, content, _ = audit_cli.run_audit(arguments(checkpoint, folder, *few, *asked), open_dataset, silent)
+    _, content, _ = audit_cli.run(arguments(checkpoint, folder, *few, *asked))
     assert {name: content["settings"][name] for name in ("shape", "texture", "number")} == {
         "shape": "streak",
         "texture": "flat",
@@ -129,37 +123,37 @@ def test_drawn_stains_have_the_shape_the_texture_and_the_number_asked_for(folder
     }
     for wrong, said in (("--shape", "square"), ("--texture", "wool"), ("--number", "21")):
         with pytest.raises(UsageError, match=said):
-            audit_cli.run_audit(arguments(checkpoint, folder, *few, wrong, said), open_dataset, silent)
+            audit_cli.run(arguments(checkpoint, folder, *few, wrong, said))
 
 
 def test_images_are_drawn_evenly_and_what_was_trained_on_is_left_out(folder, tmp_path):
     index = open_dataset(folder)
     seen = [digest[:16] for digest in index.file_hashes()[:30]]
     made = make_checkpoint(tmp_path / "trained", split={"files": {"train": seen}})
-    report = audit(Predictor.load(made, "cpu"), index, ("edges",), limit=100)[0]
+    report = audit(Predictor.load(made, "cpu"), index, AuditSettings(kinds=("edges",), limit=100))[0]
     assert report.images == 30
     assert "30 images served to train or tune this checkpoint and were not looked at." in report.limits
-    few = audit(Predictor.load(made, "cpu"), index, ("edges",), limit=10)[0]
+    few = audit(Predictor.load(made, "cpu"), index, AuditSettings(kinds=("edges",), limit=10))[0]
     assert {name: effect.n for name, effect in few.findings[0].per_class.items()}.keys() <= {"clear", "defect"}
     assert few.images == 10
 
 
 def test_a_damaged_file_stops_no_audit_and_is_named(checkpoint, tmp_path):
-    make(StripMill(size=(64, 64), seed=4), 12, tmp_path / "sheets")
+    write_sheets(StripMill(size=(64, 64), seed=4), 12, tmp_path / "sheets")
     (tmp_path / "sheets" / "images" / "sheet-000003.png").write_bytes(b"no picture")
-    report = audit(Predictor.load(checkpoint, "cpu"), open_dataset(tmp_path / "sheets"), ("edges",), part="all")[0]
+    index, settings = open_dataset(tmp_path / "sheets"), AuditSettings(kinds=("edges",), part="all")
+    report = audit(Predictor.load(checkpoint, "cpu"), index, settings)[0]
     assert report.images == 11
     assert any(one.startswith("Could not be read: 1 (sheet-000003.png") for one in report.limits)
 
 
 def test_wrong_calls_are_refused(folder, checkpoint, tmp_path):
-    predictor, index = Predictor.load(checkpoint, "cpu"), open_dataset(folder)
     for wrong in ({"kinds": ("stains",)}, {"part": "most"}, {"limit": 0}, {"tolerated": 1.0}):
-        with pytest.raises(UsageError):
-            audit(predictor, index, **wrong)
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            AuditSettings(**wrong)
     other = Predictor.load(make_checkpoint(tmp_path / "other", classes=("rust", "soot")), "cpu")
     with pytest.raises(DataError, match="unknown"):
-        audit(other, index)
+        audit(other, open_dataset(folder))
 
 
 @pytest.mark.real_data
@@ -167,6 +161,8 @@ def test_boxes_keep_stains_off_and_a_model_without_clear_is_asked_of_every_class
     index = open_dataset(real_data / "neu-cls")
     rows = np.random.default_rng(0).permutation(len(index))[:8]
     predictor = Predictor.load("neu-six-class", "cpu")
-    report = audit(predictor, index.select(rows=rows), ("white-stain",), part="all", stain=ONE_DOSE)[0]
+    report = audit(
+        predictor, index.select(rows=rows), AuditSettings(kinds=("white-stain",), part="all", stain=ONE_DOSE)
+    )[0]
     assert {f.name for f in report.findings} == {f"towards {name}" for name in predictor.classes}
     assert report.verdict == TOO_FEW

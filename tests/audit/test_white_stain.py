@@ -8,12 +8,15 @@ import pytest
 import torch
 from audit.handmade import SIDE, predictor, sheets
 
-from steel_core.audit.bench import bench, smallest_flip
+from steel_core.audit.bench import find_smallest_flip, run_bench
+from steel_core.audit.settings import StainSettings
+from steel_core.audit.stains import CONTROLS, DONOR, cut_stain, read_stencil
 from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
-from steel_core.audit.white_stain import CONTROLS, DONOR, REMOVED, StainSettings, audit_white_stain, cut_stain
+from steel_core.audit.white_stain import REMOVED, audit_white_stain
 from steel_core.errors import UsageError
 from steel_core.perturb.methods.white_stain import WhiteStain
-from steel_core.perturb.stencil import cut
+from steel_core.perturb.stencil import cut_box
+from steel_core.progress import no_progress
 from steel_core.types import SteelImage
 
 QUICK = StainSettings(areas=(0.02, 0.05), brightnesses=(0.8, 0.92), elsewhere=8)
@@ -30,7 +33,7 @@ def test_a_shortcut_is_found_and_the_figures_are_those_of_the_rule():
     assert content["interval"][0] > 0.5
     assert content["n"] == 40
     assert set(content["per_class"]) == {"defect"}
-    assert set(report.findings[0].effect.controls) == {*CONTROLS, DONOR}
+    assert set(report.findings[0].controls) == {*CONTROLS, DONOR}
     inside = report.detail["evidence_inside"]
     assert inside["stain"] > 0.95
     assert inside["before"] < 0.2
@@ -42,7 +45,7 @@ def test_it_is_silent_on_a_model_that_does_not_look_at_white():
     report = audit_white_stain(predictor(0.0), sheets(160), QUICK)
     assert report.verdict == AGAINST
     assert report.status == 0
-    assert report.effect.flip_rate == report.effect.control_flip_rate == 0
+    assert report.flip_rate == report.control_flip_rate == 0
 
 
 def test_few_images_decide_nothing():
@@ -50,21 +53,21 @@ def test_few_images_decide_nothing():
         report = audit_white_stain(predictor(shortcut), sheets(20), QUICK)
         assert report.verdict == TOO_FEW
         assert report.status == 4
-        assert report.effect.detectable == 1.0
+        assert report.detectable == 1.0
 
 
 def test_an_image_whose_defect_a_patch_covers_is_no_evidence():
     """Defects so large that no stain fits beside them: the model flips, and nothing is counted."""
     crowded = sheets(80, defect=62)
     report = audit_white_stain(predictor(50.0), crowded, QUICK)
-    assert report.effect.n == 0
+    assert report.n == 0
     assert report.verdict == TOO_FEW
     assert any("no evidence" in limit for limit in report.limits)
     # One such image among others is left out, and only it.
     mixed = sheets(80)
     full = np.ones((SIDE, SIDE), bool)
     mixed = replace(mixed, defects=tuple(full if i == 1 else mask for i, mask in enumerate(mixed.defects)))
-    assert audit_white_stain(predictor(1.0), mixed, QUICK).effect.n == 39
+    assert audit_white_stain(predictor(1.0), mixed, QUICK).n == 39
 
 
 def test_hiding_the_defect_is_not_taken_for_a_shortcut():
@@ -84,19 +87,19 @@ def test_a_model_that_any_patch_turns_has_no_white_stain_shortcut():
         before = model.logits
         seen = {}
 
-        def fooled(grids, progress=None):
-            found = before(grids, progress)
+        def fooled(grids, progress=no_progress):
+            logits = before(grids, progress)
             for row, grid in enumerate(grids):  # any change at all makes it clear
                 known = seen.setdefault(grid[:1].tobytes() + grid[-1:].tobytes(), grid)
                 if not np.array_equal(known, grid):
-                    found[row] = [9.0, 0.0]
-            return found
+                    logits[row] = [9.0, 0.0]
+            return logits
 
         patch.setattr(model, "logits", fooled)
         report = audit_white_stain(model, sheets(120), QUICK)
     assert report.verdict != FOR
-    assert report.effect.flip_rate > 0.5
-    assert report.effect.excess < 0.05
+    assert report.flip_rate > 0.5
+    assert report.excess < 0.05
 
 
 def test_a_model_without_clear_is_tested_towards_every_class():
@@ -106,9 +109,9 @@ def test_a_model_without_clear_is_tested_towards_every_class():
     assert report.verdict == FOR
     assert report.findings[0].name == "towards patches"
     assert {finding.name for finding in report.findings} == {f"towards {name}" for name in classes}
-    assert all(finding.p >= finding.effect.p for finding in report.findings)
+    assert all(finding.p_corrected >= finding.p for finding in report.findings)
     with pytest.raises(UsageError, match="towards"):
-        audit_white_stain(predictor(1.0, classes), data, replace(QUICK, towards="rust"))
+        audit_white_stain(predictor(1.0, classes), data, QUICK.replace(towards="rust"))
 
 
 def test_removing_a_natural_stain_is_tested_on_clear_sheets():
@@ -117,9 +120,9 @@ def test_removing_a_natural_stain_is_tested_on_clear_sheets():
     model.model.head.bias.data[1] = 0.5  # without a stain it says defect
     report = audit_white_stain(model, sheets(120, stained_clear=0.9), QUICK)
     removal = next(finding for finding in report.findings if finding.name == "a stain removed")
-    assert removal.effect.n > 40
-    assert removal.effect.flip_rate > 0.9
-    assert removal.effect.control_flip_rate == 0
+    assert removal.n > 40
+    assert removal.flip_rate > 0.9
+    assert removal.control_flip_rate == 0
     assert removal.verdict == FOR
 
 
@@ -142,15 +145,15 @@ def test_the_report_is_repeatable_and_an_image_does_not_depend_on_the_others():
     whole = audit_white_stain(predictor(0.6), sheets(40), QUICK).to_json()
     again = audit_white_stain(predictor(0.6), sheets(40), QUICK).to_json()
     assert {k: v for k, v in whole.items() if k != "created"} == {k: v for k, v in again.items() if k != "created"}
-    other = audit_white_stain(predictor(0.6), sheets(40), replace(QUICK, seed=1)).to_json()
+    other = audit_white_stain(predictor(0.6), sheets(40), QUICK.replace(seed=1)).to_json()
     assert other["detail"]["examples"] != whole["detail"]["examples"]
 
 
 def test_progress_counts_up_and_can_stop_the_audit():
-    told = []
-    audit_white_stain(predictor(0.0), sheets(20), QUICK, lambda what, done, of: told.append((done, of)))
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-    assert told[-1][0] == told[-1][1]
+    seen = []
+    audit_white_stain(predictor(0.0), sheets(20), QUICK, lambda what, done, of: seen.append((done, of)))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert seen[-1][0] == seen[-1][1]
 
     def stop(what, done, of):
         raise KeyboardInterrupt
@@ -165,7 +168,7 @@ def image_of(data, i):
 
 def test_the_bench_shows_stain_and_controls_in_one_place():
     data = sheets()
-    rows = bench(predictor(1.0), image_of(data, 1), area=0.05, defect=data.defects[1], watched="clear")
+    rows = run_bench(predictor(1.0), image_of(data, 1), area=0.05, defect=data.defects[1], watched="clear")
     assert [row.name for row in rows] == ["as it is", "white-stain", *CONTROLS]
     assert rows[0].prediction.pred == "defect"
     assert rows[1].prediction.pred == "clear"
@@ -173,36 +176,38 @@ def test_the_bench_shows_stain_and_controls_in_one_place():
     assert all(np.array_equal(row.mask, rows[1].mask) for row in rows)
     assert rows[1].inside > 0.95
     assert all(row.counts for row in rows)
-    on = bench(predictor(1.0), image_of(data, 1), position="on", defect=data.defects[1])
+    on = run_bench(predictor(1.0), image_of(data, 1), position="on", defect=data.defects[1])
     assert not on[1].counts
     with pytest.raises(UsageError, match="position"):
-        bench(predictor(1.0), image_of(data, 1), position="under")
+        run_bench(predictor(1.0), image_of(data, 1), position="under")
 
 
 def test_the_smallest_stain_that_flips_is_the_one_the_weights_ask_for():
     data = sheets()
-    small = smallest_flip(predictor(1.0), image_of(data, 1), defect=data.defects[1])
+    small = find_smallest_flip(predictor(1.0), image_of(data, 1), defect=data.defects[1])
     assert (small.before, small.after) == ("defect", "clear")
-    weak = smallest_flip(predictor(0.5), image_of(data, 1), defect=data.defects[1])
+    weak = find_smallest_flip(predictor(0.5), image_of(data, 1), defect=data.defects[1])
     assert 0.002 < small.area < weak.area
     assert "mean-grey" not in small.controls
-    assert smallest_flip(predictor(0.0), image_of(data, 1), defect=data.defects[1]) is None
+    assert find_smallest_flip(predictor(0.0), image_of(data, 1), defect=data.defects[1]) is None
 
 
 def test_a_stain_cut_out_of_an_image_serves_as_well():
     data = sheets(80, stained_clear=1.0)
-    source = cut(data.grids[0], data.grids[0] > 0.9)
-    report = audit_white_stain(predictor(1.0), sheets(), replace(QUICK, source=source))
+    image = SteelImage(np.rint(65535 * data.grids[0]).astype(np.uint16), "0.png", "0" * 64)
+    settings = cut_stain(image, (0, 0, SIDE, SIDE), QUICK.replace(brightnesses=(0.92,)))
+    source = cut_box(data.grids[0], (0, 0, SIDE, SIDE))
+    report = audit_white_stain(predictor(1.0), sheets(), settings)
     assert report.verdict == FOR
     assert report.settings["stain"] == "cut out of a picture"
-    kept = cut_stain(json.loads(json.dumps(report.to_json())))
+    kept = read_stencil(json.loads(json.dumps(report.to_json()))["detail"]["cut_stain"])
     np.testing.assert_allclose(kept.cover, source.cover, atol=1 / 255)
     np.testing.assert_allclose(kept.grey, source.grey, atol=1 / 255)
-    assert cut_stain(audit_white_stain(predictor(1.0), sheets(), QUICK).to_json()) is None
+    assert "cut_stain" not in audit_white_stain(predictor(1.0), sheets(), QUICK).detail
     assert WhiteStain(source=source).parameters()["source"] == "cut out of a picture"
 
 
 @pytest.mark.parametrize("wrong", [{"area": 0.3}, {"areas": (0.05, 0.5)}, {"tolerated": 1.0}, {"brightness": 0.5}])
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(UsageError):
-        replace(QUICK, **wrong)
+        QUICK.replace(**wrong)

@@ -11,21 +11,22 @@ import time
 import pytest
 
 from steel_core.jobs import queue as runs
-from steel_core.jobs.queue import Runs
+from steel_core.jobs.queue import RunQueue
+from steel_core.jobs.run_log import RunLog
 
 WORKER = textwrap.dedent(
     """
     import json, os, signal, sys, time
     from pathlib import Path
     from steel_core.jobs.run_log import RunLog
-    from steel_core.store import runs
+    from steel_core.jobs import queue as runs
 
     def pretend(command, printed):
         log = RunLog(Path(command[-1]))
         if command[0] == "boom":
             raise RuntimeError("not for the eyes of a user, /secret/place")
         if command[0] == "refuse":
-            printed.write_text("steel_core: no image has a label\\n")
+            printed.write_text("steel-lens: no image has a label\\n")
             return
         log.write("start", name=command[0], process=os.getpid())
         before = [row["epoch"] for row in log.state().history]
@@ -38,8 +39,8 @@ WORKER = textwrap.dedent(
                 return log.write("stopped")
         log.write("done", name=command[0])
 
-    runs._WORKER, runs._call = [sys.executable, __file__], pretend
-    runs.Runs(Path(sys.argv[1])).work()
+    runs._WORKER, runs._call_command_line = [sys.executable, __file__], pretend
+    runs.RunQueue(Path(sys.argv[1])).work()
     """
 )
 
@@ -49,9 +50,9 @@ def queue(tmp_path, monkeypatch):
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
     monkeypatch.setattr(runs, "_WORKER", [sys.executable, str(script)])
-    yield Runs(tmp_path / "training")
-    for run in Runs(tmp_path / "training").history():
-        Runs(tmp_path / "training").stop(run.name)
+    yield RunQueue(tmp_path / "training")
+    for run in RunQueue(tmp_path / "training").history():
+        RunQueue(tmp_path / "training").stop(run.name)
 
 
 def until(queue, name, *statuses):
@@ -76,6 +77,22 @@ def test_a_run_ends_well_in_a_process_of_its_own(queue):
     assert run.command == ("train", "3")
     assert not run.unfinished
     assert os.getpid() not in processes(run)
+
+
+def test_the_settings_of_a_run_reach_its_command_as_a_file(queue, monkeypatch):
+    monkeypatch.setattr(queue, "_start", lambda: None)
+    name = queue.submit(["train"], {}, "epochs = 3\n")
+    calls = []
+
+    def pretend(command, printed):
+        calls.append(command)
+        RunLog(queue.folder / name).write("done")
+
+    monkeypatch.setattr(runs, "_call_command_line", pretend)
+    queue.work()
+    file, folder = str(queue.folder / name / "run.toml"), str(queue.folder / name)
+    assert calls == [["train", "--config", file, "--log", folder]]
+    assert (queue.folder / name / "run.toml").read_text() == "epochs = 3\n"
 
 
 def test_the_second_run_waits_its_turn_and_nobody_has_to_look(queue):
@@ -166,25 +183,25 @@ def test_what_the_program_meets_is_a_sentence_and_no_trace(queue, tmp_path):
 
 def test_a_run_outlives_the_process_that_asked_for_it(queue, tmp_path):
     asks = (
-        "import sys; from pathlib import Path; from steel_core.store import runs\n"
+        "import sys; from pathlib import Path; from steel_core.jobs import queue as runs\n"
         "runs._WORKER = [sys.executable, sys.argv[2]]\n"
-        "print(runs.Runs(Path(sys.argv[1])).submit(['train', '6'], {}))"
+        "print(runs.RunQueue(Path(sys.argv[1])).submit(['train', '6'], {}))"
     )
     script = str(tmp_path / "worker.py")
-    told = subprocess.run(
+    asker = subprocess.run(
         [sys.executable, "-c", asks, str(queue.folder), script], capture_output=True, text=True, check=True
     )
-    name = told.stdout.strip()
+    name = asker.stdout.strip()
     end = time.monotonic() + 60
-    while Runs(queue.folder).get(name).status != "done":  # another dashboard that reads the same files
+    while RunQueue(queue.folder).get(name).status != "done":  # another dashboard that reads the same files
         assert time.monotonic() < end
         time.sleep(0.05)
-    assert len(Runs(queue.folder).get(name).state.history) == 6
+    assert len(RunQueue(queue.folder).get(name).state.history) == 6
 
 
 def test_who_asks_while_the_last_process_takes_its_leave_is_not_forgotten(queue, monkeypatch):
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as leaving:
-        monkeypatch.setitem(queue._workers, queue.folder, leaving)
+        monkeypatch.setitem(runs._workers, queue.folder, leaving)
         name = queue.submit(["train", "1"], {})
         end = time.monotonic() + 50
         while queue.get(name).status != "done":  # nobody looks again
@@ -196,11 +213,19 @@ def test_who_asks_while_the_last_process_takes_its_leave_is_not_forgotten(queue,
 def test_many_who_look_start_one_process(queue):
     first = queue.submit(["train", "4"], {})
     others = [
-        subprocess.Popen([*queue._WORKER, str(queue.folder)], env=os.environ | {"PYTHONPATH": str(queue._ROOT)})
+        subprocess.Popen([*runs._WORKER, str(queue.folder)], env=os.environ | {"PYTHONPATH": str(runs._ROOT)})
         for _ in range(3)
     ]
     assert [other.wait(60) for other in others] == [0, 0, 0]
     assert len(processes(until(queue, first, "done"))) == 1
+
+
+def test_an_installed_library_is_not_put_before_the_standard_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONPATH", "before")
+    assert runs._worker_environment()["PYTHONPATH"] == os.pathsep.join([str(runs._ROOT), "before"])
+    monkeypatch.setattr(runs, "_ROOT", tmp_path)
+    monkeypatch.setattr(runs.site, "getsitepackages", lambda: [str(tmp_path)])
+    assert runs._worker_environment()["PYTHONPATH"] == "before"
 
 
 @pytest.mark.parametrize("name", ["", "..", "../training", "20260101T000000-00000000"])

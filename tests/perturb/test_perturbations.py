@@ -8,9 +8,9 @@ from steel_core.errors import UsageError
 from steel_core.perturb import stencil
 from steel_core.perturb.base import PERTURBATIONS
 from steel_core.perturb.methods.white_stain import WhiteStain
-from steel_core.perturb.patch import Patch
+from steel_core.perturb.patch import PatchPerturbation
 
-PATCHES = [name for name in PERTURBATIONS if issubclass(PERTURBATIONS[name], Patch)]
+PATCHES = [name for name in PERTURBATIONS if issubclass(PERTURBATIONS[name], PatchPerturbation)]
 GRID = StripMill(size=(96, 128), seed=3).render(0, "clear").pixels.astype(np.float32) / 255
 
 
@@ -71,7 +71,7 @@ def test_another_seed_is_another_place_and_a_centre_is_kept_to():
 def test_the_fillings_are_what_they_say():
     made = {name: PERTURBATIONS[name]().perturb(GRID, 0.1, 4) for name in PATCHES}
     mask = made["white-stain"].mask
-    core = WhiteStain().placed(GRID.shape, 0.1, 4).cover > 0.8
+    core = WhiteStain().place(GRID.shape, 0.1, 4).cover > 0.8
     mean = {name: change.image[core].mean() for name, change in made.items()}
     assert mean["white-stain"] > 0.8
     assert mean["dark-stain"] < 0.25
@@ -98,13 +98,13 @@ def test_clean_steel_comes_from_outside_the_patch_and_the_defect():
 
 def test_a_cut_out_stain_is_pasted_as_it_was():
     picture, mask = WhiteStain().perturb(GRID, 0.06, 2)
-    source = stencil.cut(picture, mask)
+    source = stencil.cut_out(picture, mask)
     plain = np.full(GRID.shape, 0.3, np.float32)
     pasted = WhiteStain(source=source).perturb(plain, float(mask.mean()), 8)
     assert abs(pasted.mask.mean() - mask.mean()) < 0.01
     assert pasted.image[pasted.mask].max() > 0.8
     with pytest.raises(UsageError, match="not empty"):
-        stencil.cut(picture, np.zeros_like(mask))
+        stencil.cut_out(picture, np.zeros_like(mask))
 
 
 def test_a_marked_box_gives_the_stain_in_it_and_not_the_steel_around_it():
@@ -123,8 +123,8 @@ def test_a_marked_box_gives_the_stain_in_it_and_not_the_steel_around_it():
 
 def test_a_varied_stain_is_another_outline_of_the_same_kind():
     picture, mask = WhiteStain().perturb(GRID * 0.6, 0.06, 2)
-    for source in (stencil.cut(picture, mask), stencil.draw("streak", 3)):
-        made = [stencil.varied(source, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    for source in (stencil.cut_out(picture, mask), stencil.draw_outline("streak", 3)):
+        made = [stencil.vary_stencil(source, np.random.default_rng(seed)) for seed in (0, 0, 1)]
         assert np.array_equal(made[0].cover, made[1].cover)
         assert made[0].cover.shape != made[2].cover.shape
         for one in made:
@@ -138,12 +138,12 @@ def test_a_varied_stain_is_another_outline_of_the_same_kind():
 
 def test_stains_are_found_and_painted_over():
     picture, mask = WhiteStain().perturb(GRID * 0.6, 0.04, 2)
-    found = stencil.bright_spots(picture)
-    assert (found & mask).sum() > 0.7 * mask.sum()
-    assert not stencil.bright_spots(GRID * 0.6).any()
-    cleaned = stencil.inpainted(picture, found)
-    assert np.array_equal(cleaned[~found], picture[~found])
-    assert abs(cleaned[found].mean() - (GRID * 0.6).mean()) < 0.1
+    spots = stencil.find_bright_spots(picture)
+    assert (spots & mask).sum() > 0.7 * mask.sum()
+    assert not stencil.find_bright_spots(GRID * 0.6).any()
+    cleaned = stencil.inpaint(picture, spots)
+    assert np.array_equal(cleaned[~spots], picture[~spots])
+    assert abs(cleaned[spots].mean() - (GRID * 0.6).mean()) < 0.1
 
 
 def test_border_and_band_replace_as_much_and_the_band_keeps_off_the_border_and_the_defect():

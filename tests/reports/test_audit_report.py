@@ -8,12 +8,21 @@ import pytest
 from helpers.small import make_checkpoint
 
 from steel_core.audit.run import audit
+from steel_core.audit.settings import AuditSettings, StainSettings
+from steel_core.audit.stains import cut_stain
 from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
-from steel_core.audit.white_stain import StainSettings
 from steel_core.data.open import open_dataset
-from steel_core.data.strip_mill import StripMill, make
+from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.inference.predictor import Predictor
-from steel_core.reports import audit_report
+from steel_core.reports.audit_figures import draw_exemplar, make_pairs
+from steel_core.reports.audit_report import render_audit_html
+from steel_core.reports.audit_sentences import (
+    describe_evidence,
+    describe_finding,
+    explain_verdict,
+    list_suspects,
+    rate_severity,
+)
 from steel_core.types import SteelImage
 
 EVIL = "<script>alert(1)</script>"
@@ -22,24 +31,24 @@ EVIL = "<script>alert(1)</script>"
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory):
     root = tmp_path_factory.mktemp("audit")
-    make(StripMill(size=(64, 64), seed=1), 24, root / "sheets")
+    write_sheets(StripMill(size=(64, 64), seed=1), 24, root / "sheets")
     predictor = Predictor.load(make_checkpoint(root / "model", title=f"A test {EVIL}"), "cpu")
     index = open_dataset(root / "sheets")
     stain = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=4)
-    found = audit(predictor, index, ("white-stain", "edges"), part="all", stain=stain)
-    return [json.loads(json.dumps(one.to_json(), default=str)) for one in found], predictor, index
+    reports = audit(predictor, index, AuditSettings(kinds=("white-stain", "edges"), part="all", stain=stain))
+    return [json.loads(json.dumps(one.to_json(), default=str)) for one in reports], predictor, index
 
 
 def test_a_pair_holds_the_very_stain_of_the_audit(audited):
     (white, edges), predictor, index = audited
     if not white["detail"]["examples"]:
         pytest.skip("this untrained model calls every sheet clear")
-    pairs = audit_report.pairs(predictor, index, white, most=3)
+    pairs = make_pairs(predictor, index, white, most=3)
     assert [pair.file for pair in pairs] == [one["file"] for one in white["detail"]["examples"][:3]]
     for pair, example in zip(pairs, white["detail"]["examples"], strict=False):
-        told = [row.prediction.probs["clear"] for row in pair.rows[:2]]
-        assert told == pytest.approx([example["before"], example["after"]], abs=2e-3)  # pictures of 16 bits
-    assert audit_report.pairs(predictor, index, edges) == []
+        probs = [row.prediction.probs["clear"] for row in pair.rows[:2]]
+        assert probs == pytest.approx([example["before"], example["after"]], abs=2e-3)  # pictures of 16 bits
+    assert make_pairs(predictor, index, edges) == []
 
 
 def test_a_stain_that_was_cut_out_is_kept_and_its_pairs_hold_it(audited):
@@ -48,19 +57,17 @@ def test_a_stain_that_was_cut_out_is_kept_and_its_pairs_hold_it(audited):
         pytest.skip("this untrained model calls every sheet clear")
     row = int((index.table["labels"] == "clear").to_numpy().argmax())
     asked = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=4)
-    asked = asked.cut_out_of(index.image(row), (4, 8, 40, 30))
-    (found,) = audit(predictor, index, ("white-stain",), part="all", stain=asked)
-    told = json.loads(json.dumps(found.to_json(), default=str))
-    pairs = audit_report.pairs(predictor, index, told, most=3)
-    assert len(pairs) == min(3, len(told["detail"]["examples"]))
-    for pair, example in zip(pairs, told["detail"]["examples"], strict=False):
+    asked = cut_stain(index.image(row), (4, 8, 40, 30), asked)
+    (cut,) = audit(predictor, index, AuditSettings(kinds=("white-stain",), part="all", stain=asked))
+    report = json.loads(json.dumps(cut.to_json(), default=str))
+    pairs = make_pairs(predictor, index, report, most=3)
+    assert len(pairs) == min(3, len(report["detail"]["examples"]))
+    for pair, example in zip(pairs, report["detail"]["examples"], strict=False):
         assert pair.rows[1].title == "Cut-out stain"
         probs = [shown.prediction.probs["clear"] for shown in pair.rows[:2]]
         assert probs == pytest.approx([example["before"], example["after"]], abs=2e-3)  # pictures of 16 bits
-    page = audit_report.audit_html([told], predictor, index, with_images=True, most=1)
-    assert "The stain that was cut out and pasted" in page and told["settings"]["cut_from"] in page
-    old = told | {"detail": {name: value for name, value in told["detail"].items() if name != "cut_stain"}}
-    assert audit_report.pairs(predictor, index, old) == []  # of before it was kept
+    page = render_audit_html([report], predictor, index, with_images=True, most=1)
+    assert "The stain that was cut out and pasted" in page and report["settings"]["cut_from"] in page
 
 
 def test_a_search_shows_its_exemplars_with_their_boxes_and_the_command_of_the_retest(audited):
@@ -72,8 +79,8 @@ def test_a_search_shows_its_exemplars_with_their_boxes_and_the_command_of_the_re
     other = cluster | {"kind": "maps", "n": 31}
     finding = white["findings"][0] | {"cluster": cluster, "name": "patches of clear", "sentence": "It turns 9 of 10."}
     search = white | {"audit": "discover", "detail": {"clusters": [other, cluster]}, "findings": [finding]}
-    assert [one.cluster["n"] for one in audit_report.suspects(search)] == [30, 31]  # the pasted one first
-    page = audit_report.audit_html([search], predictor, index, with_images=True)
+    assert [one.cluster["n"] for one in list_suspects(search)] == [30, 31]  # the pasted one first
+    page = render_audit_html([search], predictor, index, with_images=True)
     tags = Tags()
     tags.feed(page)
     assert [tag["alt"] for tag in tags.images] == [f"{image.name}, box 40,10,12,16"] * 2  # the other file has changed
@@ -85,7 +92,7 @@ def test_a_search_shows_its_exemplars_with_their_boxes_and_the_command_of_the_re
 def test_an_exemplar_is_outlined_where_its_box_lies(height, width, box):
     image = SteelImage(np.full((height, width), 90, np.uint8), "1.png", "0" * 64)
     side, (_, top, wide, high) = min(height, width), box
-    shown = audit_report.exemplar_picture(image, box, side)
+    shown = draw_exemplar(image, box, side)
     assert shown.shape == (side, side, 3)
     yellow = np.argwhere((shown == (255, 214, 10)).all(axis=2))
     assert (np.ptp(yellow, axis=0) + 1).tolist() == [high, wide]
@@ -94,9 +101,9 @@ def test_an_exemplar_is_outlined_where_its_box_lies(height, width, box):
 
 def test_no_pair_is_made_with_another_model_or_of_a_changed_file(audited):
     (white, _), predictor, index = audited
-    assert audit_report.pairs(predictor, index, white | {"model_hash": "0" * 64}) == []
+    assert make_pairs(predictor, index, white | {"model_hash": "0" * 64}) == []
     examples = [one | {"sha256": "0" * 64} for one in white["detail"]["examples"]]
-    assert audit_report.pairs(predictor, index, white | {"detail": white["detail"] | {"examples": examples}}) == []
+    assert make_pairs(predictor, index, white | {"detail": white["detail"] | {"examples": examples}}) == []
 
 
 class Tags(HTMLParser):
@@ -114,8 +121,8 @@ class Tags(HTMLParser):
 def test_the_page_needs_nothing_else_escapes_what_came_from_data_and_holds_hashes_and_pictures(audited):
     (white, edges), predictor, index = audited
     examples = [one | {"file": f"{EVIL}.png"} for one in white["detail"]["examples"]]
-    told = white | {"data": f"sheets {EVIL}", "detail": white["detail"] | {"examples": examples}}
-    page = audit_report.audit_html([told, edges], predictor, index, with_images=True, most=2)
+    report = white | {"data": f"sheets {EVIL}", "detail": white["detail"] | {"examples": examples}}
+    page = render_audit_html([report, edges], predictor, index, with_images=True, most=2)
     assert EVIL not in page
     tags = Tags()
     tags.feed(page)
@@ -125,7 +132,7 @@ def test_the_page_needs_nothing_else_escapes_what_came_from_data_and_holds_hashe
     assert white["model_hash"] in page and white["data_hash"] in page
     assert "Content-Security-Policy" in page and "A map shows influence, not cause" in page
     assert white["question"] in page and edges["question"] in page
-    without = audit_report.audit_html([white], predictor, index, with_images=False)
+    without = render_audit_html([white], predictor, index, with_images=False)
     assert "<img" not in without
 
 
@@ -145,37 +152,36 @@ def test_the_page_needs_nothing_else_escapes_what_came_from_data_and_holds_hashe
 )
 def test_severity_follows_effect_number_and_legs(kind, changed, severity):
     finding = {"excess": 0.2, "interval": [0.1, 0.3], "groups": 40, "p_corrected": 0.001, "legs": {}} | changed
-    assert audit_report.severity({"audit": kind, "settings": {"tolerated": 0.05}}, finding) == severity
+    assert rate_severity({"audit": kind, "settings": {"tolerated": 0.05}}, finding) == severity
 
 
 @pytest.mark.parametrize("kind", ["white-stain", "edges", "properties", "discover"])
 def test_every_question_has_plain_words_for_every_verdict(kind):
-    told = {"audit": kind, "detail": {"towards": "scratches"}, "findings": [{}]}
-    words = [audit_report.in_plain_words(told | {"verdict": verdict}) for verdict in (FOR, AGAINST, TOO_FEW)]
+    report = {"audit": kind, "detail": {"towards": "scratches"}, "findings": [{}]}
+    words = [explain_verdict(report | {"verdict": verdict}) for verdict in (FOR, AGAINST, TOO_FEW)]
     assert len(set(words)) == 3
     assert kind != "white-stain" or "a sign of scratches" in words[0]
 
 
-def test_a_finding_tells_its_own_verdict_and_an_old_one_only_what_was_found():
-    old = {"sentence": "A stain turns 3 of 90 images."}
-    assert audit_report.in_words(old | {"verdict": TOO_FEW}) == "Not enough data. A stain turns 3 of 90 images."
-    assert audit_report.in_words(old) == "A stain turns 3 of 90 images."
+def test_a_finding_tells_its_own_verdict():
+    finding = {"sentence": "A stain turns 3 of 90 images.", "verdict": TOO_FEW}
+    assert describe_finding(finding) == "Not enough data. A stain turns 3 of 90 images."
 
 
 def test_the_share_of_evidence_is_told_where_it_was_measured(audited):
     (white, edges), _, _ = audited
     inside = {"class": "clear", "n": 40, "area": 0.05, "before": 0.06, "stain": 0.29, "clean steel": 0.08}
-    told = white | {"detail": white["detail"] | {"evidence_inside": inside}}
-    said = audit_report.evidence_in_words(told)
-    assert said == (
+    report = white | {"detail": white["detail"] | {"evidence_inside": inside}}
+    sentence = describe_evidence(report)
+    assert sentence == (
         "Of the evidence for clear, 29.0 % lies inside the stain, against 6.0 % at the same place before, 8.0 % with "
         "clean steel, and 5.0 % of the area (n = 40)."
     )
     border = {"n": 60, "share": 0.3, "area": 0.25, "interval_of_difference": [-0.01, 0.12]}
     framed = edges | {"detail": edges["detail"] | {"evidence_in_border": border}}
-    assert "(difference -1.0 % to +12.0 %, n = 60)" in audit_report.evidence_in_words(framed)
-    page = audit_report.audit_html([told, framed])
-    assert said in page and "The whole picture moved, or cut" in page
+    assert "(difference -1.0 % to +12.0 %, n = 60)" in describe_evidence(framed)
+    page = render_audit_html([report, framed])
+    assert sentence in page and "The whole picture moved, or cut" in page
     unknown = dict.fromkeys(("stain", "before", "clean steel"))
     none = white | {"detail": white["detail"] | {"evidence_inside": inside | unknown | {"n": 0}}}
-    assert audit_report.evidence_in_words(none) == ""
+    assert describe_evidence(none) == ""

@@ -13,9 +13,9 @@ from PIL import Image
 
 from steel_core import render
 from steel_core.data.open import open_dataset
-from steel_core.evaluation.evaluate import stored_evaluation
+from steel_core.evaluation.store import load_or_evaluate
 from steel_core.inference.predictor import Predictor
-from steel_core.reports.evaluation_report import evaluation_html
+from steel_core.reports.evaluation_report import render_evaluation_html
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -33,7 +33,7 @@ def evaluated(tmp_path_factory):
     index = open_dataset(root / "plates")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STEEL_CACHE", str(root / "cache"))
-        return stored_evaluation(predictor, index), predictor, index
+        return load_or_evaluate(predictor, index), predictor, index
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def page(evaluated):
     evaluation = dataclasses.replace(
         evaluation, table=evaluation.table.assign(file=f"{EVIL}.png"), left_out=(f"{EVIL}: damaged",)
     )
-    return evaluation_html(evaluation, predictor, index, worst=2, with_images=True)
+    return render_evaluation_html(evaluation, predictor, index, worst=2, with_images=True)
 
 
 class Tags(HTMLParser):
@@ -88,7 +88,7 @@ def test_figures_are_those_of_the_evaluation(page, evaluated):
 
 def test_images_that_may_not_be_passed_on_are_left_out(evaluated):
     evaluation, predictor, index = evaluated
-    page = evaluation_html(evaluation, predictor, index, worst=2)
+    page = render_evaluation_html(evaluation, predictor, index, worst=2)
     assert not [t for t, _ in Tags(page).found if t == "img"]
     assert "Their pictures are not in this report" in page
     assert evaluation.top_losses(1)["file"].iloc[0] in page
@@ -96,6 +96,6 @@ def test_images_that_may_not_be_passed_on_are_left_out(evaluated):
 
 def test_without_labels_there_is_still_a_report(evaluated):
     evaluation, predictor, _ = evaluated
-    page = evaluation_html(dataclasses.replace(evaluation, table=evaluation.table.assign(label="")), predictor)
+    page = render_evaluation_html(dataclasses.replace(evaluation, table=evaluation.table.assign(label="")), predictor)
     assert "no image has a label" in page
     assert "What the model said" in page

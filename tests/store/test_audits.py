@@ -7,14 +7,14 @@ import sys
 import pytest
 
 from steel_core.errors import DataError, UsageError
-from steel_core.files import new_name
+from steel_core.files import new_run_name
 from steel_core.store.audits import AuditStore
 
 REPORT = {"audit": "white-stain", "verdict": "evidence against", "findings": [], "model_hash": "a" * 64}
 
 
 def test_a_run_is_read_as_it_was_kept_by_another_store(tmp_path):
-    name = new_name()
+    name = new_run_name()
     kept = AuditStore(tmp_path).add(name, "sheets", 12.5, [REPORT | {"interval": (0.1, 0.2)}])
     assert AuditStore(tmp_path).get(name) == kept
     assert kept.reports[0]["interval"] == [0.1, 0.2]
@@ -24,7 +24,7 @@ def test_a_run_is_read_as_it_was_kept_by_another_store(tmp_path):
 
 
 def test_a_run_is_never_changed(tmp_path):
-    store, name = AuditStore(tmp_path), new_name()
+    store, name = AuditStore(tmp_path), new_run_name()
     store.add(name, "sheets", 1.0, [REPORT])
     with pytest.raises(UsageError, match="never changed"):
         store.add(name, "others", 1.0, [REPORT])
@@ -62,8 +62,9 @@ def test_without_a_run_the_history_is_empty_and_nothing_is_written(tmp_path):
 
 def test_sessions_that_write_at_once_lose_nothing(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from steel_core.store.audits import AuditStore, new_name\n"
-        f"for i in range(10): AuditStore(Path(sys.argv[1])).add(new_name(), 'sheets', 1.0, [{REPORT!r}])\n"
+        "import sys; from pathlib import Path\n"
+        "from steel_core.files import new_run_name; from steel_core.store.audits import AuditStore\n"
+        f"for i in range(10): AuditStore(Path(sys.argv[1])).add(new_run_name(), 'sheets', 1.0, [{REPORT!r}])\n"
     )
     sessions = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(3)]
     assert [session.wait(120) for session in sessions] == [0, 0, 0]

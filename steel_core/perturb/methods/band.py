@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 from typing_extensions import override
 
-from steel_core.perturb.base import PERTURBATIONS, Grey, Mask, Perturbation, PerturbationInfo, Perturbed
+from steel_core.perturb.base import PERTURBATIONS, Perturbation, PerturbationInfo, Perturbed
+from steel_core.types import Grey, Mask
 
 
 @PERTURBATIONS.register("band")
-@dataclass(frozen=True)
 class Band(Perturbation):
-    """A band across the picture, as large as the frame that `border` replaces, filled with the steel on both sides.
+    """A band as large as `border`'s frame at the fewest pixels to avoid, filled with the steel on both sides."""
 
-    It lies where it meets the fewest pixels to avoid, along either side of the picture.
-    """
-
-    info: ClassVar[PerturbationInfo] = PerturbationInfo(
-        title="Band replaced",
-        plain="Control: replaces as much of the picture as the border, but inside.",
-        severity="width of the frame of the same area, as a share of the shorter side",
+    info = PerturbationInfo(
+        "Band replaced",
+        "Control: replaces as much of the picture as the border, but inside.",
+        "width of the frame of the same area, as a share of the shorter side",
         largest=0.25,
         usual=0.08,
         control=True,
@@ -55,7 +49,6 @@ class Band(Perturbation):
 
     @staticmethod
     def _lowest(avoid: Mask, share: float, margin: int, rng: np.random.Generator) -> tuple[int, int, int]:
-        """Pixels met, first row and row after the last of a band off the border."""
         rows = len(avoid)
         thick = round(share * rows)
         starts = np.arange(min(margin, rows - thick - 1) or 1, max(rows - thick - margin, margin + 1) + 1)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 from typing_extensions import override
 
-from steel_core.perturb.base import PERTURBATIONS, Grey, Mask, Perturbation, PerturbationInfo, Perturbed
+from steel_core.perturb.base import PERTURBATIONS, Perturbation, PerturbationInfo, Perturbed
+from steel_core.types import Grey, Mask
 
 
 @PERTURBATIONS.register("border")
-@dataclass(frozen=True)
 class Border(Perturbation):
     """A frame as wide as the severity, filled with the steel inside it, mirrored."""
 
-    info: ClassVar[PerturbationInfo] = PerturbationInfo(
-        title="Border replaced",
-        plain="Replaces the border by the steel inside it.",
-        severity="width of the frame as a share of the shorter side",
+    info = PerturbationInfo(
+        "Border replaced",
+        "Replaces the border by the steel inside it.",
+        "width of the frame as a share of the shorter side",
         largest=0.25,
         usual=0.08,
     )

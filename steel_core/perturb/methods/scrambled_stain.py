@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
+from numpy.random import Generator
 from typing_extensions import override
 
-from steel_core.perturb.base import PERTURBATIONS, Grey, Mask, PerturbationInfo
+from steel_core.perturb import stencil
+from steel_core.perturb.base import PERTURBATIONS
 from steel_core.perturb.methods.white_stain import WhiteStain
-from steel_core.perturb.patch import AREA, LARGEST_AREA, USUAL_AREA, Placed
+from steel_core.perturb.patch import PlacedPatch, describe_patch
+from steel_core.types import Grey, Mask
 
 
 @PERTURBATIONS.register("scrambled-stain")
-@dataclass(frozen=True)
 class ScrambledStain(WhiteStain):
     """What the white stain adds to the picture, with its Fourier phases drawn at random and its mean taken out.
 
-    The patch is as coarse and as fine as the stain and no brighter on average. It is as strong a change as the stain
-    (the same root mean square) or weaker: its light spots are no whiter than the sheet's own, or they would be stains.
+    As strong a change (the same root mean square) or weaker: its light spots are no whiter than the sheet's.
     """
 
-    info: ClassVar[PerturbationInfo] = PerturbationInfo(
-        title="Scrambled stain",
-        plain="Control: the stain's light and dark shuffled, without being white anywhere.",
-        severity=AREA,
-        largest=LARGEST_AREA,
-        usual=USUAL_AREA,
-        control=True,
+    info = describe_patch(
+        "Scrambled stain", "Control: the stain's light and dark shuffled, without being white anywhere.", control=True
     )
 
     @override
-    def fill(
-        self, grid: Grey, placed: Placed, rng: np.random.Generator, avoid: Mask | None, donor: Grey | None
-    ) -> Grey:
+    def fill(self, grid: Grey, placed: PlacedPatch, rng: Generator, avoid: Mask | None, donor: Grey | None) -> Grey:
         white = super().fill(grid, placed, rng, avoid, donor)
-        rows, columns = (np.flatnonzero(placed.mask.any(axis=axis)) for axis in (1, 0))
-        window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        window = stencil.bound_mask(placed.mask)
         change = (placed.cover * (white - grid))[window]
         random = np.fft.rfft2(rng.standard_normal(change.shape))
         phases = random / np.maximum(np.abs(random), 1e-12)

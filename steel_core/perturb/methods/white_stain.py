@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
+from numpy.random import Generator
 from typing_extensions import override
 
 from steel_core.data.strip_mill.noise import noise
 from steel_core.errors import UsageError
-from steel_core.perturb.base import PERTURBATIONS, Grey, Mask, PerturbationInfo
-from steel_core.perturb.patch import AREA, LARGEST_AREA, USUAL_AREA, Patch, Placed, film
-
-TEXTURES = ("film", "grain", "flat")
+from steel_core.perturb.base import PERTURBATIONS
+from steel_core.perturb.patch import PatchPerturbation, PlacedPatch, describe_patch, draw_film
+from steel_core.perturb.stain_options import TEXTURES
+from steel_core.types import Grey, Mask
 
 
 @PERTURBATIONS.register("white-stain")
 @dataclass(frozen=True)
-class WhiteStain(Patch):
+class WhiteStain(PatchPerturbation):
     """A bright film; it never darkens what is brighter already.
 
     Attributes:
@@ -29,16 +29,9 @@ class WhiteStain(Patch):
     brightness: float = 0.92
     texture: str = "film"
 
-    info: ClassVar[PerturbationInfo] = PerturbationInfo(
-        title="White stain",
-        plain="Puts a harmless white stain on the sheet.",
-        severity=AREA,
-        largest=LARGEST_AREA,
-        usual=USUAL_AREA,
-    )
+    info = describe_patch("White stain", "Puts a harmless white stain on the sheet.")
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
         super().__post_init__()
         if not 0 <= self.brightness <= 1 or self.texture not in TEXTURES:
             raise UsageError(
@@ -47,12 +40,10 @@ class WhiteStain(Patch):
             )
 
     @override
-    def fill(
-        self, grid: Grey, placed: Placed, rng: np.random.Generator, avoid: Mask | None, donor: Grey | None
-    ) -> Grey:
+    def fill(self, grid: Grey, placed: PlacedPatch, rng: Generator, avoid: Mask | None, donor: Grey | None) -> Grey:
         if placed.grey is not None:
             return placed.grey
         if self.texture == "film":
-            return np.maximum(film(grid, placed, self.brightness), grid)
+            return np.maximum(draw_film(grid, placed, self.brightness), grid)
         crust = 0.05 * noise(grid.shape, rng, 1.5) if self.texture == "grain" else np.zeros_like(grid)
         return np.maximum(self.brightness + crust, grid).astype(np.float32)

@@ -1,0 +1,99 @@
+"""What the model answers and where its evidence lies, for many pictures.
+
+Legend of shapes: N images, K classes; H, W of a grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from steel_core.audit.sheets import Sheets
+from steel_core.audit.statistics import bootstrap_paired_interval
+from steel_core.device import batch_size
+from steel_core.explain.base import EXPLAINERS
+from steel_core.inference.predictor import Predictor
+from steel_core.metrics import logits_to_probabilities
+from steel_core.types import Float32Array, Float64Array, Grey, Int64Array, Mask
+
+REGION = 0.5
+"""Where no annotation tells where a defect is: the smallest part of a map that holds this share of its evidence."""
+
+
+def stream_logits(predictor: Predictor, grids: Iterable[Grey]) -> Iterator[Float32Array]:
+    """Logits (K,) of pictures that are made while they are asked for: memory does not grow with their number."""
+    waiting = iter(grids)
+    while some := list(islice(waiting, 8 * batch_size(predictor.device))):
+        yield from predictor.logits(some)
+
+
+def predict_logits(predictor: Predictor, grids: Iterable[Grey]) -> Float32Array:
+    """Logits (N, K) of N pictures, at least one."""
+    return np.stack(list(stream_logits(predictor, grids)))
+
+
+def compute_probabilities(predictor: Predictor, logits: Float32Array) -> Float64Array:
+    """Calibrated probabilities (..., K) of logits (..., K)."""
+    flat = logits.reshape(-1, logits.shape[-1]).astype(np.float64)
+    return logits_to_probabilities(flat, predictor.card.head, predictor.card.temperature).reshape(logits.shape)
+
+
+def compute_evidence_maps(
+    predictor: Predictor, grids: Sequence[Grey], targets: Sequence[int] | Int64Array
+) -> list[Float32Array]:
+    """Grad-CAM (H, W) of each picture for the class of that number; the positive part alone."""
+    maps: list[Float32Array] = []
+    explainer = EXPLAINERS["grad-cam"]()
+    for grid, target in zip(grids, targets, strict=True):
+        inputs = predictor.card.preprocessing.normalise(torch.from_numpy(grid)[None, None].to(predictor.device))
+        values = explainer.attribute(predictor.model, inputs, torch.tensor([int(target)], device=predictor.device))
+        maps.append(values[0, 0].clamp(min=0).cpu().numpy())
+    return maps
+
+
+def compute_share_inside(values: Float32Array, mask: Mask) -> float | None:
+    """Share of a map's evidence (H, W) inside a mask; None where it holds none."""
+    total = float(values.sum())
+    return float(values[mask].sum()) / total if total > 0 else None
+
+
+def summarise_shares(
+    shares: Sequence[float], areas: Sequence[float], groups: Sequence[str], *, least: int = 1, seed: int = 0
+) -> dict[str, Any]:
+    """Shares of the evidence in parts of N pictures against those parts' areas; no estimate of fewer than `least`."""
+    if len(shares) < least:
+        return {"n": len(shares), "share": None, "area": None, "interval_of_difference": None}
+    interval, _ = bootstrap_paired_interval(np.array(shares) - np.array(areas), np.array(groups), seed=seed)
+    return {
+        "n": len(shares),
+        "share": float(np.mean(shares)),
+        "area": float(np.mean(areas)),
+        "interval_of_difference": interval,
+    }
+
+
+def find_evidence_regions(
+    predictor: Predictor, grids: Sequence[Grey], targets: Sequence[int] | Int64Array
+) -> list[Mask]:
+    """Where the model looks: the smallest part of each picture (H, W) that holds half of the evidence for a class."""
+    return [_largest(values, REGION) for values in compute_evidence_maps(predictor, grids, targets)]
+
+
+def find_regions(predictor: Predictor, sheets: Sheets, preds: Int64Array) -> list[Mask]:
+    """What a patch must not cover (H, W): the defect on file; nothing on a clear sheet; else where the model looks."""
+    unknown = [i for i, defect in enumerate(sheets.defects) if defect is None]
+    guesses = iter(find_evidence_regions(predictor, [sheets.grids[i] for i in unknown], preds[unknown]))
+    return [next(guesses) if defect is None else defect for defect in sheets.defects]
+
+
+def _largest(values: Float32Array, share: float) -> Mask:
+    order = np.argsort(-values, axis=None, kind="stable")
+    summed = np.cumsum(values.ravel()[order])
+    mask = np.zeros(values.size, bool)
+    if summed[-1] > 0:
+        mask[order[: int(np.searchsorted(summed, share * summed[-1])) + 1]] = True
+    return mask.reshape(values.shape)

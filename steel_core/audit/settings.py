@@ -1,0 +1,128 @@
+"""Settings of the audits and of the cure. Quick to import: the command line makes its flags from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self, get_args
+
+from pydantic import Field, computed_field, model_validator
+
+from steel_core.perturb.stain_options import LARGEST_AREA, MOST_STAINS, Shape, Texture
+from steel_core.records import Record
+
+AuditKind = Literal["white-stain", "edges", "properties", "discover"]
+
+AUDITS: tuple[AuditKind, ...] = get_args(AuditKind)
+Tolerated = Annotated[
+    float,
+    Field(
+        ge=0,
+        lt=1,
+        description="Excess flip rate that is put up with, as a share of the images.",
+        json_schema_extra={"flag": "--max-excess-flip"},
+    ),
+]
+Seed = Annotated[int, Field(ge=0, description="Seed of everything drawn at random.")]
+Images = Annotated[int, Field(ge=0)]
+Area = Annotated[float, Field(gt=0, le=LARGEST_AREA)]
+Brightness = Annotated[float, Field(ge=0, le=1)]
+
+
+class StainSettings(Record):
+    """What the white-stain test asks."""
+
+    published: ClassVar[str] = "stain-settings"
+
+    areas: tuple[Area, ...] = Field((0.01, 0.02, 0.035, 0.05, 0.1), description="Doses, as shares of the picture.")
+    brightnesses: tuple[Brightness, ...] = Field(
+        (0.6, 0.7, 0.8, 0.92, 1.0), description="Doses, as grey of the film from 0 (black) to 1."
+    )
+    area: Area = Field(0.05, description="The dose that the verdict rests on, one of the areas.")
+    brightness: Brightness = Field(0.92, description="The dose that the verdict rests on, one of the brightnesses.")
+    shape: Shape = Field("blot", description="Outline of the stains.")
+    number: int = Field(1, ge=1, le=MOST_STAINS, description="Stains on an image, which share the area.")
+    texture: Texture = Field("film", description="Texture of the stains: in a film the steel shows through.")
+    cut_stain: str = Field(
+        "", exclude=True, description="Stain cut out of a picture, as the address of a PNG; it keeps its brightness."
+    )
+    cut_from: str = Field("", description="The picture and the part of it that the stain was cut out of.")
+    tolerated: Tolerated = 0.05
+    towards: str = Field("", description="Class whose gain is tested; clear where the model knows it, else every one.")
+    elsewhere: Images = Field(40, description="Images for the positions that are no evidence.")
+    seed: Seed = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_computed(cls, values: object) -> object:
+        return (
+            {name: value for name, value in values.items() if name != "stain"} if isinstance(values, dict) else values
+        )
+
+    @model_validator(mode="after")
+    def _check_dose(self) -> Self:
+        if self.area not in self.areas or self.brightness not in self.brightnesses:
+            raise ValueError("white-stain test: the dose of the verdict must be one of the doses")
+        return self
+
+    @computed_field
+    def stain(self) -> Literal["drawn", "cut out of a picture"]:
+        """Where the stains come from."""
+        return "cut out of a picture" if self.cut_from else "drawn"
+
+    def one_dose(self) -> Self:
+        """The same test of the dose alone that the verdict rests on."""
+        return self.replace(areas=(self.area,), brightnesses=(self.brightness,))
+
+
+class EdgeSettings(Record):
+    """What the edge test asks."""
+
+    published: ClassVar[str] = "edge-settings"
+
+    width: float = Field(0.08, ge=0, le=0.25, description="Width of the border, as a share of the shorter side.")
+    moves: tuple[Annotated[float, Field(ge=0, le=0.4)], ...] = Field(
+        (0.03, 0.06, 0.1), description="Shifts and crops that are tried, as shares of the side."
+    )
+    tolerated: Tolerated = 0.05
+    mapped: Images = Field(60, description="Images whose evidence is measured.")
+    seed: Seed = 0
+
+
+class PropertySettings(Record):
+    """What the property test asks."""
+
+    published: ClassVar[str] = "property-settings"
+
+    margin: float = Field(0.03, ge=0, lt=1, description="By how much a property must beat the majority in the data.")
+    tolerated: Tolerated = 0.05
+    mapped: Images = Field(60, description="Images whose evidence is measured.")
+    seed: Seed = 0
+
+
+class DiscoverSettings(Record):
+    """What the search for unknown artefacts asks."""
+
+    published: ClassVar[str] = "discover-settings"
+
+    mapped: Images = Field(200, description="Images whose evidence is clustered.")
+    most: int = Field(8, ge=2, description="Clusters of each kind at the most.")
+    neighbours: int = Field(10, ge=1, description="Neighbours of each map or patch in the graph that is cut up.")
+    window: float = Field(0.25, gt=0, le=1, description="Side of a patch, as a share of the picture's shorter side.")
+    beside: float = Field(0.8, ge=0, le=1, description="Share of a cluster's peaks that must lie beside the defects.")
+    confirmed: int = Field(4, ge=0, description="Clusters that are pasted.")
+    pasted: Images = Field(150, description="Images that each cluster is pasted on, at the most.")
+    exemplars: int = Field(4, ge=1, description="Exemplars of each cluster.")
+    tolerated: Tolerated = 0.05
+    seed: Seed = 0
+
+
+class AuditSettings(Record):
+    """What a whole audit asks, and of which images."""
+
+    published: ClassVar[str] = "audit-settings"
+
+    kinds: tuple[AuditKind, ...] = Field(AUDITS, description="The questions that are asked.")
+    part: Literal["held-out", "train", "val", "test", "all"] = Field("held-out", description="Images that are taken.")
+    limit: int = Field(300, ge=1, description="Number of images at the most, drawn evenly from the classes.")
+    tolerated: Tolerated = 0.05
+    seed: Seed = 0
+    stain: StainSettings | None = Field(None, description="The white-stain test, where more than the above differs.")

@@ -1,0 +1,105 @@
+"""The stains of an audit and their controls: drawn or cut out, in one outline at one place."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+from steel_core.audit.settings import StainSettings
+from steel_core.errors import UsageError
+from steel_core.perturb.base import PERTURBATIONS
+from steel_core.perturb.methods.white_stain import WhiteStain
+from steel_core.perturb.patch import PatchPerturbation, PlacedPatch
+from steel_core.perturb.stencil import Stencil, cut_box
+from steel_core.types import Grey, Mask, SteelImage
+
+CONTROLS = ("clean-steel", "mean-grey", "dark-stain", "scrambled-stain")
+"""Patches that a stain is compared with, beside steel from another clear sheet where there is one."""
+DONOR = "other-clear-steel"
+POSITIONS = ("off", "anywhere", "on")
+"""Where a stain lies: beside the defect, wherever it falls, or on the defect. Only "off" counts as evidence."""
+
+_PNG = "data:image/png;base64,"
+
+
+def make_stain(
+    settings: StainSettings, brightness: float | None = None, centre: tuple[float, float] | None = None
+) -> WhiteStain:
+    """The stain of these settings; of the verdict's brightness if None."""
+    return WhiteStain(
+        settings.shape,
+        settings.number,
+        centre,
+        read_stencil(settings.cut_stain),
+        settings.brightness if brightness is None else brightness,
+        settings.texture,
+    )
+
+
+def make_control(name: str, stain: WhiteStain) -> PatchPerturbation:
+    """The control of that name with the outline of a stain."""
+    kind = PERTURBATIONS[name]
+    shared: dict[str, Any] = {part: getattr(stain, part) for part in ("shape", "number", "centre", "source")}
+    if issubclass(kind, WhiteStain):
+        shared |= {"brightness": stain.brightness, "texture": stain.texture}
+    control = kind(**shared)
+    assert isinstance(control, PatchPerturbation)
+    return control
+
+
+def draw_variants(
+    grid: Grey, placed: PlacedPatch, settings: StainSettings, seed: int, avoid: Mask | None, donor: Grey | None
+) -> Iterator[tuple[str, Grey]]:
+    """Name and picture (H, W) of a stain of each brightness, then of each control, all in one place.
+
+    The controls do not depend on the brightness, except the scrambled stain, which has that of the verdict's dose.
+    """
+    for brightness in settings.brightnesses:
+        yield f"white-stain {brightness:g}", make_stain(settings, brightness).paste(grid, placed, seed, avoid=avoid)
+    stain = make_stain(settings)
+    for name in CONTROLS:
+        yield name, make_control(name, stain).paste(grid, placed, seed, avoid=avoid)
+    if donor is not None:
+        yield DONOR, make_control("clean-steel", stain).paste(grid, placed, seed, avoid=avoid, donor=donor)
+
+
+def choose_avoided(position: str, region: Mask) -> Mask | None:
+    """What a stain in this position keeps off (H, W), where `region` is the defect.
+
+    Raises:
+        UsageError: the position is none of `POSITIONS`.
+    """
+    if position not in POSITIONS:
+        raise UsageError(f"position: expected one of {', '.join(POSITIONS)}, got {position!r}")
+    return {"off": region, "anywhere": None, "on": ~region if region.any() else None}[position]
+
+
+def cut_stain(image: SteelImage, box: tuple[int, int, int, int], settings: StainSettings) -> StainSettings:
+    """The same test with the stain that a box (left column, top row, width, height in pixels) marks in an image.
+
+    Raises:
+        UsageError: the box is too small or does not lie inside the image.
+    """
+    return settings.replace(
+        brightnesses=(settings.brightness,),  # a stain that was cut out keeps its own
+        cut_stain=_PNG + base64.b64encode(cut_box(image.grey(), box).to_png()).decode(),
+        cut_from=name_cut(image.name, image.sha256, box),
+    )
+
+
+def name_cut(name: str, sha256: str, box: Sequence[int]) -> str:
+    """What a report says of where a stain was cut out: the image, its hash, and the box in pixels."""
+    return f"{name} ({sha256[:16]}), box {','.join(map(str, box))}"
+
+
+@lru_cache(maxsize=8)
+def read_stencil(cut_stain: str) -> Stencil | None:
+    """The stain of `StainSettings.cut_stain`; None for drawn ones. Do not change it in place."""
+    return Stencil.from_png(base64.b64decode(cut_stain.removeprefix(_PNG))) if cut_stain else None
+
+
+def derive_image_seed(seed: int, sha256: str) -> int:
+    """One for each image, the same whatever other images there are."""
+    return (seed * 1_000_003 + int(sha256[:12] or "0", 16)) % 2**31
