@@ -5,17 +5,13 @@ from __future__ import annotations
 import torch
 
 from steel_core.errors import UsageError
-from steel_core.explain.hooks import grids
+from steel_core.explain.hooks import grid_sizes
 from steel_core.models.backbones.torchvision_nets import PREFIX
 from steel_core.models.base import BACKBONES
 
 
 def with_cam_layer(backbone: str, input_size: tuple[int, int]) -> str:
     """The name of a backbone with its Grad-CAM layer: the last one with a grid, for torchvision's where none is named.
-
-    Args:
-        backbone: a name that `BACKBONES` knows.
-        input_size: height and width in pixels.
 
     Raises:
         UsageError: the network cannot see images of this size or of any proportions, or the layer gives no grid.
@@ -32,13 +28,13 @@ def with_cam_layer(backbone: str, input_size: tuple[int, int]) -> str:
     model = BACKBONES[backbone](2).eval()
     height, width = input_size
     try:
-        found = grids(model, torch.zeros(1, 3, height, width))
-        grids(model, torch.zeros(1, 3, height, 2 * width))
+        grids = grid_sizes(model, torch.zeros(1, 3, height, width))
+        grid_sizes(model, torch.zeros(1, 3, height, 2 * width))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise UsageError(
             f"{backbone}: expected a network that sees images of {height} x {width} pixels and of other proportions"
         ) from error
-    layers = [layer.removeprefix(PREFIX) for layer, grid in found.items() if layer.startswith(PREFIX) and min(grid) > 1]
+    layers = [layer.removeprefix(PREFIX) for layer, grid in grids.items() if layer.startswith(PREFIX) and min(grid) > 1]
     architecture, _, wanted = name.partition("@")
     if (wanted and wanted not in layers) or not layers:
         raise UsageError(

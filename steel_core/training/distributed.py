@@ -19,24 +19,19 @@ from steel_core.device import choose_device
 
 
 @dataclass(frozen=True, slots=True)
-class Team:
-    """The processes that train together; one alone if not told otherwise.
-
-    Attributes:
-        rank: number of this process, from 0; the first one writes and reports.
-        size: how many there are.
-    """
+class ProcessGroup:
+    """The processes that train together, each with its rank from 0; one alone if not told otherwise."""
 
     rank: int = 0
     size: int = 1
 
     @classmethod
-    def current(cls) -> Team:
-        """The team that this process belongs to."""
+    def current(cls) -> ProcessGroup:
+        """The group that this process belongs to."""
         return cls(dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else cls()
 
     @property
-    def leads(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether this process is the one that writes and reports."""
         return self.rank == 0
 
@@ -62,17 +57,14 @@ class Team:
                 if buffer.is_floating_point():
                     self.total(buffer).div_(self.size)
 
-    def agree(self, said: bool, device: torch.device) -> bool:
-        """What the leader says."""
-        return bool(self.total(torch.tensor(float(said and self.leads), device=device)))
+    def broadcast(self, value: bool, device: torch.device) -> bool:
+        """The value of the process of rank zero."""
+        return bool(self.total(torch.tensor(float(value and self.is_rank_zero), device=device)))
 
 
 @contextmanager
-def joined(device: str) -> Iterator[str]:
-    """Within the block this process belongs to the team that torchrun started, if it did; yields its own device.
-
-    Args:
-        device: "auto", "cpu", "cuda" or "mps"; of several GPUs each process takes the one of its number on its machine.
+def join_process_group(device: str) -> Iterator[str]:
+    """Within the block this process is in torchrun's group, if any; yields its device, or its own of several GPUs.
 
     Raises:
         UsageError: the device is not here.

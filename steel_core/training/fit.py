@@ -10,30 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from steel_core.data.augment import augment_images
 from steel_core.data.transforms import Preprocessing
 from steel_core.device import seed_everything
 from steel_core.jobs.run_log import RunStopped
-from steel_core.metrics import confusion, macro_recall, multi_label
+from steel_core.metrics import confusion_counts, macro_recall, multi_label
 from steel_core.models.base import Classifier
-from steel_core.progress import Progress
-from steel_core.training.config import TrainConfig
-from steel_core.training.distributed import Team
+from steel_core.progress import Progress, Say
+from steel_core.training.distributed import ProcessGroup
 from steel_core.training.images import ImageTable
 from steel_core.training.losses import image_losses
-
-Report = Callable[[str], None]
-"""Receives one line about the course."""
+from steel_core.training.settings import TrainingSettings
+from steel_core.types import Float64Array
 
 Curves = list[list[tuple[float, float]]]
 """Learning rate and loss of each step, of each run of the search."""
 
-OnEpoch = Callable[[list[dict[str, float]], int, npt.NDArray[np.float64]], bool]
-"""Receives the rows so far, the epoch kept so far, and the logits (V, K) of the images validated on, after each epoch;
-returns whether to stop."""
+OnEpoch = Callable[[list[dict[str, float]], int, Float64Array], bool]
+"""After each epoch: rows so far, the epoch kept so far, logits (V, K) of the validation images; whether to stop."""
 
 
 _HIGHEST_RATE = 4e-3  # AdamW gains nothing above it on these networks
@@ -45,7 +42,7 @@ def skill(logits: Tensor, labels: Tensor) -> dict[str, float]:
     if labels.ndim == 2:
         area = multi_label.mean_auc(logits.double().numpy(), labels.double().numpy())[0]
         return {"auc": float(np.nan_to_num(area, nan=0.5))}
-    counts = confusion(labels.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
+    counts = confusion_counts(labels.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
     return {"macro_recall": float(macro_recall(counts)[0])}
 
 
@@ -67,12 +64,11 @@ class Fit:
     model: Classifier
     table: ImageTable
     preprocessing: Preprocessing
-    config: TrainConfig
+    config: TrainingSettings
     device: torch.device
 
     def __post_init__(self) -> None:
-        """Move the model to the device."""
-        self.team = Team.current()
+        self.group = ProcessGroup.current()
         self.model.to(self.device).to(memory_format=torch.channels_last)
 
     def class_weights(self, rows: Tensor) -> Tensor:
@@ -94,46 +90,43 @@ class Fit:
         """Varied, normalised images (N, 3, H, W) and labels (N,) on the device."""
         grey = (self.table.grids[positions].to(self.device).float() - self.preprocessing.mean) / self.preprocessing.std
         centres = None if self.table.centres is None else self.table.centres[positions]
-        varied = self.config.augmentation(grey, centres)
+        varied = augment_images(grey, self.config.augmentation, centres)
         three = varied.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         return three, self.table.labels[positions].to(self.device)
 
     def logits(self, model: Classifier, positions: Tensor) -> Tensor:
-        """Logits (N, K) of unvaried images, in evaluation mode, in full precision, on the CPU.
-
-        Each process of a team looks at its share, and all get the whole.
-        """
+        """Logits (N, K) of unvaried images, in evaluation mode, in full precision, on the CPU; shared by the group."""
         model.eval()
-        shared = len(positions) >= self.team.size > 1
-        mine = positions[self.team.rank :: self.team.size] if shared else positions
+        shared = len(positions) >= self.group.size > 1
+        mine = positions[self.group.rank :: self.group.size] if shared else positions
         with torch.inference_mode():
-            found = torch.cat(
+            logits = torch.cat(
                 [
                     model(self.preprocessing.normalise(self.table.grids[rows].to(self.device).float())).float()
                     for rows in mine.split(8 if self.device.type == "cpu" else 256)
                 ]
             )
         if not shared:
-            return found.cpu()
-        whole = found.new_zeros(len(positions), found.shape[1])
-        whole[self.team.rank :: self.team.size] = found
-        return self.team.total(whole).cpu()
+            return logits.cpu()
+        whole = logits.new_zeros(len(positions), logits.shape[1])
+        whole[self.group.rank :: self.group.size] = logits
+        return self.group.total(whole).cpu()
 
     def step(self, optimiser: torch.optim.Optimizer, positions: Tensor, weights: Tensor) -> float:
-        """One step of the optimiser on images that the team shares; returns the loss before it."""
-        mine = positions[self.team.rank :: self.team.size]
+        """One step of the optimiser on images that the group shares; returns the loss before it."""
+        mine = positions[self.group.rank :: self.group.size]
         images, labels = self.batch(mine if len(mine) else positions[:1])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.half and has_bfloat16(self.device)):
             logits = self.model(images)
         each, weight = self.image_losses(logits.float(), labels, weights, self.config.label_smoothing)
         counts = float(len(mine) > 0)  # a batch of fewer images than processes leaves some with one that does not count
-        loss = each.sum() * counts / self.team.total(weight.sum().detach() * counts)
+        loss = each.sum() * counts / self.group.total(weight.sum().detach() * counts)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        self.team.add_gradients(self.model)
+        self.group.add_gradients(self.model)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         optimiser.step()
-        return float(self.team.total(loss.detach()))
+        return float(self.group.total(loss.detach()))
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -143,7 +136,7 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def optimiser_for(model: Classifier, rate: float, config: TrainConfig) -> torch.optim.AdamW:
+def optimiser_for(model: Classifier, rate: float, config: TrainingSettings) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter, ICLR 2019) with weight decay on weights and none on biases.
 
     From trained weights the head learns faster than the features (discriminative rates: Howard and Ruder, ACL 2018).
@@ -163,16 +156,13 @@ def optimiser_for(model: Classifier, rate: float, config: TrainConfig) -> torch.
 def find_learning_rate(
     fit: Fit, rows: Tensor, lowest: float = 3e-4, highest: float = 3e-2, steps: int = 36
 ) -> tuple[float, Curves]:
-    """The highest learning rate for one-cycle training, from runs in which it grows until the loss breaks away.
+    """The highest learning rate for one-cycle training, and the curves (rate, loss) of the runs that found it.
 
     Each run takes a copy of the model and a rate that grows geometrically; it ends where the loss is a quarter above
     the median of the run so far. The answer is a third of that rate, as a geometric mean of two runs, since a single
     one errs by a factor of three; at most `_HIGHEST_RATE`.
 
     Source: Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017.
-
-    Returns:
-        The rate, and the runs' curves as pairs of rate and loss.
     """
     curves: Curves = []
     weights = fit.class_weights(rows)
@@ -196,13 +186,9 @@ def find_learning_rate(
 
 @dataclass
 class FitResult:
-    """What a fit leaves.
+    """What a fit leaves: averaged weights of the best epoch, its number from 1, and its history.
 
-    Attributes:
-        state: weights of the best epoch, averaged.
-        epoch: that epoch, from 1.
-        history: one row an epoch: epoch, train_loss, val_loss, learning_rate, and val_macro_recall or val_auc, see
-            `skill`.
+    Rows of the history: epoch, train_loss, val_loss, learning_rate, and val_macro_recall or val_auc, see `skill`.
     """
 
     state: dict[str, Tensor]
@@ -216,18 +202,16 @@ def run_fit(
     val: Tensor,
     rate: float,
     state_file: Path,
-    report: Report,
+    report: Say,
     progress: Progress,
     on_epoch: OnEpoch = lambda *_: False,
 ) -> FitResult:
-    """Train with one-cycle, average the weights, validate each epoch, keep the best, stop early.
+    """Train with one-cycle (Smith and Topin, arXiv:1708.07120), average weights, validate, keep the best, stop early.
 
     The state after each epoch is written to `state_file`, and a run that finds one goes on where it stopped: random
     numbers are seeded by epoch, so the result is the same as without the interruption.
-
-    Source: one-cycle: Smith and Topin, arXiv:1708.07120.
     """
-    config, team, weights = fit.config, fit.team, fit.class_weights(train)
+    config, group, weights = fit.config, fit.group, fit.class_weights(train)
     optimiser = optimiser_for(fit.model, rate, config)
     steps = math.ceil(len(train) / config.batch_size)
     total = steps * config.epochs
@@ -255,15 +239,17 @@ def run_fit(
         _set_training(fit.model, frozen=epoch <= config.freeze_epochs)
         summed = 0.0
         batches = train[torch.randperm(len(train))].split(config.batch_size)
-        if not team.leads:  # the same order of the images everywhere, but each process varies them in its own way
-            seed_everything(config.seed * 10_000 + epoch + team.rank * 1_000_003)
+        if (
+            not group.is_rank_zero
+        ):  # the same order of the images everywhere, but each process varies them in its own way
+            seed_everything(config.seed * 10_000 + epoch + group.rank * 1_000_003)
         for number, positions in enumerate(batches, start=(epoch - 1) * steps):
             progress("training", number, total)
             summed += fit.step(optimiser, positions, weights) * len(positions)
             schedule.step()
             _follow(averaged, fit.model, 1 / min(window, schedule.last_epoch + 1))
 
-        team.average_buffers(fit.model, averaged)
+        group.average_buffers(fit.model, averaged)
         logits, labels = fit.logits(averaged, val), fit.table.labels[val]
         row = {
             "epoch": epoch,
@@ -281,10 +267,10 @@ def run_fit(
         result.history.append(row)
         shown = [f"{name.replace('_', ' ')} {row[name]:.3f}" for name in row if name.startswith(("train", "val"))]
         report("  ".join([f"epoch {epoch}/{config.epochs}", *shown]))
-        if team.leads:
+        if group.is_rank_zero:
             _write_state(state_file, fit.model, averaged, optimiser, schedule, result)
         stop = on_epoch(result.history, result.epoch, logits.double().numpy())
-        if team.agree(stop, fit.device) and epoch < config.epochs:
+        if group.broadcast(stop, fit.device) and epoch < config.epochs:
             raise RunStopped(f"stopped as asked, after epoch {epoch} of {config.epochs}; the same call goes on there")
     progress("training", total, total)
     return result
@@ -329,7 +315,7 @@ def _write_state(
 
 
 def _endless(rows: Tensor, size: int, seed: int) -> Iterator[Tensor]:
-    """Batches without end, the same in all processes of a team."""
+    """Batches without end, the same in all processes of a group."""
     order = torch.Generator().manual_seed(seed)
     while True:
         yield from rows[torch.randperm(len(rows), generator=order)].split(size)

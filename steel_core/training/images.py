@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,6 +18,7 @@ from steel_core.errors import DataError, ImageError, UsageError
 from steel_core.files import cache_folder, scratch_array
 from steel_core.metrics import multi_label
 from steel_core.progress import Progress
+from steel_core.types import Float32Array, Int64Array
 
 _HELD_BYTES = 2 << 30  # of images in memory; more of them lie on the disk
 
@@ -32,18 +32,17 @@ class ImageTable:
         labels: (N,) index of the class; or (N, K) targets of several, as in `steel_core.metrics.multi_label`.
         rows: (N,) row of the data set's table.
         hashes: sha256 of each image's bytes.
-        problems: one sentence for each image that could not be read.
         centres: (N, 2) where `Augmentation` may take a patch, see `rare_defects`; None if nowhere.
     """
 
     grids: Tensor
     labels: Tensor
-    rows: npt.NDArray[np.int64]
+    rows: Int64Array
     hashes: tuple[str, ...]
     problems: tuple[str, ...]
     centres: Tensor | None = None
 
-    def part(self, rows: npt.NDArray[np.int64]) -> Tensor:
+    def part(self, rows: Int64Array) -> Tensor:
         """Positions (M,) in this table of the data set's rows that are in it."""
         return torch.from_numpy(np.flatnonzero(np.isin(self.rows, rows)))
 
@@ -64,6 +63,18 @@ def is_multi_label(index: DatasetIndex, head: str) -> bool:
             "sigmoid`) learns each defect type by itself; or clear against defect can be learnt (`--binary`)"
         )
     return bool(several)
+
+
+def check_labels(index: DatasetIndex, head: str) -> bool:
+    """See `is_multi_label`; refuses a data set of one class, too. Reads no image.
+
+    Raises:
+        DataError: the labels cannot be trained on.
+    """
+    several = is_multi_label(index, head)
+    if len(index.classes) < 2:
+        raise DataError(f"expected images of at least 2 classes, got {', '.join(index.classes) or 'none'}")
+    return several
 
 
 def read_images(
@@ -97,7 +108,7 @@ def read_images(
         raise DataError(f"none of the {len(index)} images could be read; the first: {(problems or ['no image'])[0]}")
     cells = index.table["labels"].iloc[rows]
     labels = (
-        torch.from_numpy(multi_label.targets(list(cells), index.classes)).float()
+        torch.from_numpy(multi_label.encode_targets(list(cells), index.classes)).float()
         if several
         else torch.from_numpy(index.labels_encoded()[rows])
     )
@@ -165,7 +176,7 @@ def measure(table: ImageTable, rows: Tensor, input_size: tuple[int, int]) -> Pre
     return Preprocessing(input_size, mean, std)
 
 
-def _centre(grid: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+def _centre(grid: Float32Array, size: tuple[int, int]) -> Float32Array:
     """The middle of a grid that covers `size`; training batches need one shape."""
     top, left = (grid.shape[0] - size[0]) // 2, (grid.shape[1] - size[1]) // 2
     return grid[top : top + size[0], left : left + size[1]]

@@ -7,11 +7,7 @@ from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
 LOSSES = {"cross-entropy": 0.0, "focal": 2.0}
-"""Exponent of each loss by name: how much less an image counts that is named rightly already.
-
-Cross-entropy is the focal loss of exponent 0; 2 was best in Lin et al., Focal Loss, ICCV 2017, arXiv:1708.02002.
-With a sigmoid head both are binary, class by class.
-"""
+"""Exponent of the focal loss (Lin et al., ICCV 2017, arXiv:1708.02002), where 2 was best; 0 is cross-entropy."""
 
 
 def image_losses(
@@ -19,16 +15,10 @@ def image_losses(
 ) -> tuple[Tensor, Tensor]:
     """Weighted loss (N,) of each image, and its weight (N,): the mean loss is the ratio of their sums.
 
-    N images, K classes. A weight is the mean of those of the image's classes, or 1 for an image of no class.
-
-    Args:
-        logits: (N, K).
-        targets: class numbers (N,), or (N, K) floats from 0 to 1, several of which may be 1.
-        weights: (K,) of the classes.
-        loss: a name in `LOSSES`.
-        head: "softmax" (targets are shares of one whole) or "sigmoid" (each class by itself).
-        smoothing: share of the target spread over all classes (softmax), or moved towards one half (sigmoid); Szegedy
-            et al., CVPR 2016.
+    Logits are (N, K); targets class numbers (N,), or (N, K) floats from 0 to 1, several of which may be 1. A weight is
+    the mean of those (K,) of the image's classes, or 1 for an image of no class. With head "softmax" targets are shares
+    of one whole, with "sigmoid" each class stands by itself. Smoothing is the share of the target spread over all
+    classes (softmax), or moved towards one half (sigmoid); Szegedy et al., CVPR 2016.
     """
     classes, gamma = logits.shape[1], LOSSES[loss]
     hot = F.one_hot(targets, classes).to(logits.dtype) if targets.ndim == 1 else targets.to(logits.dtype)

@@ -11,7 +11,7 @@ from steel_core import render
 from steel_core.data.index import DatasetIndex
 from steel_core.errors import DataError, ImageError
 from steel_core.explain.base import EXPLAINERS
-from steel_core.inference.predictor import Predictor, evidence
+from steel_core.inference.predictor import Predictor, map_evidence
 from steel_core.progress import Progress
 from steel_core.training.images import ImageTable
 from steel_core.types import SteelImage
@@ -25,7 +25,7 @@ def map_scales(predictor: Predictor, images: Sequence[SteelImage], progress: Pro
     scales = {}
     for done, method in enumerate(EXPLAINERS):
         progress("measuring the scale of the maps", done, len(EXPLAINERS))
-        maps = [evidence(predictor.explain(image, method)) for image in images]
+        maps = [map_evidence(predictor.explain(image, method)) for image in images]
         if any(values.any() for values in maps):
             scales[method] = render.evidence_scale(maps)
     progress("measuring the scale of the maps", len(EXPLAINERS), len(EXPLAINERS))
@@ -45,16 +45,16 @@ def validation_images(predictor: Predictor, index: DatasetIndex, seed: int = 0) 
     Raises:
         DataError: the data set holds none.
     """
-    found: list[SteelImage] = []
+    images: list[SteelImage] = []
     for row in np.random.default_rng(seed).permutation(len(index)):
         try:
             image = index.image(int(row))
         except ImageError:
             continue
         if predictor.card.part_of(image.sha256) == "val":
-            found.append(image)
-        if len(found) == IMAGES:
+            images.append(image)
+        if len(images) == IMAGES:
             break
-    if not found:
+    if not images:
         raise DataError(f"expected validation images of {predictor.card.name}; {index.spec.title} holds none of them")
-    return found
+    return images

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from steel_core.data.augment import Augmentation
-from steel_core.training.config import TrainConfig
+from steel_core.data.augmentation import Augmentation
+from steel_core.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Settings with a name.
-
-    Attributes:
-        title: name for people.
-        costs: what it takes, and what it is good for.
-        config: the settings; change single ones with `dataclasses.replace`.
-    """
+    """Settings with a name for people, and what they cost and are good for."""
 
     title: str
     costs: str
-    config: TrainConfig
+    config: TrainingSettings
 
 
-_SOUND = TrainConfig(backbone="efficientnet-lite-reduced")  # learns most from few images, for its weights are trained
+_SOUND = TrainingSettings(
+    backbone="efficientnet-lite-reduced"
+)  # learns most from few images, for its weights are trained
 PRESETS = {
     "quick-look": Preset(
         "Quick look",
         "A quarter of the epochs and no search for the learning rate: shows whether the data can be learnt at all.",
-        replace(_SOUND, effort=0.25, learning_rate=2e-3),  # so few steps get farther at a high rate, trained or not
+        _SOUND.replace(effort=0.25, learning_rate=2e-3),  # so few steps get farther at a high rate, trained or not
     ),
     "sound": Preset(
         "Sound",
@@ -39,6 +35,6 @@ PRESETS = {
     "thorough": Preset(
         "Thorough",
         "Three times the epochs of a sound run, with blur and cut-out besides: for the model that is to be used.",
-        replace(_SOUND, effort=3.0, patience=20, augmentation=Augmentation(blur=0.5, cut_out=0.25)),
+        _SOUND.replace(effort=3.0, patience=20, augmentation=Augmentation(blur=0.5, cut_out=0.25)),
     ),
 }

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,15 +23,20 @@ from steel_core.errors import DataError, UsageError
 from steel_core.files import write_bytes
 from steel_core.jobs.run_log import RunStopped
 from steel_core.models.base import BACKBONES
-from steel_core.progress import Progress, no_progress
+from steel_core.progress import Progress, Say, no_progress
+from steel_core.records import to_toml
 from steel_core.training.cam_layer import with_cam_layer
-from steel_core.training.config import TrainConfig
-from steel_core.training.fit import Fit, Report, run_fit
-from steel_core.training.train import Prepared, initial_weights, new_model, prepare
+from steel_core.training.fit import Fit, run_fit
+from steel_core.training.new_model import initial_weights, new_model
+from steel_core.training.prepare import Prepared, prepare
+from steel_core.training.settings import TrainingSettings
 
 BACKBONES_TRIED = ("small-cnn", "squeezenet-reduced", "efficientnet-lite-reduced")
 SHORT = 0.25
 """Share of a whole training's epochs that each trial gets, by the backbone that needs most, unless `epochs` tells."""
+
+BEST = "best.toml"
+"""The file of the settings that were best, which `train --config` takes."""
 
 _JOURNAL, _TABLE = "search.journal", "trials.csv"
 _STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "given up"}
@@ -40,17 +45,9 @@ _BROKEN_OFF = "broken off"  # by the user, or by a power cut
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """The `best` settings, by validation loss, and a row for each trial: its state, skill, seconds and settings."""
 
-    Attributes:
-        best: settings for a whole training, from the trial with the lowest validation loss.
-        strength: factor on the augmentation in them.
-        trials: one row a trial: trial, state, val_loss, val_macro_recall (or val_auc), seconds, and its settings.
-        interrupted: whether it ended before its time.
-    """
-
-    best: TrainConfig
-    strength: float
+    best: TrainingSettings
     trials: pd.DataFrame
     interrupted: bool
 
@@ -59,51 +56,42 @@ def search(
     index: DatasetIndex,
     out: Path,
     minutes: float,
-    config: TrainConfig = TrainConfig(),
+    config: TrainingSettings = TrainingSettings(),
     backbones: Sequence[str] = BACKBONES_TRIED,
     *,
     device: str = "auto",
-    report: Report = print,
+    report: Say = print,
     progress: Progress = no_progress,
 ) -> SearchResult:
     """Try learning rate, weight decay, dropout, strength of the augmentation and backbone, by short trainings.
 
     The test split is not looked at. What a trial reached served to choose it, so it is better than new images will
-    show: train with the settings, and trust the test figures of that. A later call with the same data and settings
-    goes on with the trials that `out` holds.
-
-    Args:
-        index: the data set.
-        out: folder for the trials: `trials.csv` for people, and a journal from which a later call goes on.
-        minutes: when to end, all work included; the trial that is under way then is given up.
-        config: the other settings, and those that the first trial starts from.
-        backbones: names to choose from.
-        device: "auto", "cpu", "cuda" or "mps".
-        report: receives lines about the course.
-        progress: receives what is being done, how much is done, and of how much.
+    show: train with the settings, and trust the test figures of that. The first trial starts from `config`; the one
+    under way when `minutes`, all work included, are over is given up. `out` holds `trials.csv` for people, a journal
+    from which a later call with the same data and settings goes on, and the best settings in `best.toml`.
 
     Raises:
         DataError: the data cannot be trained on, or no trial ended in time.
         UsageError: a setting is unknown or impossible.
 
-    Source: tree-structured Parzen estimator, Bergstra et al., NeurIPS 2011, and median stopping, Golovin et al., KDD
-        2017, by Optuna (Akiba et al., KDD 2019).
+    Sources: tree-structured Parzen estimator, Bergstra et al., NeurIPS 2011, and median stopping, Golovin et al., KDD
+    2017, by Optuna (Akiba et al., KDD 2019).
     """
     begun = time.monotonic()
     if not minutes > 0 or not backbones:
         raise UsageError(f"expected a positive number of minutes and a backbone, got {minutes:g} and {len(backbones)}")
-    short = config if config.epochs else replace(config, effort=config.effort * SHORT)
+    short = config if config.epochs else config.replace(effort=config.effort * SHORT)
     for backbone in backbones:
         BACKBONES[backbone]  # what cannot be tried is refused before anything is read
-        initial_weights(replace(short, backbone=backbone))
+        initial_weights(short.replace(backbone=backbone))
     tune_memory()
-    prepared = prepare(index, replace(short, backbone=backbones[0]), report, progress)
+    prepared = prepare(index, short.replace(backbone=backbones[0]), report, progress)
     size, n = prepared.preprocessing.input_size, len(prepared.parts["train"])
-    epochs = max(replace(short, backbone=backbone).for_images(n).epochs for backbone in backbones)
+    epochs = max(short.replace(backbone=backbone).for_images(n).epochs for backbone in backbones)
     trials = _Trials(
         prepared,
         [with_cam_layer(name, size) for name in backbones],
-        replace(short, epochs=epochs),
+        short.replace(epochs=epochs),
         choose_device(device).type,
         begun + 60 * minutes,
         progress,
@@ -126,7 +114,7 @@ def search(
     else:
         report(f"going on after {done} trials")
 
-    def tell(study: optuna.Study, trial: FrozenTrial) -> None:
+    def record(study: optuna.Study, trial: FrozenTrial) -> None:
         write_bytes(out / _TABLE, _table(study).to_csv(index=False).encode())  # whatever happens to the next one
         state = _STATES.get(trial.state, _BROKEN_OFF)
         value = f", validation loss {trial.value:.4f}" if trial.state == TrialState.COMPLETE else ""
@@ -136,30 +124,28 @@ def search(
 
     interrupted = False
     try:
-        study.optimize(trials, callbacks=[tell])
+        study.optimize(trials, callbacks=[record])
     except KeyboardInterrupt:
         interrupted = True
     write_bytes(out / _TABLE, _table(study).to_csv(index=False).encode())
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if not finished:
+    completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not completed:
         raise DataError(f"no trial of {epochs} epochs ended within {minutes:g} minutes; give it more")
     best = study.best_params
-    whole = replace(
-        config,
+    whole = config.replace(
         epochs=0,
         **{name: best[name] for name in ("learning_rate", "weight_decay", "dropout", "backbone")},
         augmentation=config.augmentation.scaled(best["augmentation"]),
     )
-    return SearchResult(whole, best["augmentation"], _table(study), interrupted)
+    write_bytes(out / BEST, to_toml(whole).encode())
+    return SearchResult(whole, _table(study), interrupted)
 
 
 @dataclass(frozen=True)
 class _Trials:
-    """The objective: the lowest validation loss of a short training."""
-
     prepared: Prepared
     backbones: list[str]
-    config: TrainConfig
+    config: TrainingSettings
     device: str
     deadline: float
     progress: Progress
@@ -167,8 +153,7 @@ class _Trials:
     def __call__(self, trial: Trial) -> float:
         begun = time.monotonic()
         strength = trial.suggest_float("augmentation", 0.25, 2.0)
-        config = replace(
-            self.config,
+        config = self.config.replace(
             backbone=trial.suggest_categorical("backbone", self.backbones),
             learning_rate=trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
             weight_decay=trial.suggest_float("weight_decay", 1e-3, 0.2, log=True),
@@ -211,8 +196,7 @@ def _silent(_: str) -> None:
     pass
 
 
-def _name(prepared: Prepared, config: TrainConfig, backbones: Sequence[str]) -> str:
-    """One study for each combination of data, split and settings."""
+def _name(prepared: Prepared, config: TrainingSettings, backbones: Sequence[str]) -> str:
     settings = [config.to_json(), config.init, list(backbones)]  # as given: each backbone has a start of its own
     content = [prepared.dataset.table["split"].to_list(), prepared.table.hashes, *settings]
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]

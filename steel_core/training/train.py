@@ -7,58 +7,46 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, ParamSpec
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 import steel_core
 from steel_core import metrics
 from steel_core.data.index import DatasetIndex
-from steel_core.data.quality.near_duplicates import near_duplicate_groups
-from steel_core.data.splits import split
-from steel_core.data.transforms import Preprocessing
 from steel_core.device import choose_device, seed_everything, tune_memory
-from steel_core.errors import DataError, UsageError
-from steel_core.evaluation.evaluate import data_key
-from steel_core.files import cache_folder, write_bytes
-from steel_core.inference.predictor import DRAWN_TITLE, Predictor
-from steel_core.inference.predictor import drawn_background as drawn_sheets
-from steel_core.inference.tiling import squeezed
+from steel_core.errors import DataError
+from steel_core.files import write_bytes
+from steel_core.inference.backgrounds import DRAWN_TITLE, draw_background
+from steel_core.inference.predictor import Predictor
 from steel_core.jobs.run_log import EpochLog, RunLog
 from steel_core.metrics import multi_label
-from steel_core.metrics.decisions import decide
+from steel_core.metrics.decisions import decide_outcomes
 from steel_core.models.base import BACKBONES, Classifier
-from steel_core.models.batch_norm import fold_batch_norm, insert_batch_norm
-from steel_core.models.checkpoint import (
-    Card,
-    Checkpoint,
-    check_destination,
-    load_features,
-    save_checkpoint,
-)
-from steel_core.models.pretrained import read_state_dict
-from steel_core.progress import Progress, no_progress
-from steel_core.training.cam_layer import with_cam_layer
-from steel_core.training.config import TUNING_RATE, TrainConfig
-from steel_core.training.distributed import Team
-from steel_core.training.fit import Curves, Fit, FitResult, Report, find_learning_rate, run_fit
-from steel_core.training.images import ImageTable, common_size, is_multi_label, measure, rare_defects, read_images
+from steel_core.models.batch_norm import fold_batch_norm
+from steel_core.models.card import Card
+from steel_core.models.checkpoint import Checkpoint, check_destination, save_checkpoint
+from steel_core.progress import Progress, Say, no_progress
+from steel_core.records import to_toml
+from steel_core.training.distributed import ProcessGroup
+from steel_core.training.fit import Curves, Fit, FitResult, find_learning_rate, run_fit
+from steel_core.training.images import ImageTable
 from steel_core.training.map_scales import map_scales, some_images
-from steel_core.types import CLEAR, REFER
+from steel_core.training.new_model import new_model
+from steel_core.training.prepare import Prepared, prepare
+from steel_core.training.settings import TUNING_RATE, TrainingSettings
+from steel_core.types import CLEAR, REFER, AnyArray, Float64Array, UInt8Array
 
-SHARES = (0.8, 0.1, 0.1)
-"""Parts of a data set without splits that serve to train, to validate and to test."""
+RUN_FILE = "run.toml"
+"""The settings as they were asked for, beside the checkpoint; the command line takes the file."""
 
 BACKGROUND_IMAGES = 20
-_SIZE_SAMPLE = 200
 _EXAMPLES = 12
 
 P = ParamSpec("P")
@@ -67,7 +55,7 @@ P = ParamSpec("P")
 def train(  # noqa: PLR0915 - a recipe reads from top to bottom
     index: DatasetIndex,
     out: Path,
-    config: TrainConfig = TrainConfig(),
+    config: TrainingSettings = TrainingSettings(),
     *,
     name: str = "",
     title: str = "",
@@ -75,32 +63,19 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
     drawn_background: bool = False,
     scale_maps: bool = True,
     device: str = "auto",
-    report: Report = print,
+    report: Say = print,
     progress: Progress = no_progress,
     log: RunLog | None = None,
 ) -> Card:
     """Train on the train split, choose on the validation split, count on the test split, and save a checkpoint.
 
     An interrupted run goes on where it stopped when it is called again with the same data, settings and `out`. Within
-    `steel_core.training.distributed.joined` several processes train one model; the first one writes and reports.
+    `join_process_group` several processes train one model; the first one writes and reports. Groups and splits are made
+    where the data set has none. `name` is that of `out` if empty.
 
-    Args:
-        index: the data set; groups and splits are made where it has none.
-        out: folder of the checkpoint.
-        config: settings.
-        name: of the checkpoint; that of `out` if empty.
-        title: for people.
-        notes: sentences for the card.
-        drawn_background: SHAP compares with sheets drawn by the program instead of training images; for a checkpoint
-            that is passed on while the images may not be.
-        scale_maps: whether to measure the scale of each explainer's maps; not needed by a model that only counts.
-        device: "auto", "cpu", "cuda" or "mps".
-        report: receives lines about the course.
-        progress: receives what is being done, how much is done, and of how much.
-        log: where others follow the course, and ask it to stop.
-
-    Returns:
-        The card of the saved checkpoint.
+    With `drawn_background` SHAP compares with sheets drawn by the program instead of training images, for a checkpoint
+    that is passed on while the images may not be. Without `scale_maps` the scale of each explainer's maps is not
+    measured, for a model that only counts. By `log` others follow the course, and ask it to stop.
 
     Raises:
         RunStopped: the log held a request to stop.
@@ -109,14 +84,15 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         CheckpointError: the initial weights cannot be had.
     """
     # Setup
-    leads = Team.current().leads
+    leads, asked = ProcessGroup.current().is_rank_zero, config
     log = log if log and leads else RunLog()
-    report, progress = _both(report, log.message, leads), _both(progress, log.progress, leads)
+    report, progress = _tee(report, log.message, leads), _tee(progress, log.progress, leads)
     tune_memory()
     seed_everything(config.seed)
     target = choose_device(device)
     check_destination(out)
-    index, config, table, parts, preprocessing, leaks, init_hash = prepare(index, config, report, progress)
+    prepared = prepare(index, config, report, progress)
+    index, config, table, parts, preprocessing, leaks, init_hash = prepared
     several, input_size = table.labels.ndim == 2, preprocessing.input_size
     report(f"training {BACKBONES[config.backbone].config.title} on {target}")
 
@@ -136,38 +112,39 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         device=target.type,
         examples=_example_pictures(log, index, table, parts["val"][examples]),
     )
-    run_folder = _run_folder(out, index, table, config, init_hash)
-    fit, result, rate, curves = _fit_or_retry(
-        index, table, parts, preprocessing, config, target, run_folder, report, progress, log, examples
-    )
-    model = _finished(fit, result)
+    run_folder = _run_folder(out, prepared)
+    fit, result, rate, curves = _fit_or_retry(prepared, target, run_folder, examples, report, progress, log)
+    model = _take_best_weights(fit, result)
     val_labels = table.labels[parts["val"]].numpy()
 
     # Calibrate and set thresholds on the validation split
     val_logits = fit.logits(model, parts["val"]).numpy().astype(np.float64)
     temperature = metrics.fit_temperature(val_logits, val_labels, config.head)
-    val_probs = metrics.probabilities(val_logits, config.head, temperature)
+    val_probs = metrics.logits_to_probabilities(val_logits, config.head, temperature)
     if several:
         thresholds = multi_label.fit_thresholds(val_probs, val_labels, index.classes)
     else:
-        lines = metrics.refer_thresholds(val_probs, val_labels)
+        lines = metrics.fit_refer_thresholds(val_probs, val_labels)
         thresholds = dict(zip(index.classes, map(float, lines), strict=True))
 
     # Count on the test split
     groups = index.table["group"].to_numpy()[table.rows]
-    figures = {"val": _figures(val_probs, val_labels, index, thresholds, groups[parts["val"].numpy()])}
-    warning = _no_better_than_majority(figures["val"], index)
+    reports = {"val": _count(val_probs, val_labels, index, thresholds, groups[parts["val"].numpy()])}
+    warning = _no_better_than_majority(reports["val"], index)
     if len(parts["test"]):
         test_logits = fit.logits(model, parts["test"]).numpy().astype(np.float64)
-        test_probs = metrics.probabilities(test_logits, config.head, temperature)
+        test_probs = metrics.logits_to_probabilities(test_logits, config.head, temperature)
         test_labels = table.labels[parts["test"]].numpy()
-        figures["test"] = _figures(test_probs, test_labels, index, thresholds, groups[parts["test"].numpy()])
-        raw, gap = metrics.probabilities(test_logits, config.head), multi_label.mean_ece if several else metrics.ece
-        figures["test"]["ece_before_temperature"] = float(np.nan_to_num(gap(raw, test_labels)[0]))
+        reports["test"] = _count(test_probs, test_labels, index, thresholds, groups[parts["test"].numpy()])
+        raw, gap = (
+            metrics.logits_to_probabilities(test_logits, config.head),
+            multi_label.mean_ece if several else metrics.ece,
+        )
+        reports["test"]["ece_before_temperature"] = float(np.nan_to_num(gap(raw, test_labels)[0]))
 
     # Card, background and scales
     if drawn_background:
-        background, background_title = drawn_sheets(preprocessing, config.seed), DRAWN_TITLE
+        background, background_title = draw_background(preprocessing, config.seed), DRAWN_TITLE
     else:
         background, background_title = _training_background(index, table, parts["train"], config.seed)
     card = Card(
@@ -196,7 +173,7 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
             "counts": {part: len(rows) for part, rows in parts.items()},
             "files": {part: [table.hashes[i][:16] for i in rows.tolist()] for part, rows in parts.items()},
         },
-        metrics=figures,
+        metrics=reports,
         training={
             "settings": config.to_json() | {"init": Path(config.start).name, "learning_rate": rate},
             "init_sha256": init_hash,
@@ -215,8 +192,11 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         return card
     if scale_maps:
         predictor = Predictor(Checkpoint(card, model, background, ""), str(target))
-        card = replace(card, map_scale=map_scales(predictor, some_images(table, parts["val"]), progress))
+        card = card.replace(map_scale=map_scales(predictor, some_images(table, parts["val"]), progress))
     save_checkpoint(out, card, model.state_dict(), background)
+    weights = Path(asked.init)  # a checkpoint is passed on: it names the file of weights, not where it lay
+    shown = asked.replace(init=weights.name) if weights.name != asked.init else asked
+    write_bytes(out / RUN_FILE, to_toml(shown).encode())
 
     # Clean up
     shutil.rmtree(run_folder, ignore_errors=True)
@@ -224,154 +204,22 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         run_folder.parent.rmdir()
     if warning:
         report(f"WARNING: {warning}")
-    report(f"saved {card.name}: " + ", ".join(f"{part} {_headline(f)}" for part, f in figures.items()))
-    log.write("done", name=card.name, out=out, metrics=figures)
+    report(f"saved {card.name}: " + ", ".join(f"{part} {_headline(f)}" for part, f in reports.items()))
+    log.write("done", name=card.name, out=out, metrics=reports)
     return card
 
 
-class Prepared(NamedTuple):
-    """What a fit needs.
-
-    Attributes:
-        dataset: with groups and splits.
-        config: settings, with the number of epochs and the Grad-CAM layer.
-        table: the images.
-        parts: positions in the table of the images of "train", "val" and "test".
-        preprocessing: input size, mean and standard deviation of the training images.
-        leaks: a sentence where the splits that came with the data leak, else "".
-        init_hash: sha256 of the file of weights that training starts from, "" from random ones.
-    """
-
-    dataset: DatasetIndex
-    config: TrainConfig
-    table: ImageTable
-    parts: dict[str, Tensor]
-    preprocessing: Preprocessing
-    leaks: str
-    init_hash: str
-
-
-def prepare(index: DatasetIndex, config: TrainConfig, report: Report, progress: Progress) -> Prepared:
-    """Split and read the images, and settle what the settings leave open.
-
-    Raises:
-        DataError: the data cannot be trained on.
-        UsageError: a setting is unknown or impossible.
-        CheckpointError: the initial weights cannot be had.
-    """
-    several = learns_several(index, config)
-    new_model(config, len(index.classes))  # a setting that cannot be met is refused before any work
-    init_hash = ""
-    if weights := initial_weights(config):
-        init_hash = hashlib.sha256(weights.read_bytes()).hexdigest()
-        report(f"starting from {weights.name}, sha256 {init_hash}")
-    index, leaks = with_groups_and_splits(index, config.seed, report, progress)
-    if several:
-        index = replace(index, classes=multi_label.defect_types(index.classes))
-    input_size = config.input_size or common_size(index, _sample(index, config.seed).tolist())
-    if warning := squeezed(index, input_size):
-        report(f"WARNING: {warning}")
-    config = replace(config, backbone=with_cam_layer(config.backbone, input_size))
-    table = read_images(index, input_size, progress, config.head)
-    for problem in table.problems:
-        report(f"left out: {problem}")
-    parts = {part: table.part(np.flatnonzero(index.table["split"] == part)) for part in ("train", "val", "test")}
-    if not len(parts["train"]) or not len(parts["val"]):
-        raise DataError(
-            f"expected images to train and to validate on, got {len(parts['train'])} and {len(parts['val'])}"
-        )
-    if config.augmentation.patches:
-        table = replace(table, centres=rare_defects(index, table, parts["train"]))
-    preprocessing = measure(table, parts["train"], input_size)
-    counts = ", ".join(f"{len(rows)} {part}" for part, rows in parts.items())
-    report(
-        f"{len(table.rows)} images, {len(index.classes)} classes, {counts}; seen at {input_size[0]} x {input_size[1]}, "
-        f"mean grey {preprocessing.mean:.3f}, standard deviation {preprocessing.std:.3f}"
-    )
-    config = config.for_images(len(parts["train"]))
-    return Prepared(index, config, table, parts, preprocessing, leaks, init_hash)
-
-
-def learns_several(index: DatasetIndex, config: TrainConfig) -> bool:
-    """Whether several classes an image are to be learnt, see `is_multi_label`; looks at no image.
-
-    Raises:
-        DataError: the labels cannot be trained on.
-    """
-    several = is_multi_label(index, config.head)
-    if len(index.classes) < 2:
-        raise DataError(f"expected images of at least 2 classes, got {', '.join(index.classes) or 'none'}")
-    return several
-
-
-def with_groups_and_splits(
-    index: DatasetIndex, seed: int, report: Report, progress: Progress
-) -> tuple[DatasetIndex, str]:
-    """The data set with groups of near-duplicates and splits by group, made where they are missing.
-
-    Splits that came with the data stand: a test split is never trained on. Where there is none to validate on, it is
-    taken from the train split.
-
-    Returns:
-        The data set, and a sentence where the splits that came with it leak, else "".
-    """
-    index = with_groups(index, report, progress)
-    if not (index.table["split"] != "").any():
-        return split(index, SHARES, seed), ""
-    leaking = index.leaking_groups()
-    warning = ""
-    if leaking:
-        warning = (
-            f"{len(leaking)} groups of near-duplicates lie in more than one of the splits that came with the data: "
-            "the figures are better than they would be on new images."
-        )
-        report(f"WARNING: {warning}")
-    if not (index.table["split"] == "val").any():
-        report("the data has no validation split; a tenth of its train split serves as one")
-        rows = np.flatnonzero(index.table["split"] == "train")
-        splits = index.table["split"].to_numpy(dtype=object, copy=True)
-        splits[rows] = split(index.select(rows=rows), (0.9, 0.1, 0.0), seed).table["split"].to_numpy()
-        index = replace(index, table=index.table.assign(split=splits))
-    return index, warning
-
-
-def with_groups(index: DatasetIndex, report: Report, progress: Progress) -> DatasetIndex:
-    """The data set with groups of near-duplicates, searched for unless every image has one or they were found before.
-
-    What was found is kept in the user's cache until an image or the program changes.
-    """
-    if not (index.table["group"] == "").any():
-        return index
-    kept = cache_folder() / "groups" / f"{steel_core.__version__}-{data_key(index)[:32]}.json"
-    with contextlib.suppress(OSError, ValueError, UsageError):  # not made yet, or damaged
-        return index.with_groups(json.loads(kept.read_bytes()))
-    report("looking for near-duplicates")
-    groups = near_duplicate_groups(index, progress=progress)
-    with contextlib.suppress(UsageError):  # a cache that cannot be written only costs time
-        write_bytes(kept, json.dumps(groups.tolist()).encode())
-    return index.with_groups(groups)
-
-
-def _sample(index: DatasetIndex, seed: int) -> npt.NDArray[np.int64]:
-    """Rows of some training images."""
-    rows = np.flatnonzero(index.table["split"] == "train")
-    return np.random.default_rng(seed).permutation(rows)[:_SIZE_SAMPLE]
-
-
 def _fit_or_retry(
-    index: DatasetIndex,
-    table: ImageTable,
-    parts: dict[str, torch.Tensor],
-    preprocessing: Preprocessing,
-    config: TrainConfig,
+    prepared: Prepared,
     device: torch.device,
     run_folder: Path,
-    report: Report,
+    examples: Tensor,
+    report: Say,
     progress: Progress,
     log: RunLog,
-    examples: Tensor,
 ) -> tuple[Fit, FitResult, float, Curves]:
     """Fit; where that is no better than naming the majority class, once more with a third of the rate. The better."""
+    index, config, table, parts, preprocessing, *_ = prepared
     chance = 0.5 if table.labels.ndim == 2 else 1 / len(torch.unique(table.labels[parts["val"]]))
     rate = config.learning_rate or (TUNING_RATE if config.pretrained else None)
     curves: Curves = []
@@ -380,7 +228,7 @@ def _fit_or_retry(
         seed_everything(config.seed + attempt)
         fit = Fit(new_model(config, len(index.classes)), table, preprocessing, config, device)
         if rate is None:
-            rate, curves = _found_rate(
+            rate, curves = _find_rate_once(
                 run_folder / "learning-rate.json", partial(find_learning_rate, fit, parts["train"])
             )
             log.write("learning-rate", learning_rate=rate, curves=curves)
@@ -392,7 +240,7 @@ def _fit_or_retry(
             best = result.history[result.epoch - 1]
             reached = best["val_auc"] if "val_auc" in best else best["val_macro_recall"]
             tries.append((reached, fit, result, rate))
-            if metrics.wilson(reached, len(parts["val"]))[0] > chance:
+            if metrics.wilson_interval(reached, len(parts["val"]))[0] > chance:
                 break
         if attempt == 0:
             rate /= 3
@@ -403,24 +251,24 @@ def _fit_or_retry(
     return fit, result, rate, curves
 
 
-def _found_rate(kept: Path, search: Callable[[], tuple[float, Curves]]) -> tuple[float, Curves]:
-    """What the search found, kept for a run that goes on later: on a GPU a second search may find another rate."""
-    found = json.loads(kept.read_bytes()) if kept.exists() else search()
-    if Team.current().leads:
-        write_bytes(kept, json.dumps(found).encode())
-    rate, curves = found
+def _find_rate_once(kept: Path, search: Callable[[], tuple[float, Curves]]) -> tuple[float, Curves]:
+    """The rate is kept for a run that goes on later: on a GPU a second search may find another one."""
+    result = json.loads(kept.read_bytes()) if kept.exists() else search()
+    if ProcessGroup.current().is_rank_zero:
+        write_bytes(kept, json.dumps(result).encode())
+    rate, curves = result
     return rate, [[(r, loss) for r, loss in curve] for curve in curves]
 
 
-def _both(first: Callable[P, None], second: Callable[P, None], leads: bool) -> Callable[P, None]:
+def _tee(first: Callable[P, None], second: Callable[P, None], leads: bool) -> Callable[P, None]:
     """Calls both; neither in a process that does not lead."""
 
-    def tell(*args: P.args, **kwargs: P.kwargs) -> None:
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
         if leads:
             first(*args, **kwargs)
             second(*args, **kwargs)
 
-    return tell
+    return call
 
 
 def _examples(labels: Tensor) -> Tensor:
@@ -432,7 +280,6 @@ def _examples(labels: Tensor) -> Tensor:
 
 
 def _example_pictures(log: RunLog, index: DatasetIndex, table: ImageTable, positions: Tensor) -> list[dict[str, str]]:
-    """The pictures as the network sees them, and what each is."""
     pictures = log.save_pictures(list((table.grids[positions, 0].float() * 255).round().byte().numpy()))
     cells = index.table.iloc[table.rows[positions.numpy()]]
     return [
@@ -441,82 +288,50 @@ def _example_pictures(log: RunLog, index: DatasetIndex, table: ImageTable, posit
     ]
 
 
-def new_model(config: TrainConfig, classes: int) -> Classifier:
-    """A network before training, with the initial weights that the settings ask for.
-
-    Raises:
-        UsageError: the backbone is unknown, or there is no such file of weights.
-        CheckpointError: the weights cannot be had, or do not fit.
-    """
-    model = BACKBONES[config.backbone](classes, dropout=config.dropout)
-    if weights := initial_weights(config):
-        load_features(model, read_state_dict(weights))
-    if config.normalised and not model.config.batch_norm:
-        insert_batch_norm(model.features)
-    return model
-
-
-def initial_weights(config: TrainConfig) -> Path | None:
-    """The file of weights that the settings ask to start from; None for random ones.
-
-    Raises:
-        UsageError: the backbone is unknown, or there is no such file.
-        CheckpointError: the weights cannot be had.
-    """
-    if config.start == "random":
-        return None
-    if config.start == "imagenet":
-        return BACKBONES[config.backbone].pretrained()
-    if not Path(config.init).is_file():
-        raise UsageError(f"init: expected random, imagenet or a file of weights, got {Path(config.init).name!r}")
-    return Path(config.init)
-
-
-def _finished(fit: Fit, result: FitResult) -> Classifier:
-    """The plain network with the weights of the best epoch."""
+def _take_best_weights(fit: Fit, result: FitResult) -> Classifier:
     fit.model.load_state_dict(result.state)
     fold_batch_norm(fit.model.eval())
     return fit.model
 
 
-def _figures(
-    probs: npt.NDArray[np.float64],
-    labels: npt.NDArray[Any],
+def _count(
+    probs: Float64Array,
+    labels: AnyArray,
     index: DatasetIndex,
     thresholds: dict[str, float],
-    groups: npt.NDArray[Any],
+    groups: AnyArray,
 ) -> dict[str, Any]:
-    """The figures of a part for the card; of one label an image, "refer" is the share that a person must decide."""
+    """The report of a part for the card; of one label an image, "refer" is the share that a person must decide."""
     names = [str(group) for group in groups]
     if labels.ndim == 2:
-        called = multi_label.named(probs, index.classes, thresholds)
-        said = multi_label.outcomes(probs, index.classes, thresholds)
-        return multi_label.evaluate(probs, labels, index.classes, called, said, names).to_json()
-    refer = decide(probs, index.classes, thresholds) == REFER
+        called = multi_label.named_types(probs, index.classes, thresholds)
+        outcomes = multi_label.decide_outcomes(probs, index.classes, thresholds)
+        return multi_label.evaluate(probs, labels, index.classes, called, outcomes, names).to_json()
+    refer = decide_outcomes(probs, index.classes, thresholds) == REFER
     return metrics.evaluate(probs, labels, index.classes, names).to_json() | {"refer": float(refer.mean())}
 
 
-def _headline(figures: dict[str, Any]) -> str:
-    name = "mean_average_precision" if figures.get("multi_label") else "macro_recall"
-    return f"{name.replace('_', ' ')} " + ("unknown" if figures[name] is None else f"{figures[name]:.3f}")
+def _headline(report: dict[str, Any]) -> str:
+    name = "mean_average_precision" if report.get("multi_label") else "macro_recall"
+    return f"{name.replace('_', ' ')} " + ("unknown" if report[name] is None else f"{report[name]:.3f}")
 
 
-def _no_better_than_majority(figures: dict[str, Any], index: DatasetIndex) -> str:
+def _no_better_than_majority(report: dict[str, Any], index: DatasetIndex) -> str:
     """A sentence if the interval of what was reached holds what a model that has learnt nothing would reach."""
-    if metrics.beats_chance(figures):
+    if metrics.beats_chance(report):
         return ""
-    name, level = metrics.chance(figures)
-    what = "chance" if figures.get("multi_label") else "always naming one class"
+    name, level = metrics.chance_level(report)
+    what = "chance" if report.get("multi_label") else "always naming one class"
     return (
-        f"On {figures['n']} validation images this model is no better than {what} "
-        f"({name.replace('_', ' ')} {figures[name] or 0.0:.2f} against {level:.2f}): do not rely on it. "
+        f"On {report['n']} validation images this model is no better than {what} "
+        f"({name.replace('_', ' ')} {report[name] or 0.0:.2f} against {level:.2f}): do not rely on it. "
         f"More images of {', '.join(index.classes)}, or a closer look at their labels, would help."
     )
 
 
 def _training_background(
     index: DatasetIndex, table: ImageTable, train_rows: torch.Tensor, seed: int
-) -> tuple[npt.NDArray[np.uint8], str]:
+) -> tuple[UInt8Array, str]:
     """Reference images (B, H, W) for SHAP: of class "clear" where there is one, else evenly over the classes."""
     labels = index.table["labels"].iloc[table.rows[train_rows.numpy()]]
     rng = np.random.default_rng(seed)
@@ -530,10 +345,11 @@ def _training_background(
     return (images * 255).round().astype(np.uint8), title
 
 
-def _run_folder(out: Path, index: DatasetIndex, table: ImageTable, config: TrainConfig, init_hash: str) -> Path:
+def _run_folder(out: Path, prepared: Prepared) -> Path:
     """Where an unfinished run keeps its state: one folder for each combination of data, split, settings and weights."""
-    splits, settings = index.table["split"].to_list(), config.to_json() | {"init": init_hash or config.start}
-    content = json.dumps([settings, _data_hash(table), splits, index.classes], default=str)
+    index, config = prepared.dataset, prepared.config
+    splits, settings = index.table["split"].to_list(), config.to_json() | {"init": prepared.init_hash or config.start}
+    content = json.dumps([settings, _data_hash(prepared.table), splits, index.classes], default=str)
     return out.parent / f".{out.name}-run" / hashlib.sha256(content.encode()).hexdigest()[:12]
 
 

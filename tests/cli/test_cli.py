@@ -2,23 +2,21 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.small import ROOT
 from PIL import Image
 
-from steel_core.cli import main as cli
+from steel_core.cli.main import main
+from steel_core.cli.output import Bars
 from steel_core.data.open import open_dataset
 
 
 def run(capsys, *arguments):
     """Exit status, standard output, standard error."""
     try:
-        status = cli.main([str(a) for a in arguments])
+        status = main([str(a) for a in arguments])
     except SystemExit as stop:  # argparse
         status = stop.code
     out, err = capsys.readouterr()
@@ -223,20 +221,8 @@ def test_a_bare_state_dict_becomes_a_checkpoint(capsys, checkpoint, images, tmp_
     assert run(capsys, *call, "--classes", "a,b,c")[0] == 2
 
 
-def test_as_a_module_without_torch_for_help():
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "steel_core", "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "predict" in done.stdout
-    assert "torch" not in {line.split("|")[-1].strip() for line in done.stderr.splitlines() if "|" in line}
-
-
 def test_one_bar_for_each_kind_of_work(capsys):
-    bars = cli._Bars()
+    bars = Bars()
     for done in range(11):
         bars("reading", done, 10)
     assert not bars._bars
@@ -247,7 +233,7 @@ def test_interrupted_is_not_a_trace(capsys, monkeypatch, tmp_path):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_describe", stop)
+    monkeypatch.setattr("steel_core.cli.data._describe", stop)
     status, _, err = run(capsys, "data", "describe", tmp_path)
     assert (status, "Traceback" in err) == (130, False)
 

@@ -7,7 +7,7 @@ from helpers.small import make_checkpoint
 
 from steel_core.cli.main import main
 from steel_core.data.open import open_dataset
-from steel_core.evaluation.evaluate import stored_evaluation
+from steel_core.evaluation.store import load_or_evaluate
 from steel_core.evaluation.thresholds import propose_thresholds
 from steel_core.inference.predictor import Predictor
 from steel_core.metrics.decisions import Costs
@@ -72,7 +72,7 @@ def test_thresholds_are_what_the_library_chooses(capsys, model, sheets):
     call = ["thresholds", model, "--data", sheets, "--escape-cost", "defect=50", "--refer-cost", 2]
     status, out, _ = run(capsys, *call, "--json")
     content = json.loads(out)
-    whole = stored_evaluation(Predictor.load(model), open_dataset(sheets))
+    whole = load_or_evaluate(Predictor.load(model), open_dataset(sheets))
     chosen = propose_thresholds(whole, Costs({"defect": 50.0}, {}, 2.0))
     assert status == 0
     assert content["thresholds"] == chosen.thresholds and not content["saved"]

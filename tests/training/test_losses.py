@@ -28,12 +28,12 @@ def test_weighted_cross_entropy_is_that_of_torch():
 def test_smoothed_cross_entropy_and_binary_cross_entropy_are_those_of_torch(smoothing):
     ones = torch.ones(3)
     expected = F.cross_entropy(LOGITS, LABELS, label_smoothing=smoothing)
-    found = mean(weights=ones, loss="cross-entropy", head="softmax", smoothing=smoothing)
-    assert found == pytest.approx(float(expected), rel=1e-6)
+    value = mean(weights=ones, loss="cross-entropy", head="softmax", smoothing=smoothing)
+    assert value == pytest.approx(float(expected), rel=1e-6)
     soft = F.one_hot(LABELS, 3) * (1 - smoothing) + smoothing / 2
     expected = F.binary_cross_entropy_with_logits(LOGITS, soft, reduction="none").sum(dim=1).mean()
-    found = mean(weights=ones, loss="cross-entropy", head="sigmoid", smoothing=smoothing)
-    assert found == pytest.approx(float(expected), rel=1e-6)
+    value = mean(weights=ones, loss="cross-entropy", head="sigmoid", smoothing=smoothing)
+    assert value == pytest.approx(float(expected), rel=1e-6)
 
 
 @pytest.mark.parametrize("head", ["softmax", "sigmoid"])

@@ -9,14 +9,15 @@ import pytest
 
 from steel_core.cli.main import main
 from steel_core.data.open import open_dataset
-from steel_core.data.strip_mill import StripMill, make
+from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.errors import DataError, UsageError
+from steel_core.records import read_toml
 from steel_core.training import search as module
-from steel_core.training.config import TrainConfig
 from steel_core.training.fit import FitResult, run_fit
 from steel_core.training.search import search
+from steel_core.training.settings import TrainingSettings
 
-CONFIG = TrainConfig(epochs=3, batch_size=16)
+CONFIG = TrainingSettings(epochs=3, batch_size=16)
 SMALL = ("small-cnn", "squeezenet-reduced")
 
 
@@ -27,7 +28,7 @@ def quiet(*_):
 @pytest.fixture(scope="module")
 def sheets(tmp_path_factory):
     out = tmp_path_factory.mktemp("data") / "sheets"
-    make(StripMill(size=(40, 40), seed=9, clear_share=0.5), 40, out)
+    write_sheets(StripMill(size=(40, 40), seed=9, clear_share=0.5), 40, out)
     return open_dataset(out).binary()
 
 
@@ -49,14 +50,14 @@ def planted(monkeypatch):
 
 
 def test_the_best_settings_are_those_of_the_lowest_loss(sheets, tmp_path, planted):
-    found = search(sheets, tmp_path, 10, CONFIG, SMALL, report=quiet)
-    assert found.interrupted
-    finished = found.trials[found.trials["state"] == "finished"]
+    outcome = search(sheets, tmp_path, 10, CONFIG, SMALL, report=quiet)
+    assert outcome.interrupted
+    finished = outcome.trials[outcome.trials["state"] == "finished"]
     best = finished.loc[finished["val_loss"].idxmin()]
     assert len(finished) == 11
-    assert found.best.dropout == pytest.approx(best["dropout"])
-    assert found.best.backbone == best["backbone"] == "squeezenet-reduced"
-    assert found.best.augmentation.noise == pytest.approx(CONFIG.augmentation.noise * best["augmentation"])
+    assert outcome.best.dropout == pytest.approx(best["dropout"])
+    assert outcome.best.backbone == best["backbone"] == "squeezenet-reduced"
+    assert outcome.best.augmentation.noise == pytest.approx(CONFIG.augmentation.noise * best["augmentation"])
     first = planted[0]
     assert (first.dropout, first.weight_decay, first.augmentation) == (
         CONFIG.dropout,
@@ -75,7 +76,7 @@ def test_a_later_call_goes_on_with_other_trials(sheets, tmp_path, planted):
     table = pd.read_csv(tmp_path / "trials.csv")
     assert list(table["trial"]) == list(range(1, 25))
     assert list(table[table["state"] == "broken off"]["trial"]) == [12, 24]
-    other = search(sheets, tmp_path, 10, TrainConfig(epochs=2, batch_size=16), SMALL, report=quiet)
+    other = search(sheets, tmp_path, 10, TrainingSettings(epochs=2, batch_size=16), SMALL, report=quiet)
     assert len(other.trials) == 12, "trials with other settings are not taken for these"
 
 
@@ -96,8 +97,10 @@ def test_a_real_trial_ends_in_a_command(sheets, tmp_path, capsys, monkeypatch):
     assert [trial["state"] for trial in content["trials"]] == ["finished", "broken off"]
     assert 0 <= content["trials"][0]["val_macro_recall"] <= 1
     assert "train --data" in content["train"]
-    assert "--backbone small-cnn --learning-rate 0.002" in content["train"]
-    assert "--epochs" not in content["train"], "the number of a trial's epochs is not that of a whole training"
+    assert content["train"].endswith(f"--config {tmp_path / 'best.toml'}")
+    best = TrainingSettings(**read_toml(tmp_path / "best.toml", TrainingSettings))
+    assert (best.backbone, best.learning_rate, best.batch_size) == ("small-cnn", 0.002, 16)
+    assert best.epochs == 0, "the number of a trial's epochs is not that of a whole training"
 
 
 def test_a_search_ends_with_its_time_and_gives_the_trial_up_that_is_under_way(sheets, tmp_path, monkeypatch):
@@ -111,10 +114,10 @@ def test_a_search_ends_with_its_time_and_gives_the_trial_up_that_is_under_way(sh
         return FitResult({}, 1, [{"epoch": 1, "val_loss": 1.0, "val_macro_recall": 0.5}])
 
     monkeypatch.setattr(module, "run_fit", fake)
-    found = search(sheets, tmp_path, 1.0, CONFIG, SMALL, report=quiet)
-    assert list(found.trials["state"]) == ["finished", "finished", "given up"]
+    outcome = search(sheets, tmp_path, 1.0, CONFIG, SMALL, report=quiet)
+    assert list(outcome.trials["state"]) == ["finished", "finished", "given up"]
     assert next(clock) < 66
-    assert not found.interrupted
+    assert not outcome.interrupted
 
 
 def test_too_little_time_and_wrong_names_are_sentences(sheets, tmp_path):

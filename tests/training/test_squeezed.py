@@ -8,8 +8,8 @@ from steel_core.data.images.read import encode_png
 from steel_core.data.open import open_dataset
 from steel_core.evaluation.map_quality import measure_quality
 from steel_core.inference.predictor import Predictor
-from steel_core.training.config import TrainConfig
-from steel_core.training.train import prepare
+from steel_core.training.prepare import prepare
+from steel_core.training.settings import TrainingSettings
 
 SAID = "WARNING: 3 of 24 images do not fit an input of 64 x 64 pixels"
 
@@ -37,11 +37,11 @@ def index(tmp_path_factory):
 
 def test_training_says_so(index):
     lines = []
-    prepare(index, TrainConfig(epochs=1), lines.append, lambda *_: None)
+    prepare(index, TrainingSettings(epochs=1), lines.append, lambda *_: None)
     assert any(line.startswith(SAID) for line in lines)
     lines.clear()
     sheets = index.select(rows=[i for i in range(24) if index.size(i) == (64, 64)])
-    prepare(sheets, TrainConfig(epochs=1), lines.append, lambda *_: None)
+    prepare(sheets, TrainingSettings(epochs=1), lines.append, lambda *_: None)
     assert lines and not any("do not fit" in line for line in lines)
 
 

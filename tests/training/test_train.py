@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score
 
 from steel_core.data.open import open_dataset
-from steel_core.data.quality.near_duplicates import near_duplicate_groups
-from steel_core.data.strip_mill import StripMill, make
+from steel_core.data.quality.near_duplicates import group_near_duplicates
+from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.errors import DataError, UsageError
 from steel_core.evaluation.evaluate import evaluate
 from steel_core.explain.base import EXPLAINERS
@@ -25,13 +25,14 @@ from steel_core.inference.predictor import Predictor
 from steel_core.models.base import BACKBONES
 from steel_core.models.checkpoint import load_checkpoint
 from steel_core.training import fit, images
-from steel_core.training.config import TrainConfig
 from steel_core.training.cross_validate import cross_validate
 from steel_core.training.fit import Fit, class_weights, find_learning_rate
 from steel_core.training.images import measure, read_images
-from steel_core.training.train import train, with_groups
+from steel_core.training.prepare import with_groups
+from steel_core.training.settings import TrainingSettings
+from steel_core.training.train import train
 
-SMALL = TrainConfig(epochs=3, learning_rate=2e-3, batch_size=16, average=10, seed=1)
+SMALL = TrainingSettings(epochs=3, learning_rate=2e-3, batch_size=16, average=10, seed=1)
 
 
 def quiet(*_):
@@ -50,7 +51,7 @@ def few_maps():
 def sheets(tmp_path_factory):
     """120 sheets of 64 x 64, half of them clear."""
     out = tmp_path_factory.mktemp("data") / "sheets"
-    make(StripMill(size=(64, 64), seed=5, clear_share=0.5), 120, out)
+    write_sheets(StripMill(size=(64, 64), seed=5, clear_share=0.5), 120, out)
     return open_dataset(out).binary()
 
 
@@ -64,15 +65,14 @@ def trained(sheets, tmp_path_factory):
 
 def test_the_checkpoint_loads_and_its_card_says_what_happened(trained, sheets):
     out, card, lines = trained
-    found = load_checkpoint(out)
-    written, read = (json.loads(json.dumps(asdict(c) | {"weights_sha256": ""})) for c in (card, found.card))
-    assert read == written
-    assert found.card.classes == ("clear", "defect")
-    assert found.card.split["counts"] == {p: int((sheets.table["split"] == p).sum()) for p in ("train", "val", "test")}
-    assert found.card.metrics["test"]["n"] == found.card.split["counts"]["test"]
-    assert [row["epoch"] for row in found.card.training["history"]] == [1, 2, 3]
-    assert set(found.card.map_scale) == set(EXPLAINERS)
-    assert found.background.shape == (20, 64, 64)
+    result = load_checkpoint(out)
+    assert result.card.to_json() | {"weights_sha256": ""} == card.to_json()
+    assert result.card.classes == ("clear", "defect")
+    assert result.card.split.counts == {p: int((sheets.table["split"] == p).sum()) for p in ("train", "val", "test")}
+    assert result.card.metrics["test"]["n"] == result.card.split.counts["test"]
+    assert [row["epoch"] for row in result.card.training.history] == [1, 2, 3]
+    assert set(result.card.map_scale) == set(EXPLAINERS)
+    assert result.background.shape == (20, 64, 64)
     assert any("epoch 3/3" in line for line in lines)
     assert not list(out.parent.glob(".*"))
 
@@ -86,7 +86,7 @@ def test_mean_and_std_are_those_of_the_training_images(trained, sheets):
 
 
 def test_no_file_lies_in_two_parts(trained):
-    files = trained[1].split["files"]
+    files = trained[1].split.files
     assert not set(files["train"]) & set(files["val"])
     assert not (set(files["train"]) | set(files["val"])) & set(files["test"])
 
@@ -96,18 +96,18 @@ def test_the_figures_of_the_card_are_those_of_the_loaded_checkpoint(trained, she
     out, card, _ = trained
     predictor = Predictor.load(out, "cpu")
     rows = np.flatnonzero(sheets.table["split"] == "test")
-    found = predictor.predict([sheets.image(int(i)) for i in rows])
-    pred = np.array([predictor.classes.index(p.pred) for p in found])
+    result = predictor.predict([sheets.image(int(i)) for i in rows])
+    pred = np.array([predictor.classes.index(p.pred) for p in result])
     truth = sheets.labels_encoded()[rows]
     assert card.metrics["test"]["macro_recall"] == pytest.approx(balanced_accuracy_score(truth, pred), abs=1e-9)
 
 
 def test_evaluate_counts_only_what_was_not_learnt(trained, sheets):
     out, card, _ = trained
-    found = evaluate(Predictor.load(out, "cpu"), sheets)
-    assert found.report.n == card.split["counts"]["test"]
-    assert found.report.accuracy == pytest.approx(card.metrics["test"]["accuracy"])
-    assert any("served to train" in sentence for sentence in found.left_out)
+    result = evaluate(Predictor.load(out, "cpu"), sheets)
+    assert result.report.n == card.split.counts["test"]
+    assert result.report.accuracy == pytest.approx(card.metrics["test"]["accuracy"])
+    assert any("served to train" in sentence for sentence in result.left_out)
     assert evaluate(Predictor.load(out, "cpu"), sheets, "all").report.n == 120
     with pytest.raises(UsageError, match="held-out"):
         evaluate(Predictor.load(out, "cpu"), sheets, "some")
@@ -155,22 +155,25 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(sheets, trained, tmp_pa
     whole, resumed = load_checkpoint(trained[0]), load_checkpoint(tmp_path / "model")
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
-    assert whole.card.training["history"] == resumed.card.training["history"]
+    assert whole.card.training.history == resumed.card.training.history
 
 
 def test_a_resumed_run_keeps_the_learning_rate_it_found(sheets, tmp_path, monkeypatch):
+    before, after = [], []
+
     def stop(line):
+        before.append(line)
         if line.startswith("epoch 2/"):
             raise KeyboardInterrupt
 
-    config = replace(SMALL, learning_rate=None, epochs=2)
+    config = SMALL.replace(learning_rate=None, epochs=2)
     with pytest.raises(KeyboardInterrupt):
         train(sheets, tmp_path / "model", config, report=stop, scale_maps=False)
     monkeypatch.setattr("steel_core.training.train.find_learning_rate", lambda *_: pytest.fail("searched again"))
-    lines = []
-    card = train(sheets, tmp_path / "model", config, report=lines.append, scale_maps=False)
-    assert f"learning rate found: {card.training['settings']['learning_rate']:.1e}" in lines
-    assert len(card.training["learning_rate_search"]) == 2
+    card = train(sheets, tmp_path / "model", config, report=after.append, scale_maps=False)
+    (rate,) = [line for line in before if line.startswith("learning rate found")]
+    assert rate in after
+    assert len(card.training.learning_rate_search) == 2
 
 
 def test_images_that_do_not_fit_into_memory_are_learnt_from_disk(sheets, tmp_path, monkeypatch):
@@ -201,7 +204,7 @@ def test_other_settings_do_not_resume_a_foreign_run(sheets, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(sheets, tmp_path / "model", SMALL, report=stop)
     lines = []
-    train(sheets, tmp_path / "model", TrainConfig(epochs=1, learning_rate=1e-3), report=lines.append)
+    train(sheets, tmp_path / "model", TrainingSettings(epochs=1, learning_rate=1e-3), report=lines.append)
     assert not any("resumed" in line for line in lines)
 
 
@@ -210,7 +213,7 @@ def test_labels_without_meaning_are_called_out(sheets, tmp_path):
     table = sheets.table.assign(labels=rng.permutation(sheets.table["labels"]))
     shuffled = type(sheets)(sheets.root, sheets.spec, sheets.classes, table)
     lines = []
-    card = train(shuffled, tmp_path / "model", TrainConfig(epochs=2, learning_rate=1e-4), report=lines.append)
+    card = train(shuffled, tmp_path / "model", TrainingSettings(epochs=2, learning_rate=1e-4), report=lines.append)
     assert any("no better than always naming one class" in note for note in card.notes)
     assert any("trying again" in line for line in lines)
     assert any(line.startswith("WARNING") for line in lines)
@@ -225,7 +228,7 @@ def test_unreadable_images_are_left_out_and_named(sheets, tmp_path):
     card = train(
         open_dataset(folder).binary(),
         tmp_path / "model",
-        TrainConfig(epochs=1, learning_rate=1e-3),
+        TrainingSettings(epochs=1, learning_rate=1e-3),
         report=lines.append,
     )
     assert card.data["images"] == 119
@@ -240,19 +243,21 @@ def test_what_cannot_be_trained_on_is_a_sentence(sheets, tmp_path):
     with pytest.raises(DataError, match="one label for each image"):
         train(unlabelled, tmp_path / "model", SMALL, report=quiet)
     with pytest.raises(UsageError, match="init"):
-        train(sheets, tmp_path / "model", TrainConfig(epochs=1, init="nowhere.pth", learning_rate=1e-3), report=quiet)
+        train(
+            sheets, tmp_path / "model", TrainingSettings(epochs=1, init="nowhere.pth", learning_rate=1e-3), report=quiet
+        )
     assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize("wrong", [{"head": "tanh"}, {"epochs": -1}, {"learning_rate": -1.0}, {"batch_size": 0}])
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(UsageError, match="expected"):
-        TrainConfig(**wrong)
+        TrainingSettings(**wrong)
 
 
 @pytest.mark.parametrize(("given", "images", "expected"), [(0, 1152, 25), (0, 350, 73), (0, 20, 800), (3, 350, 3)])
 def test_few_images_are_passed_over_more_often(given, images, expected):
-    assert TrainConfig(epochs=given).for_images(images).epochs == expected
+    assert TrainingSettings(epochs=given).for_images(images).epochs == expected
 
 
 def test_class_weights_balance_the_classes():
@@ -266,7 +271,7 @@ def test_class_weights_balance_the_classes():
 def test_losses_by_hand(sheets, head):
     table = read_images(sheets.select(rows=[0, 1]), (64, 64), quiet)
     fit = Fit(BACKBONES["squeezenet-reduced"](2), table, measure(table, torch.tensor([0, 1]), (64, 64)),
-              TrainConfig(head=head), torch.device("cpu"))  # fmt: skip
+              TrainingSettings(head=head), torch.device("cpu"))  # fmt: skip
     logits, labels, weights = torch.tensor([[1.0, -2.0], [0.5, 0.25]]), torch.tensor([0, 1]), torch.tensor([1.0, 3.0])
     x = logits.double().numpy()
     if head == "softmax":
@@ -283,7 +288,7 @@ def test_the_learning_rate_search_leaves_the_model_alone(sheets):
     rows = torch.arange(len(sheets))
     model = BACKBONES["squeezenet-reduced"](2)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    fit = Fit(model, table, measure(table, rows, (64, 64)), TrainConfig(), torch.device("cpu"))
+    fit = Fit(model, table, measure(table, rows, (64, 64)), TrainingSettings(), torch.device("cpu"))
     rate, curves = find_learning_rate(fit, rows)
     assert 1e-4 <= rate <= 4e-3
     assert [len(curve) > 5 for curve in curves] == [True, True]
@@ -292,11 +297,11 @@ def test_the_learning_rate_search_leaves_the_model_alone(sheets):
 
 
 def test_cross_validation_counts_every_image_once(sheets, tmp_path):
-    config = TrainConfig(epochs=1, learning_rate=1e-3)
-    found = cross_validate(sheets, tmp_path, config, k=2, report=quiet).to_json()
-    assert found["n"] == 120
-    assert len(found["recall_by_fold"]) == 2
-    assert len(found["errors"]) == round(120 * (1 - found["accuracy"]))
+    config = TrainingSettings(epochs=1, learning_rate=1e-3)
+    result = cross_validate(sheets, tmp_path, config, k=2, report=quiet).to_json()
+    assert result["n"] == 120
+    assert len(result["recall_by_fold"]) == 2
+    assert len(result["errors"]) == round(120 * (1 - result["accuracy"]))
     cards = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*/fold-*/card.json"))]
     assert len(cards) == 2
     tests = [set(card["split"]["files"]["test"]) for card in cards]
@@ -304,7 +309,7 @@ def test_cross_validation_counts_every_image_once(sheets, tmp_path):
     assert len(tests[0] | tests[1]) == 120
     for card in cards:
         assert not set(card["split"]["files"]["train"]) & set(card["split"]["files"]["test"])
-    cross_validate(sheets, tmp_path, replace(config, seed=7), k=2, report=quiet)
+    cross_validate(sheets, tmp_path, config.replace(seed=7), k=2, report=quiet)
     assert len(list(tmp_path.glob("*/fold-*/card.json"))) == 4, "rounds of another seed are not taken for these"
 
 
@@ -315,20 +320,20 @@ def test_a_test_split_that_came_with_the_data_is_never_trained_on(sheets, tmp_pa
     card = train(
         replace(sheets, table=sheets.table.assign(split=given)),
         tmp_path / "model",
-        TrainConfig(epochs=1, learning_rate=1e-3),
+        TrainingSettings(epochs=1, learning_rate=1e-3),
         report=lines.append,
     )
     hashes = [digest[:16] for digest in sheets.file_hashes()]
     declared = {digest for digest, name in zip(hashes, given, strict=True) if name == "test"}
-    assert set(card.split["files"]["test"]) == declared
-    assert card.split["counts"]["val"] > 0
+    assert set(card.split.files["test"]) == declared
+    assert card.split.counts["val"] > 0
     assert any("a tenth of its train split" in line for line in lines)
 
 
 def test_given_splits_that_leak_are_called_out(sheets, tmp_path):
     groups = [f"strip-{i % 10}" for i in range(len(sheets))]
     leaking = replace(sheets, table=sheets.table.assign(group=groups))
-    card = train(leaking, tmp_path / "model", TrainConfig(epochs=1, learning_rate=1e-3), report=quiet)
+    card = train(leaking, tmp_path / "model", TrainingSettings(epochs=1, learning_rate=1e-3), report=quiet)
     assert any("lie in more than one of the splits" in note for note in card.notes)
 
 
@@ -347,9 +352,9 @@ def test_what_lies_at_the_destination_is_not_lost(sheets, tmp_path):
 @pytest.mark.parametrize("epochs", [1, 2, 4])
 def test_the_schedule_takes_any_number_of_steps(sheets, tmp_path, epochs):
     """Four steps in all would make torch's one-cycle schedule divide by zero."""
-    config = TrainConfig(epochs=epochs, learning_rate=1e-3, batch_size=84 * epochs // 4)
+    config = TrainingSettings(epochs=epochs, learning_rate=1e-3, batch_size=84 * epochs // 4)
     few = sheets.select(rows=np.flatnonzero(sheets.table["split"] != "test"))
-    assert train(few, tmp_path / "model", config, report=quiet).training["history"]
+    assert train(few, tmp_path / "model", config, report=quiet).training.history
 
 
 def test_near_duplicates_are_searched_for_once(sheets, tmp_path, monkeypatch):
@@ -357,14 +362,14 @@ def test_near_duplicates_are_searched_for_once(sheets, tmp_path, monkeypatch):
     monkeypatch.setenv("STEEL_CACHE", str(tmp_path / "cache"))
     shutil.copytree(sheets.root, tmp_path / "sheets")
     bare = open_dataset(tmp_path / "sheets").with_groups([""] * len(sheets))
-    expected = near_duplicate_groups(bare).tolist()
+    expected = group_near_duplicates(bare).tolist()
     searches = []
 
     def searched(index, **_):
         searches.append(index)
-        return near_duplicate_groups(index)
+        return group_near_duplicates(index)
 
-    monkeypatch.setattr("steel_core.training.train.near_duplicate_groups", searched)
+    monkeypatch.setattr("steel_core.training.prepare.group_near_duplicates", searched)
     for _ in range(2):
         assert with_groups(bare, quiet, quiet).table["group"].tolist() == expected
     assert len(searches) == 1
@@ -378,8 +383,8 @@ def test_near_duplicates_are_searched_for_once(sheets, tmp_path, monkeypatch):
 
 def test_splits_are_made_where_there_are_none(sheets, tmp_path):
     bare = type(sheets)(sheets.root, sheets.spec, sheets.classes, sheets.table.assign(split="", group=""))
-    card = train(bare, tmp_path / "model", TrainConfig(epochs=1, learning_rate=1e-3), report=quiet)
-    assert min(card.split["counts"].values()) >= 10
+    card = train(bare, tmp_path / "model", TrainingSettings(epochs=1, learning_rate=1e-3), report=quiet)
+    assert min(card.split.counts.values()) >= 10
 
 
 def test_the_state_is_never_half_written(sheets, tmp_path, monkeypatch):
@@ -406,12 +411,12 @@ def test_the_state_is_never_half_written(sheets, tmp_path, monkeypatch):
 def test_from_trained_weights_the_head_learns_faster_and_fewer_epochs_are_enough():
     model = BACKBONES["efficientnet-lite-reduced"](3)
     for init, factor in (("random", 1.0), ("weights.safetensors", 4.0)):
-        groups = fit.optimiser_for(model, 1e-3, TrainConfig(init=init)).param_groups
+        groups = fit.optimiser_for(model, 1e-3, TrainingSettings(init=init)).param_groups
         rates = {id(p): group["lr"] for group in groups for p in group["params"]}
         assert {rates[id(p)] for p in model.features.parameters()} == {1e-3}
         assert {rates[id(p)] for p in model.head.parameters()} == {1e-3 * factor}
         assert len(rates) == len(list(model.parameters()))
-    assert TrainConfig(init="imagenet").for_images(1000).epochs < TrainConfig().for_images(1000).epochs
+    assert TrainingSettings(init="imagenet").for_images(1000).epochs < TrainingSettings().for_images(1000).epochs
 
 
 def test_training_goes_on_from_a_file_of_weights(sheets, tmp_path):
@@ -419,13 +424,13 @@ def test_training_goes_on_from_a_file_of_weights(sheets, tmp_path):
     torch.manual_seed(3)
     given = BACKBONES["squeezenet-reduced"](2)
     torch.save(given.state_dict(), tmp_path / "given.pt")
-    config = replace(SMALL, init=str(tmp_path / "given.pt"), epochs=1, learning_rate=1e-9)
+    config = SMALL.replace(init=str(tmp_path / "given.pt"), epochs=1, learning_rate=1e-9)
     lines = []
     train(sheets, tmp_path / "out", config, report=lines.append, scale_maps=False)
-    found = load_checkpoint(tmp_path / "out")
-    assert found.card.map_scale == {}
+    result = load_checkpoint(tmp_path / "out")
+    assert result.card.map_scale == {}
     digest = hashlib.sha256((tmp_path / "given.pt").read_bytes()).hexdigest()
-    assert found.card.training["init_sha256"] == digest
+    assert result.card.training.init_sha256 == digest
     assert f"starting from given.pt, sha256 {digest}" in lines
-    for name, value in found.model.features.state_dict().items():
+    for name, value in result.model.features.state_dict().items():
         torch.testing.assert_close(value, given.features.state_dict()[name], rtol=1e-4, atol=1e-6)

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,20 +9,20 @@ import torch
 from PIL import Image
 
 from steel_core.cli.main import main
-from steel_core.data.augment import Augmentation
+from steel_core.data.augmentation import Augmentation
 from steel_core.data.open import open_dataset
-from steel_core.data.strip_mill import StripMill, make
+from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.errors import UsageError
 from steel_core.jobs.run_log import RunLog, RunStopped
 from steel_core.models.base import BACKBONES
 from steel_core.models.checkpoint import load_checkpoint
-from steel_core.training.config import TrainConfig
 from steel_core.training.fit import Fit, run_fit
 from steel_core.training.images import measure, rare_defects, read_images
 from steel_core.training.presets import PRESETS
+from steel_core.training.settings import TrainingSettings
 from steel_core.training.train import train
 
-SMALL = TrainConfig(epochs=3, learning_rate=2e-3, batch_size=16, seed=1)
+SMALL = TrainingSettings(epochs=3, learning_rate=2e-3, batch_size=16, seed=1)
 
 
 def quiet(*_):
@@ -34,7 +33,7 @@ def quiet(*_):
 def sheets(tmp_path_factory):
     """60 sheets of 48 x 48, half of them clear."""
     out = tmp_path_factory.mktemp("data") / "sheets"
-    make(StripMill(size=(48, 48), seed=6, clear_share=0.5), 60, out)
+    write_sheets(StripMill(size=(48, 48), seed=6, clear_share=0.5), 60, out)
     return open_dataset(out).binary()
 
 
@@ -48,25 +47,25 @@ def fit_of(index, config, backbone):
 def test_presets_ask_for_more_epochs_one_after_the_other():
     assert list(PRESETS) == ["quick-look", "sound", "thorough"]
     for start, epochs in (("", [3, 10, 30]), ("random", [7, 25, 75])):
-        assert [replace(preset.config, init=start).for_images(1000).epochs for preset in PRESETS.values()] == epochs
+        assert [preset.config.replace(init=start).for_images(1000).epochs for preset in PRESETS.values()] == epochs
 
 
 def test_a_backbone_starts_from_trained_weights_where_a_package_brings_them():
     assert PRESETS["sound"].config.start == "imagenet"
-    assert replace(PRESETS["sound"].config, backbone="small-cnn").start == "random"
-    assert replace(PRESETS["sound"].config, init="random").to_json()["init"] == "random"
-    assert TrainConfig(backbone="efficientnet-lite-reduced").to_json()["init"] == "imagenet"
+    assert PRESETS["sound"].config.replace(backbone="small-cnn").start == "random"
+    assert PRESETS["sound"].config.replace(init="random").to_json()["init"] == "random"
+    assert TrainingSettings(backbone="efficientnet-lite-reduced").to_json()["init"] == "imagenet"
 
 
 @pytest.mark.parametrize("wrong", [{"loss": "hinge"}, {"effort": 0}, {"freeze_epochs": 2}, {"freeze_epochs": -1}])
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(UsageError, match="expected"):
-        TrainConfig(**wrong)
+        TrainingSettings(**wrong)
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "squeezenet-reduced"])
 def test_frozen_features_keep_weights_and_statistics_until_they_are_freed(sheets, tmp_path, backbone):
-    config = replace(SMALL, epochs=2, freeze_epochs=1, init="weights.pt", batch_size=30, backbone=backbone)
+    config = SMALL.replace(epochs=2, freeze_epochs=1, init="weights.pt", batch_size=30, backbone=backbone)
     fit, rows = fit_of(sheets, config, backbone)
     before = copy.deepcopy(fit.model.state_dict())
     seen = []
@@ -148,7 +147,7 @@ def test_training_on_patches_blur_and_focal_loss_runs_from_the_command_line(shee
     flags += ["--backbone", "squeezenet-reduced"]
     flags += ["--augment", "patches=0.5", "--augment", "cut-out=0.2", "--no-balanced", "--log", str(tmp_path / "log")]
     assert main(["train", *flags, "--out", str(tmp_path / "m"), "--json"]) == 0
-    settings = load_checkpoint(tmp_path / "m").card.training["settings"]
+    settings = load_checkpoint(tmp_path / "m").card.training.settings
     assert (settings["loss"], settings["epochs"], settings["balanced"]) == ("focal", 1, False)
     rate = PRESETS["quick-look"].config.learning_rate
     assert settings["learning_rate"] in (rate, rate / 3), "a third where it began anew"

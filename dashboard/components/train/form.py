@@ -11,7 +11,7 @@ from dashboard.components.common.progress import duration
 from dashboard.components.common.text import plain
 from dashboard.components.train.settings import advanced
 from dashboard.components.train.variations import variations
-from steel_core.errors import SteelError
+from steel_core.errors import SteelError, UsageError
 
 _STARTS = {"imagenet": "ImageNet weights", "random": "random weights"}
 _FEW = 20  # images of a class below which the page warns
@@ -20,7 +20,7 @@ _FEW = 20  # images of a class below which the page warns
 def form(data: str) -> None:
     """Asks, and starts a run; its name is then in the URL."""
     index = services.datasets.dataset(data)
-    facts = services.datasets.described(index)
+    facts = services.datasets.describe_dataset(index)
     st.markdown(f"**{plain(index.spec.title)}**: {_counts(facts)}. Choose another data set above.")
     rare = [name for name, count in facts["labels"].items() if name and count < _FEW]
     if rare:
@@ -53,10 +53,16 @@ def form(data: str) -> None:
         "Only clear or defect", key="binary", help="All defect types are one class; needs fewer images."
     )
     try:
+        refused = None
         with st.expander("Advanced"):
-            config = advanced(preset, backbone)
+            try:
+                config = advanced(preset, backbone)
+            except UsageError as error:  # said below: what is not drawn would lose what was set
+                config, refused = usual, error
         with st.expander("How images are varied, shown on your own"):
             config = variations(preset, config, data)
+        if refused:
+            raise refused
         seconds = services.training.expected_seconds(data, config, binary)
         epochs = services.training.expected_epochs(data, config)
         st.caption(

@@ -2,48 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.text import plain
+from dashboard.components.train.settings import ask
 from steel_core.errors import SteelError
 
 _SHOWN = 5
-_DIALS = {  # name: words, largest, help
-    "degrees": ("Turned by up to, degrees", 45.0, ""),
-    "scale": ("Zoomed by up to", 0.5, "Share of the size."),
-    "shift": ("Moved by up to", 0.5, "Share of the side."),
-    "brightness": ("Brightness", 2.0, "In standard deviations of the images' grey."),
-    "contrast": ("Contrast", 1.5, "Power of e: 0.3 is 0.74 to 1.35 times."),
-    "noise": ("Noise", 1.0, "In standard deviations of the images' grey."),
-    "blur": ("Blur", 1.0, "Share that a blurred copy replaces."),
-    "cut_out": ("Cut out", 0.9, "Sides of a grey rectangle; a covered defect leaves a wrong label."),
-    "patches": ("Patches around rare defects", 1.0, "How often; needs boxes or masks."),
-}
 
 
-def variations(preset: str, config: services.training.TrainConfig, data: str) -> services.training.TrainConfig:
+def variations(
+    preset: str, config: services.training.TrainingSettings, data: str
+) -> services.training.TrainingSettings:
     """The settings with the variations chosen here, shown on some image of the data set."""
     usual = config.augmentation
-
-    def key(name: str) -> str:
-        return f"{preset} {name}"
-
-    chosen: dict[str, Any] = {}
-    with st.grid(3, min_column_width=220):
-        for name, (words, most, meaning) in _DIALS.items():
-            chosen[name] = st.slider(
-                words, 0.0, most, float(getattr(usual, name)), most / 50, key=key(name), help=meaning or None
-            )
-    with st.container(horizontal=True):
-        for name, words in (("flip", "Mirrored"), ("turn", "Turned by 90°, if square")):
-            chosen[name] = st.toggle(words, getattr(usual, name), key=key(name))
-    augmentation = replace(usual, **chosen)
+    chosen = ask(preset, services.training.describe_fields(type(usual)), usual, sliders=True)
+    augmentation = usual.replace(**chosen)
     _preview(augmentation, data)
-    return replace(config, augmentation=augmentation)
+    return config.replace(augmentation=augmentation)
 
 
 def _preview(augmentation: services.training.Augmentation, data: str) -> None:

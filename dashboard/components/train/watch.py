@@ -8,11 +8,11 @@ from typing import Any
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.common.estimates import figures
+from dashboard.components.common.estimates import show_estimates
 from dashboard.components.common.guard import guarded
+from dashboard.components.common.plot import draw_plot
 from dashboard.components.common.progress import duration
 from dashboard.components.common.text import capital, plain
-from dashboard.components.evaluate.pictures import plot
 from steel_core.errors import SteelError
 from steel_core.render import percent
 
@@ -43,7 +43,6 @@ def watched(name: str) -> None:
 @st.fragment(run_every=_POLL)
 @guarded()
 def _followed(name: str) -> None:
-    """Drawn anew every other second; when the run has ended, so is the page."""
     services.training.wake()
     run = services.training.run(name)
     if run is None or not run.unfinished:
@@ -70,7 +69,7 @@ def _shown(run: services.training.Run) -> None:
         for heading, figure in drawn.items():
             with st.container():
                 st.markdown(f"**{heading}**")
-                plot(figure, f"{heading} of {run.name}")
+                draw_plot(figure, f"{heading} of {run.name}")
     _examples(run)
     if run.state.messages:
         with st.expander("What it reported"):
@@ -79,7 +78,6 @@ def _shown(run: services.training.Run) -> None:
 
 
 def _how_far(run: services.training.Run) -> None:
-    """How much is done and how much time is left, in words."""
     state = run.state
     if run.status == "waiting":
         others = (
@@ -119,7 +117,6 @@ def _what_to_do(run: services.training.Run) -> None:
 
 
 def _result(run: services.training.Run) -> None:
-    """The model's figures, and where to look next."""
     name, data = str(run.about.get("model")), str(run.about.get("data"))
     if name not in services.models.available():
         st.info(f"The model {plain(name)} is not here any more.", icon=":material/search_off:")
@@ -131,7 +128,7 @@ def _result(run: services.training.Run) -> None:
         return
     for sentence in card.warnings:
         st.warning(plain(sentence), icon=":material/warning:")
-    figures(card)
+    show_estimates(card)
     chosen = {"model": name, "data": data}
     with st.container(horizontal=True):
         for page, label, icon, more in (
@@ -145,10 +142,9 @@ def _result(run: services.training.Run) -> None:
 
 
 def _examples(run: services.training.Run) -> None:
-    """Some validation images, what the network says of them now, and how sure it was of the truth at first."""
     examples = run.state.start.get("examples", [])
-    told = [row["examples"] for row in run.state.history if row.get("examples")]
-    if not examples or not told:
+    by_epoch = [row["examples"] for row in run.state.history if row.get("examples")]
+    if not examples or not by_epoch:
         return
     st.markdown("**Validation images, as the network learns**")
     with st.grid(min(len(examples), 6), min_column_width=140):
@@ -157,14 +153,14 @@ def _examples(run: services.training.Run) -> None:
             with st.container(border=True, gap="xsmall"):
                 if picture:
                     st.image(picture, width="stretch", alt=f"{example['file']}, actual {example['actual']}")
-                _said(example, [row[number]["probs"] for row in told if number < len(row)])
+                _show_prediction(example, [row[number]["probs"] for row in by_epoch if number < len(row)])
 
 
-def _said(example: dict[str, Any], probs: list[dict[str, float]]) -> None:
+def _show_prediction(example: dict[str, Any], probs: list[dict[str, float]]) -> None:
     now, first, actual = probs[-1], probs[0], str(example["actual"])
-    said = max(now, key=functools.partial(now.__getitem__))
-    icon = ":material/check:" if said in actual.split("|") else ":material/close:"
-    st.markdown(f"{icon} **{plain(said)}** {percent(now[said])}")
+    called = max(now, key=functools.partial(now.__getitem__))
+    icon = ":material/check:" if called in actual.split("|") else ":material/close:"
+    st.markdown(f"{icon} **{plain(called)}** {percent(now[called])}")
     course = f": {percent(first[actual])} at first, {percent(now[actual])} now" if actual in now else ""
     st.caption(f"Actual: {plain(actual)}{course}")
 
