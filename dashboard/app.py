@@ -13,8 +13,8 @@ from dashboard import services  # noqa: E402
 from dashboard.components.common.chooser import chooser  # noqa: E402
 from dashboard.components.common.guard import guarded  # noqa: E402
 
-st.set_page_config("Steel Lens", page_icon=str(ROOT / "assets" / "favicon.png"), layout="wide")
-st.logo(str(ROOT / "assets" / "logo.svg"), size="large")
+st.set_page_config("Steel Lens", page_icon=services.files.asset("favicon.png"), layout="wide")
+st.logo(services.files.asset("logo.svg"), size="large")
 # An upright strip as wide as the page would be ten screens tall.
 st.html('<style>[data-testid="stImage"] img{max-height:45rem;object-fit:contain;object-position:left top}</style>')
 services.models.warm_up()

@@ -22,13 +22,7 @@ if not st.session_state.get("model"):
 model = services.models.predictor(st.session_state["model"])
 warnings(model)
 view = st.segmented_control(
-    "What to look at",
-    VIEWS,
-    default=ONE,
-    required=True,
-    key="view",
-    bind="query-params",
-    label_visibility="collapsed",
+    "What to look at", VIEWS, default=ONE, required=True, key="view", bind="query-params", label_visibility="collapsed"
 )
 if view == MANY:
     whole_data_set(model)

@@ -4,7 +4,7 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.compare.classical_chain import chain
-from dashboard.components.compare.leaderboard import board, disagreements, obtained, plots
+from dashboard.components.compare.leaderboard import disagreements, obtain_leaderboard, plots, table
 
 st.title("Compare")
 st.markdown("All models on the same images, none of which any of them has learnt from.")
@@ -35,11 +35,11 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         bind="query-params",
         help="All defect types are one class; models that know the types are left out.",
     )
-asked = services.leaderboard.Asked(data, part, baselines, binary)
-found = obtained(asked)
-if found is None:
+asked = services.leaderboard.ComparisonRequest(data, part, baselines, binary)
+comparison = obtain_leaderboard(asked)
+if comparison is None:
     st.stop()
-chosen = board(found)
-plots(found, chosen)
-disagreements(data, found)
-chain(asked, found)
+chosen = table(comparison)
+plots(comparison, chosen)
+disagreements(data, comparison)
+chain(asked, comparison)

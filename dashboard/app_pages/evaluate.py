@@ -6,14 +6,14 @@ from dashboard import services
 from dashboard.components.common.verdict import warnings
 from dashboard.components.evaluate.calibration import calibration
 from dashboard.components.evaluate.comparing import comparing
-from dashboard.components.evaluate.compute import evaluated
-from dashboard.components.evaluate.figures import figures
+from dashboard.components.evaluate.compute import obtain_evaluation
+from dashboard.components.evaluate.estimates import estimates
 from dashboard.components.evaluate.headline import headline
 from dashboard.components.evaluate.losses import losses
 from dashboard.components.evaluate.matrix import matrix
 from dashboard.components.evaluate.takeaway import takeaway
 from dashboard.components.evaluate.thresholds import thresholds
-from dashboard.components.evaluate.weak import weak
+from dashboard.components.evaluate.weak_spots import weak
 
 st.title("Evaluate")
 name, data = st.session_state.get("model"), st.session_state.get("data")
@@ -25,7 +25,7 @@ model = services.models.predictor(name)
 warnings(model)
 part = st.segmented_control(
     "Images",
-    services.evaluation.EVALUATION_PARTS,
+    services.evaluation.PARTS,
     default="held-out",
     required=True,
     key="part",
@@ -34,23 +34,23 @@ part = st.segmented_control(
     "their content, whatever folder they lie in. train, val, test: the model's own division; of images that it has "
     "never met, the data set's. all: every image.",
 )
-found = evaluated(model, data, part)
-whole = services.evaluation.stored(model, data)
-if found is None or whole is None:
+evaluation = obtain_evaluation(model, data, part)
+whole = services.evaluation.find(model, data)
+if evaluation is None or whole is None:
     st.stop()
-headline(found, data)
-if not len(found):
+headline(evaluation, data)
+if not len(evaluation):
     st.info("This part holds no image. Choose another one above.", icon=":material/image_not_supported:")
     st.stop()
 tabs = {
-    "Confusion": lambda: matrix(model, data, found),
-    "Worst images": lambda: losses(model, data, found),
-    "Figures": lambda: figures(model, data, found),
-    "Calibration": lambda: calibration(model, data, found),
-    "Thresholds": lambda: thresholds(model, data, whole, found),
-    "Weak spots": lambda: weak(model, data, found),
-    "Compare": lambda: comparing(model, data, found),
-    "Take away": lambda: takeaway(model, data, found),
+    "Confusion": lambda: matrix(model, data, evaluation),
+    "Worst images": lambda: losses(model, data, evaluation),
+    "Figures": lambda: estimates(model, data, evaluation),
+    "Calibration": lambda: calibration(model, data, evaluation),
+    "Thresholds": lambda: thresholds(model, data, whole, evaluation),
+    "Weak spots": lambda: weak(model, data, evaluation),
+    "Compare": lambda: comparing(model, data, evaluation),
+    "Take away": lambda: takeaway(model, data, evaluation),
 }
 for tab, draw in zip(st.tabs(list(tabs), key="tab", bind="query-params"), tabs.values(), strict=True):
     if tab.open:  # the others are not even run

@@ -20,21 +20,21 @@ if not data:
     )
     st.stop()
 model = services.models.predictor(name) if name else None
-shown = services.explore.collection(data, model)
+collection = services.explore.open_collection(data, model)
 if path := st.query_params.get("image"):
-    image_page(shown, model, path)
+    image_page(collection, model, path)
     st.stop()
-head(shown)
-asked = filters(shown, model)
+head(collection)
+asked = filters(collection, model)
 tabs = {
-    "Gallery": lambda: commons(shown, asked),
-    "Distributions": lambda: distributions(shown, asked, model),
-    "Map": lambda: feature_map(shown, asked, model),
-    "Findings": lambda: findings(shown, model),
+    "Gallery": lambda: commons(collection, asked),
+    "Distributions": lambda: distributions(collection, asked, model),
+    "Map": lambda: feature_map(collection, asked, model),
+    "Findings": lambda: findings(collection, model),
 }
 for tab, (title, draw) in zip(st.tabs(list(tabs), key="tab", bind="query-params"), tabs.items(), strict=True):
     if tab.open:  # the others are not even run
         with tab:
             draw()
             if title != "Findings":
-                pictures(shown, asked)
+                pictures(collection, asked)

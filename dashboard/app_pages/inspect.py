@@ -3,28 +3,27 @@
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.common.downloads import verdict_buttons
 from dashboard.components.common.gallery import try_a_sample
-from dashboard.components.common.heat_row import heat_row
 from dashboard.components.common.intake import intake
+from dashboard.components.common.strip import strip
 from dashboard.components.common.text import plain
 from dashboard.components.common.verdict import verdict_card
-from dashboard.components.explore.strip import strip
-from dashboard.components.inspect.summary import choose_one, look_at_all, refusals
+from dashboard.components.inspect.heat_row import heat_row
+from dashboard.components.inspect.summary import choose_one, look_at_all, refusals, verdict_buttons
 
 st.title("Inspect")
 model = services.models.predictor(st.session_state["model"]) if st.session_state.get("model") else None
-given = intake()
+sources = intake()
 if model is None:
     st.info("No model is here yet, so nothing can be inspected. The Overview says how to get one.")
     st.stop()
-if not given:
+if not sources:
     try_a_sample("inspect", model)
     st.stop()
 
-looks = look_at_all(model, given)
+looks = look_at_all(model, sources)
 refusals(looks)
-if any(isinstance(seen, services.images.Look) for _, seen in looks):
+if any(isinstance(seen, services.images.FirstLook) for _, seen in looks):
     source, seen = choose_one(looks)
     with st.container(border=True):
         picture, words = st.columns([2, 3], gap="large")
@@ -36,7 +35,7 @@ if any(isinstance(seen, services.images.Look) for _, seen in looks):
             if source.labels:
                 st.caption(f"Labelled in its data set: {plain(', '.join(source.labels))}")
     if seen.in_tiles:
-        strip(model, source, seen.judged)
+        strip(model, source, seen.tiled)
     else:
         heat_row(model, source, seen)
     st.page_link("app_pages/explain.py", label="More methods, classes and regions: Explain", icon=":material/layers:")

@@ -23,13 +23,13 @@ if not measured:
     reference()
     st.stop()
 data = st.segmented_control("Measured on", list(measured), default=next(iter(measured)), required=True, key="measured")
-told = measured[data or next(iter(measured))]
-rows = services.quality.rows(name, told["data"])
-headline(name, told)
-chosen = table(told)
+quality = measured[data or next(iter(measured))]
+rows = services.quality.rows(name, quality.data)
+headline(name, quality)
+chosen = table(quality)
 if chosen:
-    behind(name, told, rows, *chosen)
+    behind(name, quality, rows, *chosen)
 st.subheader("Metric by metric")
-plots(told, rows)
-agreement(told)
+plots(quality, rows)
+agreement(quality)
 reference()

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.common.estimates import figures
+from dashboard.components.common.estimates import show_estimates
 from dashboard.components.common.gallery import image_link
 from dashboard.components.common.text import plain
 from dashboard.components.common.verdict import marked, other_data
@@ -32,7 +32,7 @@ card = model.card
 st.subheader(plain(card.title))
 if card.warnings:
     st.warning("\n\n".join(plain(note) for note in card.warnings), icon=":material/warning:")
-figures(card)
+show_estimates(card)
 
 data = st.session_state.get("data")
 if data and (shown := services.datasets.samples(data, model, 4)):
@@ -59,7 +59,7 @@ if data and (shown := services.datasets.samples(data, model, 4)):
                         st.error(plain(seen.sentence), icon=":material/broken_image:")
                         continue
                     st.image(seen.overlay, width="stretch", alt=f"{source.name} with its Grad-CAM map")
-                    st.markdown(f"**{marked(seen.look.prediction)}** {percent(seen.look.prediction.confidence)}")
+                    st.markdown(f"**{marked(seen.seen.prediction)}** {percent(seen.seen.prediction.confidence)}")
                     st.caption(f"Labelled: {plain(', '.join(source.labels) or 'nothing')}")
                     st.page_link("app_pages/inspect.py", label="Look closer", query_params=image_link(path, data))
 

@@ -2,115 +2,89 @@
 
 from __future__ import annotations
 
-import secrets
-from functools import partial
+import functools
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import streamlit as st
 
 from dashboard.services import datasets, jobs
-from dashboard.services.leaderboard import Asked, Leaderboard
+from dashboard.services.cache import cached_data
+from dashboard.services.leaderboard import ComparisonRequest, Leaderboard
 from steel_core import render
 from steel_core.errors import SteelError
-from steel_core.leaderboard.baselines import Judge
-from steel_core.leaderboard.classical_chain import NAME, Steps, looked_into, taught_chain
+from steel_core.leaderboard.baselines import FittedBaseline
+from steel_core.leaderboard.classical_chain import NAME, ChainSteps, explain_chain, fit_chain
 from steel_core.leaderboard.table import BASELINE
+from steel_core.types import UInt8Array
 
-NAMED = f"{NAME}{BASELINE}"
-"""Its row in a leaderboard."""
+NAMED = f"{NAME}{BASELINE}"  # its row in a leaderboard
+
+CHAIN: jobs.Kind[FittedBaseline] = jobs.Kind("classical chain", queue="leaderboard", kept=4)
 
 LARGEST, OTHERS = "largest candidate", "other candidates"
 
 _SECONDS_AN_IMAGE = 0.02  # to read, segment and measure it
-_KEPT = 4  # chains that have learnt
 _SIDE = 400  # pixels that a picture's shorter side is enlarged to, so that outlines are thin
 
 
-class Teaching(jobs.Task[Judge]):
-    """A chain that learns as the one of a leaderboard did; all sessions share it, also when it is finished."""
-
-    def __init__(self, board: Leaderboard) -> None:
-        self.board = board
-        self.key = secrets.token_hex(8)
-        super().__init__("leaderboard", partial(taught_chain, board.told, board.classes))
+def teaching(asked: ComparisonRequest, board: Leaderboard) -> jobs.Job[FittedBaseline] | None:
+    """The chain of this leaderboard, which learns as that one did, or has learnt; None if nobody asked for it."""
+    job = jobs.board().get(CHAIN, asked)
+    return job if job and job.about is board and not job.stopped else None
 
 
-@st.cache_resource(show_spinner=False)
-def _jobs() -> dict[Asked, Teaching]:
-    return {}
+def start(asked: ComparisonRequest, board: Leaderboard) -> None:
+    """Let a worker teach the chain; all sessions share it."""
+    forget(asked)
+    jobs.board().start(CHAIN, asked, functools.partial(fit_chain, board.index, board.classes), about=board)
 
 
-def teaching(asked: Asked, board: Leaderboard) -> Teaching | None:
-    """The chain of this leaderboard, at work or finished; None if nobody asked for it, or somebody stopped it."""
-    job = _jobs().get(asked)
-    return job if job and job.board is board and not job.stopped else None
-
-
-def start(asked: Asked, board: Leaderboard) -> None:
-    """Let a worker teach the chain."""
-    jobs = _jobs()
-    for key in [key for key, old in list(jobs.items()) if old.made.done()][:-_KEPT]:
-        jobs.pop(key, None)
-    jobs[asked] = Teaching(board)
-
-
-def forget(asked: Asked) -> None:
+def forget(asked: ComparisonRequest) -> None:
     """Forget a chain, so that it can be asked for again."""
-    _jobs().pop(asked, None)
+    jobs.board().forget(CHAIN, asked)
 
 
 def seconds_to_teach(board: Leaderboard) -> float:
     """How long it will learn, roughly."""
-    return _SECONDS_AN_IMAGE * int((board.told.table["split"] == "train").sum())
+    return _SECONDS_AN_IMAGE * int((board.index.table["split"] == "train").sum())
 
 
 def images(board: Leaderboard, most: int) -> dict[str, str]:
     """Images that were counted, by path, with what the chain said of them; those it named wrong first."""
-    found = next(entry.evaluation for entry in board.entries if entry.name == NAMED)
-    table = found.table.assign(wrong=found.wrong).sort_values("wrong", ascending=False, kind="stable").head(most)
+    evaluation = next(entry.evaluation for entry in board.entries if entry.name == NAMED)
+    table = evaluation.table.assign(wrong=evaluation.wrong).sort_values("wrong", ascending=False, kind="stable")
     return {
-        path: f"{path.rpartition('/')[2]}: {label}" + (f", called {pred}" if wrong else "")
-        for path, label, pred, wrong in zip(table["file"], table["label"], table["pred"], table["wrong"], strict=True)
+        row["file"]: f"{row['file'].rpartition('/')[2]}: {row['label']}" + f", called {row['pred']}" * row["wrong"]
+        for row in table.head(most).to_dict("records")
     }
 
 
-def source(board: Leaderboard, path: str) -> datasets.Source:
-    """The image with this path within the data set."""
-    return datasets.find(board.told, path)
-
-
-def inside(job: Teaching, source: datasets.Source) -> Steps | datasets.Refused:
+@cached_data(lambda job, source: (job.number, source.key), max_entries=20, per_session=True, spinner="Looking inside")
+def inside(job: jobs.Job[FittedBaseline], source: datasets.Source) -> ChainSteps | datasets.Refused:
     """What the chain makes of an image, or why it is not read."""
-    return _inside(job.key, source.key, job, source)
-
-
-@st.cache_data(max_entries=20, scope="session", show_spinner="Looking inside")
-def _inside(teaching: str, key: str, _job: Teaching, _source: datasets.Source) -> Steps | datasets.Refused:  # noqa: ARG001
     try:
-        return looked_into(_job.made.result(), _source.read(), _job.board.classes)
+        return explain_chain(job.future.result(), source.read(), job.about.classes)
     except SteelError as error:
         return datasets.Refused(str(error))
 
 
-def outlined(found: Steps) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+def outlined(steps: ChainSteps) -> tuple[UInt8Array, UInt8Array]:
     """The picture as the chain sees it, and the same with its candidates outlined: number 1 is the largest."""
-    height, width = found.grid.shape
+    height, width = steps.grid.shape
     zoom = max(1, round(_SIDE / min(height, width)))
-    grey = np.rint(cv2.resize(found.grid, (width * zoom, height * zoom), interpolation=cv2.INTER_NEAREST) * 255)
+    grey = np.rint(cv2.resize(steps.grid, (width * zoom, height * zoom), interpolation=cv2.INTER_NEAREST) * 255)
     picture = np.ascontiguousarray(np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2))
-    regions = {OTHERS: (found.candidates > 0) & ~found.largest, LARGEST: found.largest}
-    signs = render.signs((LARGEST, OTHERS))
-    return picture, render.annotated(picture, regions, [], (height, width), signs)
+    regions = {OTHERS: (steps.candidates > 0) & ~steps.largest, LARGEST: steps.largest}
+    signs = render.assign_signs((LARGEST, OTHERS))
+    return picture, render.draw_annotations(picture, regions, [], (height, width), signs)
 
 
-def weighed(found: Steps, label: str, most: int) -> pd.DataFrame:
+def contributions(steps: ChainSteps, label: str, most: int) -> pd.DataFrame:
     """The features that count most for or against a class: Feature, Value, Adds (to its probability); then the rest."""
-    adds = found.contributions[label]
+    adds = steps.contributions[label]
     first = adds.abs().sort_values(ascending=False, kind="stable").index[:most]
-    table = pd.DataFrame({"Feature": first, "Value": found.features[first].to_numpy(), "Adds": adds[first].to_numpy()})
+    table = pd.DataFrame({"Feature": first, "Value": steps.features[first].to_numpy(), "Adds": adds[first].to_numpy()})
     rest = adds.drop(first)
     last = pd.DataFrame({"Feature": [f"the other {len(rest)}"], "Value": [np.nan], "Adds": [float(rest.sum())]})
     return pd.concat([table, last], ignore_index=True) if len(rest) else table

@@ -8,16 +8,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from dashboard.services import files, models
+from dashboard.services.cache import cached_data, cached_resource
 from steel_core import render
-from steel_core.data.describe import describe
+from steel_core.data.describe import describe_dataset
 from steel_core.data.images.read import FORMATS, MAX_BYTES, MAX_PIXELS, read_image
 from steel_core.data.index import DatasetIndex
 from steel_core.data.open import find_datasets, open_dataset
@@ -26,28 +25,19 @@ from steel_core.inference.predictor import Predictor
 from steel_core.models.checkpoint import ASSETS
 from steel_core.types import CLEAR, SteelImage
 
+__all__ = ["DatasetIndex", "describe_dataset"]
+
 LIMITS = f"{', '.join(FORMATS)}; up to {MAX_PIXELS // 10**6} megapixels and {MAX_BYTES // 10**6} MB each"
-"""What an image may be, in words."""
-
 SHIPPED = ASSETS / "demo"
-"""Where the data set lies that comes with the program."""
-
 _TRIES = 25  # images of a label that are read to find one that the model has not learnt from
-
-THUMBNAIL = 240
-"""Pixels a side of a gallery's picture, at most."""
+THUMBNAIL = 240  # pixels a side of a gallery's picture, at most
 
 
 @dataclass(frozen=True)
 class Source:
-    """An image that can be inspected. Its bytes are read when they are needed, and not kept.
+    """An image that can be inspected. Its bytes, for which `key` stands, are read when they are needed, and not kept.
 
-    Attributes:
-        name: base name of the file.
-        key: changes whenever the content does.
-        origin: a file of a data set, or what a visitor uploaded.
-        labels: what it shows, where that is known.
-        licence: what its licence allows, where the image may not be passed on.
+    `licence` says what is allowed where the image may not be passed on.
     """
 
     name: str
@@ -77,23 +67,27 @@ class Refused:
 def available() -> dict[str, Path]:
     """Name and folder of every data set: the shipped one, and what $STEEL_DATA points to (one, or a folder of them)."""
     mine = os.environ.get("STEEL_DATA")
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for place in (SHIPPED, *([Path(mine)] if mine else [])):
-        for folder in found_in(place.absolute(), files.stamp(place)):
-            found.setdefault(folder.name, folder)
-    return found
+        for folder in datasets_in(place.absolute()):
+            folders.setdefault(folder.name, folder)
+    return folders
 
 
 def nothing_of_yours() -> str:
     """Name of the place that $STEEL_DATA points to, if no data set was found there; else ""."""
     mine = Path(os.environ["STEEL_DATA"]).absolute() if os.environ.get("STEEL_DATA") else None
-    return mine.name if mine and not found_in(mine, files.stamp(mine)) else ""
+    return mine.name if mine and not datasets_in(mine) else ""
 
 
-@st.cache_data(max_entries=8, ttl=60, show_spinner=False)
-def found_in(place: Path, stamp: int) -> list[Path]:  # noqa: ARG001
+def _as_of_now(folder: Path) -> tuple[Path, int]:
+    return folder, files.stamp(folder)
+
+
+@cached_data(_as_of_now, max_entries=8, ttl=60)
+def datasets_in(folder: Path) -> list[Path]:
     """The data sets in a folder."""
-    return find_datasets(place)
+    return find_datasets(folder)
 
 
 def dataset(name: str) -> DatasetIndex:
@@ -105,24 +99,19 @@ def dataset(name: str) -> DatasetIndex:
     folder = available().get(name)
     if folder is None:
         raise DataError(f"data set {name!r}: expected one of {', '.join(available()) or 'none here'}")
-    return opened(folder, files.stamp(folder))
+    return open_folder(folder)
 
 
-@st.cache_resource(max_entries=4, ttl=3600, show_spinner="Listing the data set")
-def opened(folder: Path, stamp: int) -> DatasetIndex:  # noqa: ARG001
-    """The index of a folder that looked so at `stamp`."""
+@cached_resource(_as_of_now, max_entries=4, ttl=3600, spinner="Listing the data set")
+def open_folder(folder: Path) -> DatasetIndex:
+    """The index of a folder, anew where its list of entries has changed."""
     return open_dataset(folder)
 
 
-def described(index: DatasetIndex) -> dict[str, Any]:
-    """Title, licence and counts of a data set."""
-    return describe(index)
-
-
-def sources(index: DatasetIndex, first: int = 0, count: int | None = None) -> list[tuple[str, Source]]:
-    """Path within the data set, and source, of `count` samples from number `first` on."""
-    rows = range(first, len(index) if count is None else min(first + count, len(index)))
-    return [(str(index.table["path"].iat[i]), source(index, i)) for i in rows]
+def first_sources(name: str, count: int) -> dict[str, Source]:
+    """Path and source of the first images of a data set."""
+    index = dataset(name)
+    return {str(path): source(index, i) for i, path in enumerate(index.table["path"].head(count))}
 
 
 def find(index: DatasetIndex, path: str) -> Source:
@@ -159,9 +148,8 @@ def source(index: DatasetIndex, i: int) -> Source:
 def begin_with(model: str | None, data: str | None) -> tuple[str, str] | None:
     """A model and a data set for a visitor who named one of them at most; None where there is nothing to choose.
 
-    They belong together: the model learnt from the data. The last ones in both lists, a plant's own, go before the
-    shipped ones, and models that have learnt something before those that have not. A plant's own data from which no
-    model has learnt is shown all the same.
+    The model learnt from the data. The last ones in both lists, a plant's own, go first, and models that have learnt
+    something before others. A plant's own data from which no model has learnt is shown all the same.
     """
     everything = list(reversed(available().items()))
     yours = [(name, folder) for name, folder in everything if not folder.is_relative_to(SHIPPED)]
@@ -175,11 +163,11 @@ def begin_with(model: str | None, data: str | None) -> tuple[str, str] | None:
             for name, learnt in learnt_from.items()
             if learnt in (one, _stated_name(folder))
         ]
-        return next((found for found in pairs if models.has_learnt(found[0])), pairs[0] if pairs else None)
+        return next((each for each in pairs if models.has_learnt(each[0])), pairs[0] if pairs else None)
 
     offered = [one for one in everything if one[0] == data] if data else everything if model else yours or everything
-    found = pair(offered) or pair(everything)
-    return (found[0], found[1] if found[1] in dict(offered) else offered[0][0]) if found and offered else None
+    first = pair(offered) or pair(everything)
+    return (first[0], first[1] if first[1] in dict(offered) else offered[0][0]) if first and offered else None
 
 
 def _stated_name(place: Path) -> str:
@@ -191,34 +179,32 @@ def _stated_name(place: Path) -> str:
         return ""
 
 
-def samples(name: str | None, model: Predictor, count: int) -> list[tuple[str, Source]]:
+@cached_resource(
+    lambda name, model, count: (name, model.hash, count), max_entries=16, ttl=600, spinner="Looking for samples"
+)
+def samples(name: str, model: Predictor, count: int) -> list[tuple[str, Source]]:
     """Images of a data set to try, of each label in turn, none that the model has learnt from: path, and source.
 
     A sound sheet comes first; with a model that has no class for it, there is none.
     """
-    return _samples(name, model.hash, count, model) if name else []
-
-
-def unlearnt(model: Predictor) -> str:
-    """What is known of the samples, to follow "images of …": nothing where a card does not tell what it learnt from."""
-    return " that this model has not learnt from" if model.card.split.get("files") else ""
-
-
-@st.cache_resource(max_entries=16, ttl=600, show_spinner="Looking for samples")
-def _samples(name: str, checkpoint: str, count: int, _model: Predictor) -> list[tuple[str, Source]]:  # noqa: ARG001
     index = dataset(name)
     labels, split = (index.table[column].to_numpy(dtype=str) for column in ("labels", "split"))
     offered = np.isin(split, ["test", ""]) if (split == "test").any() else np.full(len(split), True)
-    if models.cannot_clear(_model):
+    if not model.card.clears:
         offered &= labels != CLEAR
     each = sorted(set(labels[offered]), key=lambda label: (label != CLEAR, label))[:count]
     picked: list[int] = []
     for label in each:
         rows = np.flatnonzero(offered & (labels == label))
         spread = rows[np.linspace(0, len(rows) - 1, min(len(rows), _TRIES)).astype(int)].tolist()
-        unknown = (row for row in spread if _unknown_to(_model, source(index, row)))
+        unknown = (row for row in spread if _unknown_to(model, source(index, row)))
         picked += itertools.islice(unknown, max(1, count // len(each)))
     return [(str(index.table["path"].iat[row]), source(index, row)) for row in picked]
+
+
+def unlearnt(model: Predictor) -> str:
+    """What is known of the samples, to follow "images of …": nothing where a card does not tell what it learnt from."""
+    return " that this model has not learnt from" if model.card.split.files else ""
 
 
 def _unknown_to(model: Predictor, one: Source) -> bool:
@@ -226,11 +212,6 @@ def _unknown_to(model: Predictor, one: Source) -> bool:
         return model.card.part_of(one.read().sha256) not in ("train", "val")
     except ImageError:
         return False
-
-
-def some_images(name: str | None, count: int) -> dict[str, Source]:
-    """Path and source of the first images of a data set; none without one."""
-    return dict(sources(dataset(name), 0, count)) if name else {}
 
 
 def uploaded(file: UploadedFile) -> Source:
@@ -248,19 +229,15 @@ def named(data: str, names: Sequence[str]) -> list[tuple[str, Source]]:
     return [(paths[name], find(index, paths[name])) for name in names if name in paths]
 
 
+@cached_data(lambda source: source.key, max_entries=5000)
 def thumbnail(source: Source) -> bytes | Refused:
     """A small JPEG of an image of a data set, made once for all sessions."""
-    return _thumbnail(source.key, source)
-
-
-@st.cache_data(max_entries=5000, show_spinner=False)
-def _thumbnail(key: str, _source: Source) -> bytes | Refused:  # noqa: ARG001
     try:
-        return files.jpeg(render.thumbnail(_source.read(), THUMBNAIL))
+        return files.jpeg(render.thumbnail(source.read(), THUMBNAIL))
     except ImageError as error:
         return Refused(str(error))
 
 
-def shown(index: DatasetIndex, rows: pd.DataFrame) -> list[tuple[str, Source]]:
+def sources_of(index: DatasetIndex, rows: pd.DataFrame) -> list[tuple[str, Source]]:
     """Path within the data set, and source, of rows of an evaluation's table."""
     return [(str(file), source(index, int(row))) for file, row in zip(rows["file"], rows["row"], strict=True)]

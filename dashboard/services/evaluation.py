@@ -3,85 +3,76 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import math
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import streamlit as st
 
 from dashboard.services import datasets, files, jobs, models
+from dashboard.services.cache import cached_resource
 from steel_core.data.index import DatasetIndex
 from steel_core.evaluation.compare import Comparison, compare
-from steel_core.evaluation.estimates import Figures, kept_figures, kept_paired
-from steel_core.evaluation.evaluate import (
-    PARTS,
-    Evaluation,
-    data_key,
-    find_evaluation,
-    in_words_of,
-    stored_evaluation,
-)
-from steel_core.evaluation.thresholds import Choice, propose_thresholds, save_thresholds
+from steel_core.evaluation.estimates import Estimates, cached_estimates, cached_paired_estimates
+from steel_core.evaluation.evaluation import PARTS, Evaluation
+from steel_core.evaluation.labels import map_labels
+from steel_core.evaluation.store import find_evaluation, load_or_evaluate
+from steel_core.evaluation.thresholds import propose_thresholds, save_thresholds
+from steel_core.inference.keys import data_key
 from steel_core.inference.predictor import Predictor
-from steel_core.metrics import Figure, curves, decisions, most_confused
+from steel_core.metrics import Estimate, curves, decisions, most_confused
 from steel_core.metrics.decisions import Costs
 from steel_core.metrics.multi_label import MultiLabelReport
-from steel_core.render import plots
+from steel_core.progress import Progress
+from steel_core.render import evaluation_plots
 from steel_core.render.plot_png import pngs
-from steel_core.reports.evaluation_report import NO_MATRIX, evaluation_html, evaluation_plots, main_figures
+from steel_core.reports.evaluation_figures import plot_evaluation
+from steel_core.reports.evaluation_report import NO_MATRIX, render_evaluation_html
+from steel_core.reports.evaluation_report import main_estimates as report_estimates
 from steel_core.store.triage import FINDINGS, Triage, TriageStore
+from steel_core.types import BoolArray, Float64Array
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["NO_MATRIX"]
+__all__ = ["NO_MATRIX", "PARTS", "Costs", "Estimate", "propose_thresholds"]
 
-ANY = "any"
-"""Stands for every class where a cell of a confusion matrix is asked for."""
+ANY = "any"  # stands for every class where a cell of a confusion matrix is asked for
+TRIAGE = FINDINGS[:-1]  # what a person may find about an image; without "open", which takes it back
 
-EVALUATION_PARTS = PARTS
+EVALUATION: jobs.Kind[Evaluation] = jobs.Kind("evaluation", queue="evaluation")
 
-TRIAGE = FINDINGS[:-1]
-"""What a person may find about an image; without "open", which takes it back."""
-
-_SECONDS_AN_IMAGE = 0.08  # to decode, predict and measure, until it was timed here
+_SECONDS_AN_IMAGE = 0.08  # to decode, predict and measure
 
 
 class _NotStored(Exception):  # noqa: N818
     """Nobody has made this evaluation yet. Raised, because what a cached function raises is not kept."""
 
 
-@st.cache_resource(show_spinner=False)
-def _in_work() -> dict[tuple[str, str], jobs.Task[Evaluation]]:
-    return {}
-
-
-def evaluating(model: Predictor, data: str) -> jobs.Task[Evaluation] | None:
+def running(model: Predictor, data: str) -> jobs.Job[Evaluation] | None:
     """The evaluation of a model on a data set that is being made, if one is; all sessions share it."""
-    job = _in_work().get((model.hash, data))
+    job = jobs.board().get(EVALUATION, (model.hash, data))
     return None if job is None or job.stopped else job
 
 
 def start(model: Predictor, data: str) -> None:
     """Let a worker make an evaluation, unless one is at it."""
-    if not evaluating(model, data):
-        _in_work()[model.hash, data] = jobs.Task("evaluation", functools.partial(_make, model, datasets.dataset(data)))
+    index = datasets.dataset(data)
 
+    def work(progress: Progress) -> Evaluation:
+        whole = load_or_evaluate(model, index, None, progress)
+        for part in PARTS:  # a page shall not wait for a bootstrap, whichever part it shows
+            progress(f"counting figures, {part}", 0, 0)
+            if len((chosen := whole.select(part)).labelled):
+                cached_estimates(chosen)
+        return whole
 
-def _make(model: Predictor, index: DatasetIndex, count: jobs.Count) -> Evaluation:
-    made = stored_evaluation(model, index, None, count)
-    for part in PARTS:  # a page shall not wait for a bootstrap, whichever part it shows
-        count(f"counting figures, {part}", 0, 0)
-        if len((chosen := made.select(part)).labelled):
-            kept_figures(chosen)
-    return made
+    jobs.board().start(EVALUATION, (model.hash, data), work)
 
 
 def seconds_to_evaluate(data: str) -> float:
@@ -89,96 +80,90 @@ def seconds_to_evaluate(data: str) -> float:
     return len(datasets.dataset(data)) * _SECONDS_AN_IMAGE
 
 
-def stored(model: Predictor, data: str, part: str = "all") -> Evaluation | None:
+def find(model: Predictor, data: str, part: str = "all") -> Evaluation | None:
     """What the model said of a part of a data set; None where nobody has computed it yet.
 
     Raises:
         SteelError: a worker could not make it, or the part is unknown.
     """
-    if job := evaluating(model, data):
-        if not job.made.done():
+    if job := running(model, data):
+        if not job.future.done():
             return None
-        if job.made.exception():
-            _in_work().pop((model.hash, data), None)
-        job.made.result()
+        if job.future.exception():
+            jobs.board().forget(EVALUATION, (model.hash, data))
+        job.future.result()
     try:
-        folder = datasets.available()[data]
-        index, key = _keyed(folder, files.stamp(folder), model.classes)
-        whole = _stored(model.hash, key, model, index, data)
+        index, key = _index_and_key(datasets.available()[data], model.classes)
+        whole = _find(model, key, index, data)
     except _NotStored:
         return None
-    _in_work().pop((model.hash, data), None)
-    return _part(whole, part)
+    jobs.board().forget(EVALUATION, (model.hash, data))
+    return select_part(whole, part)
 
 
-def part_of(whole: Evaluation, part: str) -> Evaluation:
-    """A part of an evaluation of all images."""
-    return _part(whole, part)
+@cached_resource(lambda folder, classes: (folder, files.stamp(folder), classes), max_entries=8, ttl=60)
+def _index_and_key(folder: Path, classes: tuple[str, ...]) -> tuple[DatasetIndex, str]:
+    index = datasets.open_folder(folder)
+    return index, data_key(map_labels(index, classes))
 
 
-@st.cache_resource(max_entries=8, ttl=60, show_spinner=False)
-def _keyed(folder: Path, stamp: int, classes: tuple[str, ...]) -> tuple[DatasetIndex, str]:
-    """A data set, and the key of its evaluations by a model of these classes."""
-    index = datasets.opened(folder, stamp)
-    return index, data_key(in_words_of(index, classes))
-
-
-@st.cache_resource(max_entries=4, show_spinner=False)
-def _stored(checkpoint: str, key: str, _model: Predictor, _index: DatasetIndex, _data: str) -> Evaluation:  # noqa: ARG001
-    if found := find_evaluation(_model, _index, key=key):
-        return found
-    if job := evaluating(_model, _data):  # made, though it could not be stored
+@cached_resource(lambda model, key: (model.hash, key), max_entries=4)
+def _find(model: Predictor, key: str, index: DatasetIndex, data: str) -> Evaluation:
+    if evaluation := find_evaluation(model, index, key=key):
+        return evaluation
+    if job := running(model, data):  # made, though it could not be stored
         with contextlib.suppress(TimeoutError):
-            return job.made.result(0)
+            return job.future.result(0)
     raise _NotStored
 
 
-_SAME: dict[str | type[Any], Callable[[Any], Any]] = {
-    Evaluation: lambda found: (found.checkpoint_hash, found.data_key, found.part)
-}
+def _identity(evaluation: Evaluation) -> tuple[str, str, str]:
+    return evaluation.checkpoint_hash, evaluation.data_key, evaluation.part
 
 
-@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs=_SAME)
-def _part(whole: Evaluation, part: str) -> Evaluation:
+@cached_resource(lambda whole, part: (*_identity(whole), part), max_entries=16)
+def select_part(whole: Evaluation, part: str) -> Evaluation:
+    """A part of an evaluation of all images."""
     return whole.select(part)
 
 
-@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs=_SAME)
-def cells(found: Evaluation, outcomes: bool) -> pd.DataFrame:
+@cached_resource(lambda evaluation, outcomes: (*_identity(evaluation), outcomes), max_entries=16)
+def confusion_cells(evaluation: Evaluation, outcomes: bool) -> pd.DataFrame:
     """The cells of the confusion matrix, see `Evaluation.confusion`."""
-    return found.confusion(outcomes)
+    return evaluation.confusion(outcomes)
 
 
-def tables(found: Evaluation) -> pd.DataFrame:
+def class_counts(evaluation: Evaluation) -> pd.DataFrame:
     """How often a multi-label model finds, misses, falsely names and rightly leaves out each class."""
-    report = counted(found).report
-    found_and_missed = report.tables if isinstance(report, MultiLabelReport) else {}
-    return pd.DataFrame([{"label": name} | cells for name, cells in found_and_missed.items()])
+    report = estimates(evaluation).report
+    tables = report.tables if isinstance(report, MultiLabelReport) else {}
+    return pd.DataFrame([{"label": name} | counts for name, counts in tables.items()])
 
 
-def confused(found: Evaluation) -> pd.DataFrame:
+def most_confused_pairs(evaluation: Evaluation) -> pd.DataFrame:
     """The wrong cells that hold images, the fullest first."""
-    return most_confused(cells(found, False))
+    return most_confused(confusion_cells(evaluation, False))
 
 
-def in_cell(found: Evaluation, actual: str, predicted: str, outcomes: bool = False) -> pd.DataFrame:
+def in_cell(evaluation: Evaluation, actual: str, predicted: str, outcomes: bool = False) -> pd.DataFrame:
     """The labelled images of one cell by falling loss; `ANY` takes a whole row or column."""
-    table, counted = found.top_losses(), found.labelled
-    truth = pd.Series(np.array(found.verdicts, object)[counted.verdict_labels], counted.table.index).loc[table.index]
-    said = table["outcome" if outcomes or found.multi_label else "pred"]
-    return table[((truth == actual) | (actual == ANY)) & ((said == predicted) | (predicted == ANY))]
+    table, labelled = evaluation.top_losses(), evaluation.labelled
+    names = np.array(evaluation.verdicts, object)[labelled.verdict_labels]
+    truth = pd.Series(names, labelled.table.index).loc[table.index]
+    answer = table["outcome" if outcomes or evaluation.multi_label else "pred"]
+    return table[((truth == actual) | (actual == ANY)) & ((answer == predicted) | (predicted == ANY))]
 
 
-def uncounted(found: Evaluation, predicted: str = ANY) -> pd.DataFrame:
+def uncounted(evaluation: Evaluation, predicted: str = ANY) -> pd.DataFrame:
     """The images whose label is missing or unknown to the model, the least sure first."""
-    table = found.table[~found.known].sort_values("confidence", kind="stable")
-    said = table["outcome" if found.multi_label else "pred"]
-    return table[(said == predicted) | (predicted == ANY)]
+    table = evaluation.table[~evaluation.has_truth].sort_values("confidence", kind="stable")
+    answer = table["outcome" if evaluation.multi_label else "pred"]
+    return table[(answer == predicted) | (predicted == ANY)]
 
 
-def in_segment(found: Evaluation, segment: pd.Series[Any]) -> pd.DataFrame:
-    """The labelled images of a segment by falling loss; `segment` is a row of `Figures.segments`."""
-    table = found.top_losses()
+def in_segment(evaluation: Evaluation, segment: pd.Series[Any]) -> pd.DataFrame:
+    """The labelled images of a segment by falling loss; `segment` is a row of `Estimates.segments`."""
+    table = evaluation.top_losses()
     values = table[segment["property"]]
     if pd.isna(segment["start"]):
         return table[values.astype(str) == segment["segment"]]
@@ -186,48 +171,43 @@ def in_segment(found: Evaluation, segment: pd.Series[Any]) -> pd.DataFrame:
     return table[(values >= segment["start"]) & below]
 
 
-@st.cache_resource(max_entries=16, show_spinner="Counting", hash_funcs=_SAME)
-def counted(found: Evaluation) -> Figures:
-    """Every figure with its interval; the worker that made the evaluation has counted them."""
-    return kept_figures(found)
+@cached_resource(_identity, max_entries=16, spinner="Counting")
+def estimates(evaluation: Evaluation) -> Estimates:
+    """Every metric with its interval; the worker that made the evaluation has counted them."""
+    return cached_estimates(evaluation)
 
 
-def headline(found: Evaluation) -> dict[str, tuple[float | None, tuple[float, float], int]]:
-    """The figures of all images, such as accuracy, by name: value, interval, and the images it rests on."""
-    return main_figures(counted(found).report)
+def main_estimates(evaluation: Evaluation) -> dict[str, tuple[float | None, tuple[float, float], int]]:
+    """The metrics of all images, such as accuracy, by name: value, interval, and the images it rests on."""
+    return report_estimates(estimates(evaluation).report)
 
 
-@st.cache_resource(max_entries=8, show_spinner="Drawing", hash_funcs=_SAME)
-def figures(found: Evaluation) -> dict[str, go.Figure]:
+@cached_resource(_identity, max_entries=8, spinner="Drawing")
+def plots(evaluation: Evaluation) -> dict[str, go.Figure]:
     """Every plot of an evaluation by its heading: the same as in its report."""
-    return evaluation_plots(found, counted(found) if len(found.labelled) else None)
+    return plot_evaluation(evaluation, estimates(evaluation) if len(evaluation.labelled) else None)
 
 
-def alternative(figure: go.Figure) -> str:
-    """What a figure shows, for those who cannot see it."""
-    return plots.alternative(figure)
-
-
-def both_heads(found: Evaluation, file: str) -> pd.DataFrame:
+def both_heads(evaluation: Evaluation, file: str) -> pd.DataFrame:
     """Softmax beside sigmoid for one image: columns label, softmax, sigmoid."""
-    row = int(np.flatnonzero(found.table["file"] == file)[0])
-    return curves.both_heads(found.logits[row], found.classes, found.temperature)
+    row = int(np.flatnonzero(evaluation.table["file"] == file)[0])
+    return curves.compare_heads(evaluation.logits[row], evaluation.classes, evaluation.temperature)
 
 
-def triaged() -> dict[str, Triage]:
+def latest_triage() -> dict[str, Triage]:
     """The finding that counts for each image, by its hash."""
     return TriageStore().latest()
 
 
-def triage(found: Evaluation, row: Mapping[Any, Any], finding: str, who: str, should_be: str = "") -> None:
+def triage(evaluation: Evaluation, row: Mapping[Any, Any], finding: str, who: str, should_be: str = "") -> None:
     """Keep what a person found about an image; "open" takes an earlier finding back.
 
     Raises:
         SteelError: nobody is named, or it cannot be kept.
     """
-    said = {name: str(row[name]) for name in ("image_sha256", "file", "label", "pred")}
+    image = {name: str(row[name]) for name in ("image_sha256", "file", "label", "pred")}
     TriageStore().add(
-        Triage(**said, checkpoint=found.checkpoint_hash, finding=finding, who=who.strip(), should_be=should_be)
+        Triage(**image, checkpoint=evaluation.checkpoint_hash, finding=finding, who=who.strip(), should_be=should_be)
     )
 
 
@@ -236,31 +216,26 @@ def relabelling_csv() -> bytes:
     return TriageStore().relabelling_csv().encode("utf-8-sig")
 
 
-def propose(whole: Evaluation, asked: Costs, mix: Mapping[str, float] | None) -> Choice:
-    """The cheapest thresholds on the validation images, tried on the test images, see `propose_thresholds`."""
-    return propose_thresholds(whole, asked, mix)
-
-
-def plant_figures(
-    found: Evaluation, thresholds: Mapping[str, float], asked: Costs, mix: Mapping[str, float] | None
+def plant_estimates(
+    evaluation: Evaluation, thresholds: Mapping[str, float], asked: Costs, mix: Mapping[str, float] | None
 ) -> pd.DataFrame:
-    """Escapes, false calls, referrals and costs under some thresholds, by class, see `decisions.plant_figures`."""
-    counted = found.under(thresholds=thresholds).labelled
-    said = counted.table["outcome"].to_numpy(object)
-    return decisions.plant_figures(said, counted.verdict_labels, counted.verdicts, asked, mix, list(counted.groups))
+    """Escapes, false calls, referrals and costs under some thresholds, by class, see `decisions.plant_estimates`."""
+    part = evaluation.under(thresholds=thresholds).labelled
+    outcomes = part.table["outcome"].to_numpy(object)
+    return decisions.plant_estimates(outcomes, part.verdict_labels, part.verdicts, asked, mix, list(part.groups))
 
 
-def threshold_figure(
-    found: Evaluation, label: str, asked: Costs, thresholds: Mapping[str, float], mix: Mapping[str, float] | None
+def threshold_plot(
+    evaluation: Evaluation, label: str, asked: Costs, thresholds: Mapping[str, float], mix: Mapping[str, float] | None
 ) -> go.Figure:
     """What happens as the threshold of one class moves."""
-    counted = found.labelled
-    decided = np.where(counted.judged[:, None], counted.probs, counted.probs - 2)  # no threshold passes the others
-    curve = decisions.threshold_curve(decided, counted.labels, counted.classes, label, asked, thresholds, mix)
-    return plots.threshold_costs(curve, label, thresholds.get(label, 0.5))
+    part = evaluation.labelled
+    decided = np.where(part.decidable[:, None], part.probs, part.probs - 2)  # no threshold passes the others
+    curve = decisions.threshold_curve(decided, part.labels, part.classes, label, asked, thresholds, mix)
+    return evaluation_plots.threshold_costs(curve, label, thresholds.get(label, 0.5))
 
 
-def keep_thresholds(name: str, thresholds: Mapping[str, float], who: str, reason: str) -> None:
+def store_thresholds(name: str, thresholds: Mapping[str, float], who: str, reason: str) -> None:
     """Write thresholds into the card of a model; verdicts obey at once.
 
     Raises:
@@ -270,78 +245,77 @@ def keep_thresholds(name: str, thresholds: Mapping[str, float], who: str, reason
 
 
 @dataclass(frozen=True, slots=True)
-class Sets:
+class PredictionSets:
     """Prediction sets, chosen on the validation images and counted on the test images that get a verdict.
 
-    Attributes:
-        chosen_on: validation images; a blank or an unfamiliar one gets no verdict, and so no set.
-        enough: whether these suffice for the coverage asked for; else every set holds every class.
-        unjudged: test images without a set.
-        found: see `decisions.coverage_found`.
+    A blank or an unfamiliar image gets no verdict, and so no set: `unjudged`, of the test images. Where those that were
+    `chosen_on` are not `enough` for the coverage, every set holds every class.
     """
 
     chosen_on: int
     enough: bool
     unjudged: int
-    found: dict[str, Figure | float]
+    estimates: dict[str, Estimate | float]
 
 
-def conformal(whole: Evaluation, coverage: float, method: str) -> Sets:
+def prediction_sets(whole: Evaluation, coverage: float, method: str) -> PredictionSets:
     """Prediction sets that hold the true class as often as is asked for."""
     (val_probs, val_labels, _), (probs, labels, groups) = (
-        (part.verdict_probs[part.judged], part.verdict_labels[part.judged], part.groups[part.judged])
+        (part.verdict_probs[part.decidable], part.verdict_labels[part.decidable], part.groups[part.decidable])
         for part in (whole.select("val").labelled, whole.select("test").labelled)
     )
     quantile = decisions.conformal_quantile(val_probs, val_labels, coverage, method)
     sets = decisions.conformal_sets(probs, quantile, method)
-    found = decisions.coverage_found(sets, labels, list(groups))
+    counted = decisions.estimate_coverage(sets, labels, list(groups))
     unjudged = len(whole.select("test").labelled) - len(labels)
-    return Sets(len(val_labels), math.isfinite(quantile), unjudged, found)
+    return PredictionSets(len(val_labels), math.isfinite(quantile), unjudged, counted)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Comparing", hash_funcs=_SAME)
+@cached_resource(lambda a, b: (*_identity(a), *_identity(b)), max_entries=4, spinner="Comparing")
 def comparison(a: Evaluation, b: Evaluation) -> Comparison:
     """How b differs from a on the images that both have not learnt from."""
-    return compare(a, b, paired=kept_paired)
+    return compare(a, b, paired=cached_paired_estimates)
 
 
-def overlaid(a: Evaluation, b: Evaluation, label: str) -> dict[str, go.Figure]:
+def overlaid_curves(a: Evaluation, b: Evaluation, label: str) -> dict[str, go.Figure]:
     """Curves of one class by both models, on the images they share; none where these are all of it or all not."""
     both = set(a.labelled.table["image_sha256"]) & set(b.labelled.table["image_sha256"])
     sides = {}
     for each in (a.labelled, b.labelled):
         one = replace(each, table=each.table[each.table["image_sha256"].isin(both)].reset_index(drop=True))
         k = one.classes.index(label)
-        sides[one.checkpoint] = (one.probs[:, k], _shows(one, k), list(one.groups))
+        shows = one.targets[:, k] > 0 if one.multi_label else one.labels == k
+        sides[one.checkpoint] = (one.probs[:, k], np.asarray(shows), list(one.groups))
+    return draw_curves(sides)
+
+
+def draw_curves(sides: Mapping[str, tuple[Float64Array, BoolArray, list[Any]]]) -> dict[str, go.Figure]:
+    """Curves of one class by several models, from scores, truth and groups; none where all truth is alike."""
     if not all(0 < positive.sum() < len(positive) for _, positive, _ in sides.values()):
         return {}
     return {
-        "ROC curves": plots.roc({name: curves.roc(*side) for name, side in sides.items()}),
-        "Precision and recall": plots.precision_recall(
-            {name: curves.precision_recall(*side) for name, side in sides.items()}
+        "ROC curves": evaluation_plots.roc({name: curves.roc_points(*side) for name, side in sides.items()}),
+        "Precision and recall": evaluation_plots.precision_recall(
+            {name: curves.precision_recall_points(*side) for name, side in sides.items()}
         ),
     }
 
 
-def _shows(found: Evaluation, k: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    return np.asarray(found.targets[:, k] > 0 if found.multi_label else found.labels == k)
-
-
-def csv(found: Evaluation) -> bytes:
+def csv(evaluation: Evaluation) -> bytes:
     """Every image with what the model said of it; no cell runs as a formula."""
-    return found.to_csv().encode("utf-8-sig")
+    return evaluation.to_csv().encode("utf-8-sig")
 
 
-def plots_zip(found: Evaluation) -> bytes:
+def plots_zip(evaluation: Evaluation) -> bytes:
     """Each plot as PNG."""
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w") as archive:
-        for name, picture in pngs(figures(found)).items():
+        for name, picture in pngs(plots(evaluation)).items():
             archive.writestr(name, picture)
     return sink.getvalue()
 
 
-def report_html(found: Evaluation, model: Predictor, data: str) -> bytes:
-    """One self-contained page: figures, plots, worst images with maps, card."""
-    known = counted(found) if len(found.labelled) else None
-    return evaluation_html(found, model, datasets.dataset(data), figures=known).encode()
+def report_html(evaluation: Evaluation, model: Predictor, data: str) -> bytes:
+    """One self-contained page: metrics, plots, worst images with maps, card."""
+    counted = estimates(evaluation) if len(evaluation.labelled) else None
+    return render_evaluation_html(evaluation, model, datasets.dataset(data), estimates=counted).encode()

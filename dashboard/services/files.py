@@ -10,7 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from steel_core import render
+from steel_core.files import assets_folder
+from steel_core.types import UInt8Array
 
 
 def as_json(content: dict[str, Any]) -> bytes:
@@ -18,7 +19,7 @@ def as_json(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def jpeg(picture: render.Picture) -> bytes:
+def jpeg(picture: UInt8Array) -> bytes:
     """A picture as JPEG, without loss of colour resolution: maps are drawn in colour."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=92, subsampling=0)
@@ -28,6 +29,11 @@ def jpeg(picture: render.Picture) -> bytes:
 def inline(file: bytes) -> str:
     """A JPEG as part of the page: a file of Streamlit's is gone when a click interrupts the run that made it."""
     return "data:image/jpeg;base64," + base64.b64encode(file).decode()
+
+
+def asset(name: str) -> str:
+    """The path of a file that is shipped."""
+    return str(assets_folder() / name)
 
 
 def stamp(path: Path) -> int:

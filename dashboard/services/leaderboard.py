@@ -5,34 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import streamlit as st
-
 from dashboard.services import datasets, evaluation, files, jobs, models
 from steel_core.baselines.base import BASELINES
-from steel_core.leaderboard.checkpoints import PARTS, leaderboard
-from steel_core.leaderboard.table import CAUTION, FIGURES, Entry, Leaderboard
-from steel_core.metrics import curves
+from steel_core.leaderboard.checkpoints import PARTS, build_leaderboard
+from steel_core.leaderboard.table import CAUTION, ESTIMATES, Entry, Leaderboard
 from steel_core.models.checkpoint import CARD
-from steel_core.render import plots
+from steel_core.progress import Progress
+from steel_core.render import evaluation_plots
 from steel_core.types import CLEAR
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["CAUTION", "FIGURES", "PARTS", "Entry", "Leaderboard"]
+__all__ = ["CAUTION", "ESTIMATES", "PARTS", "Entry", "Leaderboard"]
 
-_KEPT = 8  # finished comparisons
+COMPARISON: jobs.Kind[Leaderboard] = jobs.Kind("comparison", queue="leaderboard")
 
 
-class Asked(NamedTuple):
-    """What to compare on.
-
-    Attributes:
-        data: name of the data set.
-        part: one of `PARTS`.
-        baselines: whether the baselines compete.
-        binary: whether all defect types are one class.
-    """
+class ComparisonRequest(NamedTuple):
+    """What to compare on: one of `PARTS` of a data set; if `binary`, all defect types are one class."""
 
     data: str
     part: str
@@ -40,64 +31,39 @@ class Asked(NamedTuple):
     binary: bool = False
 
 
-class Comparing(jobs.Task[Leaderboard]):
-    """A comparison that a worker makes; all sessions that ask for the same share it, also when it is finished.
-
-    Evaluations that are finished when it is stopped are kept.
-    """
-
-    def __init__(self, asked: Asked) -> None:
-        self._made_of = _state(asked.data)
-        self._data = asked.data
-        index = datasets.dataset(asked.data)
-        super().__init__(
-            "leaderboard",
-            lambda count: leaderboard(
-                index.binary() if asked.binary else index,
-                list(models.available()),
-                asked.part,
-                baselines=asked.baselines,
-                progress=count,
-            ),
-        )
-
-    @property
-    def outdated(self) -> bool:
-        """Whether the data set or a model has changed, come or gone since it was asked for."""
-        return self._made_of != _state(self._data)
-
-
-@st.cache_resource(show_spinner=False)
-def _jobs() -> dict[Asked, Comparing]:
-    return {}
-
-
 def _state(data: str) -> tuple[object, ...]:
-    """Changes when the data set or any model does."""
     folders = models.available()
     return files.stamp(datasets.available()[data]), *((name, files.stamp(folders[name] / CARD)) for name in folders)
 
 
-def comparing(asked: Asked) -> Comparing | None:
-    """The comparison that was asked for, at work or finished; None if nobody asked, or somebody stopped it."""
-    job = _jobs().get(asked)
-    return None if job is None or job.stopped else job
+def comparison(asked: ComparisonRequest) -> jobs.Job[Leaderboard] | None:
+    """The comparison that was asked for, at work, stopped or finished; all sessions share it."""
+    return jobs.board().get(COMPARISON, asked)
 
 
-def start(asked: Asked) -> None:
-    """Let a worker compare all models on a data set."""
-    jobs = _jobs()
-    for key in [key for key, old in list(jobs.items()) if old.made.done()][:-_KEPT]:
-        jobs.pop(key, None)
-    jobs[asked] = Comparing(asked)
+def is_outdated(asked: ComparisonRequest, comparison: jobs.Job[Leaderboard]) -> bool:
+    """Whether the data set or a model has changed, come or gone since it was asked for."""
+    return bool(comparison.about != _state(asked.data))
 
 
-def forget(asked: Asked) -> None:
+def start(asked: ComparisonRequest) -> None:
+    """Let a worker compare all models on a data set. Evaluations that are finished when it is stopped are kept."""
+    index = datasets.dataset(asked.data)
+
+    def work(progress: Progress) -> Leaderboard:
+        names = list(models.available())
+        images = index.binary() if asked.binary else index
+        return build_leaderboard(images, names, asked.part, baselines=asked.baselines, progress=progress)
+
+    jobs.board().start(COMPARISON, asked, work, about=_state(asked.data))
+
+
+def forget(asked: ComparisonRequest) -> None:
     """Forget a comparison, so that it can be asked for again."""
-    _jobs().pop(asked, None)
+    jobs.board().forget(COMPARISON, asked)
 
 
-def seconds_to_compare(asked: Asked) -> float:
+def seconds_to_compare(asked: ComparisonRequest) -> float:
     """How long a comparison will take at the most, roughly: where no evaluation is stored yet."""
     contenders = len(models.available()) + (len(BASELINES) if asked.baselines else 0)
     return contenders * evaluation.seconds_to_evaluate(asked.data)
@@ -109,30 +75,23 @@ def tells_types(data: str) -> bool:
     return CLEAR in classes and len(classes) > 2
 
 
-def dots(board: Leaderboard, figure: str) -> go.Figure:
-    """One figure of every row with its interval."""
-    found = {}
+def dots(board: Leaderboard, metric: str) -> go.Figure:
+    """One metric of every row with its interval."""
+    values = {}
     for entry in board.entries:
-        value, interval = getattr(entry.report, figure), entry.report.intervals[figure]
+        value, interval = getattr(entry.report, metric), entry.report.intervals[metric]
         if value is not None and interval is not None:
-            found[entry.name] = (value, *interval)
-    return plots.dots(found, FIGURES[figure], [entry.name for entry in board.entries if entry.baseline])
+            values[entry.name] = (value, *interval)
+    return evaluation_plots.dots(values, ESTIMATES[metric], [entry.name for entry in board.entries if entry.baseline])
 
 
-def overlaid(entries: Sequence[Entry], label: str) -> dict[str, go.Figure]:
+def overlaid_curves(entries: Sequence[Entry], label: str) -> dict[str, go.Figure]:
     """Curves of one class by several models on the same images; none where these are all of it or all not."""
     sides = {}
     for entry in entries:
         k = entry.evaluation.classes.index(label)
         sides[entry.name] = (entry.evaluation.probs[:, k], entry.evaluation.labels == k, list(entry.evaluation.groups))
-    if not all(0 < positive.sum() < len(positive) for _, positive, _ in sides.values()):
-        return {}
-    return {
-        "ROC curves": plots.roc({name: curves.roc(*side) for name, side in sides.items()}),
-        "Precision and recall": plots.precision_recall(
-            {name: curves.precision_recall(*side) for name, side in sides.items()}
-        ),
-    }
+    return evaluation.draw_curves(sides)
 
 
 def csv(board: Leaderboard) -> bytes:

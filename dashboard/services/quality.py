@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
-import streamlit as st
 
 from dashboard.services import datasets, files, models
-from steel_core.evaluation import map_quality
-from steel_core.explain.quality.base import FAMILIES, METRICS, Metric
+from dashboard.services.cache import cached_data
+from steel_core.evaluation.quality_report import summarise_rows
+from steel_core.evaluation.quality_store import load_quality_rows
+from steel_core.explain.quality.base import FAMILIES, METRICS
+from steel_core.explain.quality.randomisation import explains_model
+from steel_core.models.card import QualityEstimate
 
-
-def metric(name: str) -> Metric:
-    """What a metric of explanation quality is, in words."""
-    return METRICS[name]
+__all__ = ["METRICS", "summarise_rows"]
 
 
 def metrics() -> list[str]:
@@ -24,24 +22,20 @@ def metrics() -> list[str]:
     return sorted(METRICS, key=lambda name: FAMILIES.index(METRICS[name].family))
 
 
-def survives(figures: dict[str, Any]) -> bool | None:
-    """Whether maps of a method stay as they are when the model forgets what it learnt; None where that is not clear.
-
-    Args:
-        figures: of the method, as the card holds them.
-    """
-    likeness = figures.get("randomised-model") or {}
-    told = map_quality.explains_model(likeness.get("low"), likeness.get("high"))
-    return None if told is None else not told
+def survives(estimates: Mapping[str, QualityEstimate]) -> bool | None:
+    """Whether maps of a method stay as they are when the model forgets what it learnt; None where that is not clear."""
+    likeness = estimates.get("randomised-model")
+    explains = explains_model(likeness.low, likeness.high) if likeness else None
+    return None if explains is None else not explains
 
 
+@cached_data(
+    lambda model, data: (models.available()[model], data, files.stamp(models.available()[model])),
+    max_entries=4, ttl=600,
+)  # fmt: skip
 def rows(model: str, data: str) -> pd.DataFrame:
-    """The value of each image for each method and metric, empty where none were stored.
-
-    Columns: file, row, class, group, method, metric, value, chance.
-    """
-    folder = models.available()[model]
-    return _rows(folder, data, files.stamp(folder))
+    """Each image, where stored: columns file, row, class, group, method, metric, value, chance."""
+    return load_quality_rows(models.available()[model], data)
 
 
 def images_behind(model: str, data: str, names: Sequence[str]) -> list[tuple[str, datasets.Source]]:
@@ -59,13 +53,3 @@ def stand_in(model: str, data: str) -> tuple[int, int] | None:
         return None
     here, measured = len(datasets.dataset(data)), int(card.data.get("images") or 0)
     return (here, measured) if measured and here != measured else None
-
-
-@st.cache_data(max_entries=4, ttl=600, show_spinner=False)
-def _rows(folder: Path, data: str, stamp: int) -> pd.DataFrame:  # noqa: ARG001
-    return map_quality.stored_rows(folder, data)
-
-
-def by_class(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean and 95 % interval of each class: columns method, metric, class, value, low, high, n, lift."""
-    return map_quality.summarised(rows, by_class=True)

@@ -5,8 +5,8 @@ import re
 import pytest
 from helpers.dash import ROOT
 
-from steel_core.audit.bench import bench, smallest_flip
-from steel_core.audit.sheets import defect_mask
+from steel_core.audit.bench import find_smallest_flip, run_bench
+from steel_core.audit.sheets import read_defect_mask
 from steel_core.data.open import open_dataset
 from steel_core.inference.predictor import Predictor
 from steel_core.perturb.methods.white_stain import WhiteStain
@@ -26,10 +26,10 @@ def test_the_verdict_turns_at_the_size_that_the_library_names(visit):
     index = open_dataset(SHEETS)
     row = int((index.table["path"] == FILE).to_numpy().argmax())
     model, image = Predictor.load(SHIPPED), index.image(row)
-    defect = defect_mask(index, row, (image.height, image.width), model.card.input_size)
-    found = smallest_flip(model, image, WhiteStain(), defect=defect, towards="clear")
-    assert found and 0.006 < found.area < 0.05 and found.counts and not found.controls
-    assert bench(model, image, WhiteStain(), 0.005, defect=defect)[1].prediction.pred == "defect"
+    defect = read_defect_mask(index, row, (image.height, image.width), model.card.input_size)
+    flip = find_smallest_flip(model, image, WhiteStain(), defect=defect, towards="clear")
+    assert flip and 0.006 < flip.area < 0.05 and flip.counts and not flip.controls
+    assert run_bench(model, image, WhiteStain(), 0.005, defect=defect)[1].prediction.pred == "defect"
 
     page = visit(PAGE)
     expect(page.get_by_text("A stain like this lets a bad sheet out")).to_be_visible()
@@ -38,7 +38,7 @@ def test_the_verdict_turns_at_the_size_that_the_library_names(visit):
     slider.press("Home")  # the keyboard moves it, too
     expect(page.get_by_text("The likeliest class stays defect")).to_be_visible()
     page.get_by_role("button", name="Find the smallest stain").click()
-    expect(page.get_by_text(re.compile(rf"A stain of {100 * found.area:.1f} % of the sheet turns it"))).to_be_visible()
+    expect(page.get_by_text(re.compile(rf"A stain of {100 * flip.area:.1f} % of the sheet turns it"))).to_be_visible()
     page.get_by_role("button", name="Show this stain").click()
     expect(page.get_by_text("None of the 4 controls")).to_be_visible()
     assert page.evaluate("() => [...document.images].every(i => i.alt)")

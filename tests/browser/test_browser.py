@@ -46,8 +46,8 @@ def test_an_uploaded_image_gets_a_verdict_three_maps_and_a_report(visit):
     name, content = save(page, "Report as picture (PNG)")
     assert name == "plate-report.png" and content.startswith(b"\x89PNG")
     name, content = save(page, "Report in numbers (JSON)")
-    told = json.loads(content)
-    assert told["file"] == "plate.png" and set(told["maps"]) == {"grad-cam", "guided-grad-cam", "shap"}
+    content = json.loads(content)
+    assert content["file"] == "plate.png" and set(content["maps"]) == {"grad-cam", "guided-grad-cam", "shap"}
 
 
 @pytest.mark.real_data
@@ -67,10 +67,10 @@ def test_an_upload_is_explained_refined_faded_and_carried_away(visit):
     expect_maps(page)
     expect(page.get_by_text(re.compile(r"noise: \d+ %")).first).to_be_visible()
     shap = page.get_by_role("img", name=re.compile(r"^SHAP.* map of "))
-    told, shown = shap.get_attribute("alt"), shap.get_attribute("src")
+    words, shown = shap.get_attribute("alt"), shap.get_attribute("src")
     page.get_by_role("slider", name="Opacity of the maps").press("ArrowLeft")
     expect(shap).not_to_have_attribute("src", shown)
-    assert shap.get_attribute("alt") == told  # the same raw map, drawn anew
+    assert shap.get_attribute("alt") == words  # the same raw map, drawn anew
     name, content = save(page, "Mask (PNG)")
     assert name == "plate-grad-cam-mask.png" and content.startswith(b"\x89PNG")
     name, content = save(page, "Boxes (JSON)")

@@ -10,7 +10,7 @@ from helpers.dash import furnish
 from helpers.serving import dashboard
 
 from steel_core.data.open import open_dataset
-from steel_core.evaluation.evaluate import stored_evaluation
+from steel_core.evaluation.store import load_or_evaluate
 from steel_core.inference.predictor import Predictor
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
@@ -38,12 +38,12 @@ def server(home):
 @pytest.fixture(scope="module")
 def table(home) -> pd.DataFrame:
     """What the page must show: the evaluation, made past the page."""
-    found = stored_evaluation(
+    rows = load_or_evaluate(
         Predictor.load(home / "models" / "y-copy"),
         open_dataset(home / "data" / "sheets"),
         home / "cache" / "evaluations",
     )
-    return found.select("all").table
+    return rows.select("all").table
 
 
 def shown(page):

@@ -134,8 +134,8 @@ def test_a_lasso_on_the_map_filters_the_gallery(visit):
 def test_an_upright_strip_is_no_taller_than_a_screen_and_begins_with_its_worst_tile(visit):
     page = visit("/explore?model=c-bare&data=strips&image=defect/upright.png", height=900)
     expect(page.get_by_text("How this map was made")).to_be_visible()
-    told = page.get_by_text(re.compile(r"number \d+")).first.inner_text()
-    expect(page.get_by_role("spinbutton", name="Tile")).to_have_value(re.search(r"number (\d+)", told).group(1))
+    said = page.get_by_text(re.compile(r"number \d+")).first.inner_text()
+    expect(page.get_by_role("spinbutton", name="Tile")).to_have_value(re.search(r"number (\d+)", said).group(1))
     tall = page.evaluate("() => [...document.querySelectorAll('[data-testid=stImage] img')].map(i => i.clientHeight)")
     assert len(tall) >= 3 and max(tall) <= 720
 

@@ -28,8 +28,8 @@ def test_a_tiny_run_ends_in_a_model_that_every_chooser_offers(visit, home):
     page.get_by_text("Quick look").click()
     expect(page.get_by_text("A quarter of the epochs")).to_be_visible()
     page.get_by_text("Advanced").click()
-    for label, value in (("Epochs", "2"), ("Side in pixels", "64")):
-        field = page.get_by_role("spinbutton", name=label, exact=True)
+    for role, label, value in (("spinbutton", "Epochs", "2"), ("textbox", "Pixels", "64x64")):
+        field = page.get_by_role(role, name=label, exact=True)
         field.fill(value)
         field.press("Tab")
     name = page.get_by_role("textbox", name="Name of the model")

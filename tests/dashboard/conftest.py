@@ -18,6 +18,15 @@ def forgetful():
     st.cache_data.clear()
 
 
+@pytest.fixture(scope="module")
+def own_folders(tmp_path_factory):
+    """What is measured and decided is kept apart from the user's own, and once for a file of tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STEEL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("STEEL_HOME", str(tmp_path_factory.mktemp("kept")))
+        yield
+
+
 @pytest.fixture
 def app(home, monkeypatch):
     """Starts the dashboard on a page: `app("explore", model="a-six", page="2")`."""

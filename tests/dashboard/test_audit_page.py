@@ -13,16 +13,17 @@ from helpers.dash import words as said_by
 from dashboard import services
 from dashboard.components.audit.result import marked_verdict
 from dashboard.components.audit.stain import CUT
-from steel_core.audit.bench import bench
-from steel_core.audit.sheets import defect_mask
+from steel_core.audit.bench import run_bench
+from steel_core.audit.sheets import read_defect_mask
+from steel_core.audit.stains import cut_stain
 from steel_core.data.open import open_dataset
-from steel_core.data.strip_mill import StripMill, make
+from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.errors import DataError
-from steel_core.files import new_name
+from steel_core.files import new_run_name
 from steel_core.inference.predictor import Predictor
 from steel_core.perturb.methods.white_stain import WhiteStain
 from steel_core.perturb.stencil import cut_box
-from steel_core.render import percent
+from steel_core.render import audit_plots, percent
 from steel_core.store.audits import AuditStore
 
 SHIPPED = ROOT / "assets" / "models" / "strip-mill"
@@ -66,7 +67,7 @@ def report(verdict="evidence for a shortcut", **changed):
     """A report as `AuditReport.to_json` writes it."""
     first = effect()
     finding = {"name": "towards clear", "sentence": "A white stain turns 30 %.", "p_corrected": 0.0001, "legs": {}}
-    finding |= first | {"per_class": {"defect": first}}
+    finding |= first | {"per_class": {"defect": first}, "verdict": verdict}
     doses = [
         {"position": position, "area": area, "brightness": light, "n": 50, "excess": 0.1, "interval": [0, 0.2]}
         for position in ("off", "anywhere", "on")
@@ -114,8 +115,8 @@ def test_out_of_the_box_a_stain_lets_a_bad_sheet_out_and_no_control_does(shipped
     index = open_dataset(ROOT / "assets" / "demo" / "strip-mill")
     row = int((index.table["path"] == "images/sheet-000014.png").to_numpy().argmax())
     model, image = Predictor.load(SHIPPED), index.image(row)
-    mask = defect_mask(index, row, (image.height, image.width), model.card.input_size)
-    rows = bench(model, image, WhiteStain(), 0.05, defect=mask, watched="clear")
+    mask = read_defect_mask(index, row, (image.height, image.width), model.card.input_size)
+    rows = run_bench(model, image, WhiteStain(), 0.05, defect=mask, watched="clear")
     p = [percent(one.prediction.probs["clear"]) for one in rows]
     assert "sheet-000014.png: rolled-in scale" in test.selectbox(key="sheet strip-mill").options[0]
     assert f"from **{p[0]}** to **{p[1]}**" in said
@@ -143,8 +144,8 @@ def test_a_small_stain_changes_nothing_and_the_smallest_that_does_is_found(shipp
 
 def test_the_stain_is_drawn_as_it_was_asked_for(shipped, monkeypatch):
     asked = []
-    made = services.audits.Stain.made
-    monkeypatch.setattr(services.audits.Stain, "made", lambda stain: asked.append(made(stain)) or asked[-1])
+    made = services.bench.Stain.perturbation
+    monkeypatch.setattr(services.bench.Stain, "perturbation", lambda stain: asked.append(made(stain)) or asked[-1])
     test = shipped(model="strip-mill", data="strip-mill")
     test.selectbox(key="stain shape").set_value("ring")
     test.selectbox(key="stain texture").set_value("grain")
@@ -166,13 +167,13 @@ def test_a_stain_that_is_put_on_the_defect_proves_nothing(shipped):
 
 
 def test_the_points_that_can_be_clicked_lie_where_they_say():
-    figure = services.audits.click_pad(np.zeros((20, 20), np.uint8), 3)
+    figure = audit_plots.click_pad(np.zeros((20, 20), np.uint8), 3)
     assert list(zip(figure.data[0].y, figure.data[0].x, strict=True))[5] == (50, 100)  # rows first, from the top
     assert figure.layout.yaxis.range == (100, 0)
 
 
 def test_a_box_is_dragged_on_a_picture_in_its_proportions_and_stays_there():
-    figure = services.audits.box_pad(np.zeros((20, 40), np.uint8), (10, 20, 30, 60))
+    figure = audit_plots.box_pad(np.zeros((20, 40), np.uint8), (10, 20, 30, 60))
     marked = figure.layout.shapes[0]
     assert figure.layout.dragmode == "select" and figure.layout.yaxis.range == (100, 0)
     assert (marked.x0, marked.y0, marked.x1, marked.y1) == (10, 20, 30, 60)
@@ -199,9 +200,9 @@ def test_a_real_stain_is_cut_out_and_judged_like_a_drawn_one(shipped):
         for name in ("sheet-000014", "sheet-000001")
     )
     model, image = Predictor.load(SHIPPED), index.image(row)
-    mask = defect_mask(index, row, (image.height, image.width), model.card.input_size)
+    mask = read_defect_mask(index, row, (image.height, image.width), model.card.input_size)
     stain = WhiteStain(source=cut_box(index.image(stained).grey(), (90, 40, 46, 52)))
-    rows = bench(model, image, stain, 0.05, defect=mask, watched="clear")
+    rows = run_bench(model, image, stain, 0.05, defect=mask, watched="clear")
     p = [percent(one.prediction.probs["clear"]) for one in rows]
     assert f"from **{p[0]}** to **{p[1]}**" in said and all(f"clear {one}" in said for one in p)
     assert "None of the 4 controls" in said and "far brighter than the steel in the box" in said
@@ -239,11 +240,9 @@ def test_an_uploaded_image_can_show_the_stain(audit):
 
 def test_two_stains_cut_out_alike_are_one_and_others_are_not(home):
     index = open_dataset(home / "data" / "sheets")
-    grey = services.audits.StainSettings().cut_out_of(index.image(0), (5, 5, 20, 20))
-    same = services.audits.StainSettings().cut_out_of(index.image(0), (5, 5, 20, 20))
-    other = services.audits.StainSettings().cut_out_of(index.image(1), (5, 5, 20, 20))
-    stains = [services.audits.Stain(source=one.source, cut_from=one.cut_from) for one in (grey, same, other)]
-    assert stains[0] == stains[1] != stains[2]
+    kinds = [cut_stain(index.image(i), (5, 5, 20, 20), services.bench.StainSettings()) for i in (0, 0, 1)]
+    keys = [services.bench.Stain(kind).key for kind in kinds]
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_a_model_without_clear_is_watched_for_the_class_that_it_names(audit):
@@ -302,7 +301,7 @@ def test_a_patch_that_a_search_found_is_tested_by_itself_with_one_click(audit):
     other = cluster | {"n": 31, "beside_the_defect": 0.25}
     finding = report()["findings"][0] | {"name": "patches of defect", "cluster": cluster}
     search = report(audit="discover", findings=[finding], detail={"clusters": [other, cluster]}, images=20)
-    name = new_name()
+    name = new_run_name()
     AuditStore().add(name, "sheets", 9.0, [search | {"model": "b-clear", "model_hash": model.hash}])
     test = audit(view="Data set", run=name, model="b-clear", data="sheets")
     said = said_by(test).replace("\\", "")
@@ -324,7 +323,7 @@ def test_a_patch_that_a_search_found_is_tested_by_itself_with_one_click(audit):
 def test_a_search_of_before_its_boxes_were_kept_still_shows(audit):
     old = {"kind": "maps", "label": "clear", "share": 0.9, "prior": 0.5, "interval": [0.8, 0.95], "n": 30, "p": 0.1}
     old |= {"exemplars": [{"row": 5, "file": "sheet-000005.png"}], "beside_the_defect": None}
-    name = new_name()
+    name = new_run_name()
     AuditStore().add(
         name, "sheets", 9.0, [report(audit="discover", excess=None, findings=[], detail={"clusters": [old]})]
     )
@@ -376,7 +375,7 @@ def test_a_link_to_no_run_says_so(audit):
 
 
 def test_a_model_without_clear_is_told_what_is_asked_instead(audit, monkeypatch, tmp_path):
-    make(StripMill(size=(64, 64), seed=1, clear_share=0.0), 12, tmp_path / "data" / "defective")
+    write_sheets(StripMill(size=(64, 64), seed=1, clear_share=0.0), 12, tmp_path / "data" / "defective")
     monkeypatch.setenv("STEEL_DATA", str(tmp_path / "data"))
     test = audit(view="Data set", model="a-six", data="defective")
     assert "no class “clear”" in said_by(test)
@@ -398,7 +397,7 @@ def test_labels_that_the_model_does_not_know_are_told_before_an_audit_is_started
     ],
 )
 def test_a_kept_run_is_shown_with_verdict_interval_and_what_could_be_missed(audit, verdict, words):
-    name = new_name()
+    name = new_run_name()
     AuditStore().add(name, "sheets", 60.0, [report(verdict)])
     test = audit(view="Data set", run=name, model="b-clear", data="sheets")
     said = said_by(test).replace("\\", "")
@@ -454,7 +453,7 @@ def test_the_ledger_of_a_cured_model_stands_beside_the_one_it_was_made_of(audit,
             "evidence_inside_stain": {"stain": 0.3},
         }
 
-    told = {"before": side(0.214, "evidence for a shortcut"), "after": side(0.018, "evidence against")}
+    summary = {"before": side(0.214, "evidence for a shortcut"), "after": side(0.018, "evidence against")}
     for name in ("b-clear",):
         (tmp_path / "models" / name).mkdir(parents=True)
         for file in (home / "models" / name).iterdir():
@@ -462,7 +461,7 @@ def test_the_ledger_of_a_cured_model_stands_beside_the_one_it_was_made_of(audit,
     write_model(
         tmp_path / "models" / "b-clear-cured",
         ("clear", "defect"),
-        training={"cure": {"of": "b-clear", "of_hash": "", "audit": told}},
+        training={"cure": {"of": "b-clear", "of_hash": "", "audit": summary}},
     )
     monkeypatch.setenv("STEEL_MODELS", str(tmp_path / "models"))
     test = audit(view="Cure", model="b-clear")

@@ -9,7 +9,7 @@ from helpers.dash import words, write_model
 
 from dashboard import services
 from steel_core.data.open import open_dataset
-from steel_core.leaderboard.checkpoints import leaderboard
+from steel_core.leaderboard.checkpoints import build_leaderboard
 from steel_core.models.checkpoint import update_card
 
 
@@ -22,9 +22,9 @@ def cache(tmp_path_factory):
 def places(cache, tmp_path, monkeypatch):
     monkeypatch.setenv("STEEL_CACHE", str(cache))
     monkeypatch.setenv("STEEL_HOME", str(tmp_path / "home"))
-    services.leaderboard._jobs.clear()
+    services.jobs.board.clear()
     yield
-    services.leaderboard._jobs.clear()
+    services.jobs.board.clear()
 
 
 def compared(test):
@@ -46,7 +46,7 @@ def test_a_comparison_is_offered_made_and_shown_as_the_recipe_finds_it(app, home
     test = app("compare", data="sheets")
     assert "To be compared on sheets" in words(test)
     table = rows(compared(test))
-    board = leaderboard(open_dataset(home / "data" / "sheets"))
+    board = build_leaderboard(open_dataset(home / "data" / "sheets"))
     assert list(table["Model"]) == [entry.name for entry in board.entries] == ["b-clear"]
     assert list(table["Macro recall"]) == [cells["Macro recall"] for cells in board.cells()]
     said = words(test)
@@ -61,7 +61,7 @@ def test_two_rows_lead_to_the_images_on_which_they_disagree(app, home):
     update_card(home / "models" / "z-other", lambda _: {"mean": 0.9})
     try:
         test = compared(app("compare", data="sheets"))
-        board = leaderboard(open_dataset(home / "data" / "sheets"))
+        board = build_leaderboard(open_dataset(home / "data" / "sheets"))
         first, second = board.entries
         table = rows(test)
         assert table["Behind the best"].iloc[1] == pytest.approx(second.behind.difference)
@@ -109,7 +109,7 @@ def test_where_nothing_can_be_compared_a_sentence_says_why(app, home, monkeypatc
 def test_without_a_data_set_the_page_says_so(app, home, monkeypatch):
     monkeypatch.setenv("STEEL_DATA", str(home / "nowhere"))
     monkeypatch.setattr("dashboard.services.datasets.SHIPPED", home / "nowhere")
-    services.datasets.found_in.clear()
+    services.datasets.datasets_in.clear()
     assert "No data set is here yet" in words(app("compare"))
 
 

@@ -14,8 +14,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, precisio
 
 from dashboard import services
 from steel_core.data.open import open_dataset
-from steel_core.evaluation.evaluate import stored_evaluation
 from steel_core.evaluation.ood import install_gate
+from steel_core.evaluation.store import load_or_evaluate
 from steel_core.inference.predictor import Predictor
 from steel_core.models.ood import fit_gate
 from steel_core.store.triage import TriageStore
@@ -39,7 +39,7 @@ def evaluated(home, places):
     """The evaluation of a model on the sheets, stored."""
 
     def make(name, folder=None):
-        return stored_evaluation(
+        return load_or_evaluate(
             Predictor.load(home / "models" / name), open_dataset(folder or home / "data" / "sheets")
         )
 
@@ -62,13 +62,13 @@ def own_data(home, places):
             rows.append(f"images/sheet-{10 + i:06d}.png,{label},")
         (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
         (folder / "dataset.json").write_text(json.dumps(about))
-        services.datasets.found_in.clear()
+        services.datasets.datasets_in.clear()
         return folder
 
     yield make
     for folder in made:
         shutil.rmtree(folder)
-    services.datasets.found_in.clear()
+    services.datasets.datasets_in.clear()
 
 
 def files(test):
@@ -98,9 +98,9 @@ def test_an_evaluation_is_offered_made_and_from_then_on_there(app, places, monke
     def fail(*_, **__):
         raise AssertionError("predicted again")
 
-    for cached in (services.evaluation._stored, services.evaluation._part):
+    for cached in (services.evaluation._find, services.evaluation.select_part):
         cached.clear()
-    monkeypatch.setattr("steel_core.evaluation.evaluate.evaluate", fail)
+    monkeypatch.setattr("steel_core.evaluation.store.evaluate", fail)
     assert "59 images" in words(app("evaluate", model="c-bare", data="sheets"))
 
 
@@ -113,13 +113,13 @@ def test_an_evaluation_can_be_cancelled(app, home, places, monkeypatch):
     def slow(model, index, folder, progress):
         try:
             for done in range(1, 100):
-                progress(done, 100)
+                progress("looking at images", done, 100)
                 go_on.wait(0.05)
         except services.jobs.Stopped:
             stopped.append(done)
             raise
 
-    monkeypatch.setattr(services.evaluation, "stored_evaluation", slow)
+    monkeypatch.setattr(services.evaluation, "load_or_evaluate", slow)
     monkeypatch.setattr(services.evaluation, "find_evaluation", lambda *_, **__: None)
     try:
         test = app("evaluate", model="z-slow", data="sheets")
@@ -135,14 +135,14 @@ def test_an_evaluation_can_be_cancelled(app, home, places, monkeypatch):
 
 
 def test_figures_equal_scikit_learn_on_the_pages_own_data(app, evaluated):
-    found = evaluated("b-clear").select("all")
-    truth, pred = found.table["label"], found.table["pred"]
+    evaluation = evaluated("b-clear").select("all")
+    truth, pred = evaluation.table["label"], evaluation.table["pred"]
     test = app("evaluate", model="b-clear", data="sheets", part="all")
     assert not test.exception and not test.error
     shown = {metric.label: metric.value for metric in test.metric}
     assert shown["Accuracy"] == f"{100 * accuracy_score(truth, pred):.1f} %"
     assert shown["Recall, mean of classes"] == f"{100 * recall_score(truth, pred, average='macro'):.1f} %"
-    assert shown["AUC"] == f"{roc_auc_score(truth == 'defect', found.table['p.defect']):.3f}"
+    assert shown["AUC"] == f"{roc_auc_score(truth == 'defect', evaluation.table['p.defect']):.3f}"
     cells = table(test, "Share of row")
     expected = confusion_matrix(truth, pred, labels=["clear", "defect"])
     assert cells["Images"].to_numpy().reshape(2, 2).tolist() == expected.tolist()
@@ -157,9 +157,9 @@ def test_figures_equal_scikit_learn_on_the_pages_own_data(app, evaluated):
 
 
 def test_a_cell_shows_exactly_its_images_by_falling_loss(app, evaluated):
-    found = evaluated("b-clear").select("all").table
-    pair = found.groupby(["label", "pred"]).size().idxmin()
-    mine = found[(found["label"] == pair[0]) & (found["pred"] == pair[1])]
+    evaluation = evaluated("b-clear").select("all").table
+    pair = evaluation.groupby(["label", "pred"]).size().idxmin()
+    mine = evaluation[(evaluation["label"] == pair[0]) & (evaluation["pred"] == pair[1])]
     expected = mine.sort_values("loss", ascending=False, kind="stable")["file"].str.split("/").str[-1]
     test = app("evaluate", model="b-clear", data="sheets", part="all", actual=pair[0], predicted=pair[1])
     assert files(test) == list(expected)[:12] and not test.error
@@ -170,12 +170,12 @@ def test_a_cell_shows_exactly_its_images_by_falling_loss(app, evaluated):
 
 
 def test_refer_counts_as_an_answer_where_verdicts_are_counted(app, evaluated):
-    found = evaluated("b-clear").select("all").table  # its thresholds are 1: nearly everything is referred
+    evaluation = evaluated("b-clear").select("all").table  # its thresholds are 1: nearly everything is referred
     test = app("evaluate", model="b-clear", data="sheets", part="all", **{"verdicts-counted": "true"})
     cells = table(test, "Share of row").set_index(["Actual", "Predicted"])["Images"]
     for label in ("clear", "defect"):
-        assert cells[label, "refer"] == ((found["label"] == label) & (found["outcome"] == "refer")).sum()
-    assert cells.sum() == len(found)
+        assert cells[label, "refer"] == ((evaluation["label"] == label) & (evaluation["outcome"] == "refer")).sum()
+    assert cells.sum() == len(evaluation)
 
 
 @pytest.mark.parametrize(
@@ -189,17 +189,17 @@ def test_every_tab_is_drawn(app, evaluated, tab):
 
 
 def test_a_page_counts_nothing_that_the_worker_has_counted(app, evaluated, monkeypatch):
-    found = evaluated("b-clear")
-    for part in services.evaluation.EVALUATION_PARTS:
-        if len((chosen := found.select(part)).labelled):
-            services.evaluation.kept_figures(chosen)
-    services.evaluation.counted.clear()
-    services.evaluation.figures.clear()
+    evaluation = evaluated("b-clear")
+    for part in services.evaluation.PARTS:
+        if len((chosen := evaluation.select(part)).labelled):
+            services.evaluation.cached_estimates(chosen)
+    services.evaluation.estimates.clear()
+    services.evaluation.plots.clear()
 
     def fail(*_, **__):
         raise AssertionError("a bootstrap on a page")
 
-    for place in ("figures.group_weights", "segments.weak_segments"):
+    for place in ("classification.group_weights", "segments.weak_segments"):
         monkeypatch.setattr(f"steel_core.metrics.{place}", fail)
     for tab in ("Confusion", "Figures", "Calibration", "Weak spots"):
         for part in ("held-out", "all"):
@@ -208,23 +208,23 @@ def test_a_page_counts_nothing_that_the_worker_has_counted(app, evaluated, monke
 
 
 def test_a_range_shows_exactly_the_images_in_it(app, evaluated):
-    found = evaluated("b-clear").select("all").top_losses()
-    low, high = (round(float(found["loss"].quantile(q)), 3) for q in (0.2, 0.8))
+    rows = evaluated("b-clear").select("all").top_losses()
+    low, high = (round(float(rows["loss"].quantile(q)), 3) for q in (0.2, 0.8))
     test = app("evaluate", model="b-clear", data="sheets", part="all", tab="Worst images")
     test.number_input(key="loss from").set_value(low).run()
     test.number_input(key="loss to").set_value(high).run()
-    inside = found[found["loss"].between(low, high)]["file"].str.split("/").str[-1]
-    assert 0 < len(inside) < len(found)
+    inside = rows[rows["loss"].between(low, high)]["file"].str.split("/").str[-1]
+    assert 0 < len(inside) < len(rows)
     assert files(test) == list(inside)[:12] and not test.error
     test = app("evaluate", model="b-clear", data="sheets", part="all", tab="Figures", scores="defect")
     test.number_input(key="score to").set_value(0.5).run()
-    inside = found[found["p.defect"] <= 0.5]["file"].str.split("/").str[-1]
+    inside = rows[rows["p.defect"] <= 0.5]["file"].str.split("/").str[-1]
     assert files(test) == list(inside)[:12] and not test.error
 
 
 def test_a_confused_pair_leads_to_its_cell(app, evaluated):
-    found = evaluated("b-clear").select("all")
-    pair = services.evaluation.confused(found).iloc[0]
+    evaluation = evaluated("b-clear").select("all")
+    pair = services.evaluation.most_confused_pairs(evaluation).iloc[0]
     test = app("evaluate", model="b-clear", data="sheets", part="all", tab="Figures")
     next(b for b in test.button if "called" in b.label).click().run()
     assert f"Actual {pair['actual']}, predicted {pair['predicted']}: {pair['n']} images" in words(test)
@@ -236,14 +236,14 @@ def test_hidden_tabs_are_not_run(app, evaluated, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("a hidden tab ran")
 
-    for name in ("figures", "comparison", "propose", "in_segment"):
+    for name in ("plots", "comparison", "propose_thresholds", "in_segment"):
         monkeypatch.setattr(services.evaluation, name, fail)
     assert not app("evaluate", model="b-clear", data="sheets").error
 
 
 def test_a_finding_is_kept_with_who_and_when_and_goes_into_the_relabelling_list(app, evaluated):
-    found = evaluated("b-clear").select("all")
-    worst = found.top_losses(1).iloc[0]
+    evaluation = evaluated("b-clear").select("all")
+    worst = evaluation.top_losses(1).iloc[0]
     start = {"model": "b-clear", "data": "sheets", "part": "all", "tab": "Worst images"}
     test = app("evaluate", **start)
     key = f"triage {worst['image_sha256']}"
@@ -251,7 +251,7 @@ def test_a_finding_is_kept_with_who_and_when_and_goes_into_the_relabelling_list(
     test.text_input(key="who").set_value("Ada").run()
     test.session_state[key] = "label wrong"  # what a click on the pill sends
     test.run()
-    services.evaluation.triage(found, worst, "label wrong", "Ada")
+    services.evaluation.triage(evaluation, worst, "label wrong", "Ada")
     test = app("evaluate", **start)
     assert "Ada, 20" in words(test) and not test.error
     box = next(b for b in test.selectbox if b.label == "Should be")
@@ -311,13 +311,13 @@ def test_the_proposal_is_what_the_library_chooses_from_typed_costs(app, evaluate
     whole = evaluated("b-clear")
     test = app("evaluate", model="b-clear", data="sheets", tab="Thresholds")
     test.number_input(key="escape defect").set_value(500.0).run()
-    chosen = services.evaluation.propose(
+    chosen = services.evaluation.propose_thresholds(
         whole, services.evaluation.Costs({"defect": 500.0}, {"defect": 1.0}, 0.1), None
     )
     fields = {f.label.split(" ")[0]: f.value for f in test.number_input if "in force" in f.label}
     assert fields == pytest.approx(chosen.thresholds)
     shown = table(test, "Escape")
-    after = services.evaluation.plant_figures(
+    after = services.evaluation.plant_estimates(
         whole.select("test"), chosen.thresholds, services.evaluation.Costs({"defect": 500.0}), None
     )
     costs = shown[shown["Thresholds"] == "as typed"]["Cost of 1,000 sheets"]
@@ -365,8 +365,8 @@ def test_two_models_are_compared_on_the_same_images(app, evaluated):
     test = app("evaluate", model="a-six", data="sheets", part="all", tab="Compare", other="c-bare")
     assert not test.error and not test.exception
     rows = table(test, "Difference").set_index("Figure")
-    for name, found in (("a-six", a), ("c-bare", b)):
-        counted = found.labelled.table
+    for name, evaluation in (("a-six", a), ("c-bare", b)):
+        counted = evaluation.labelled.table
         assert rows.loc["Accuracy", name] == pytest.approx((counted["label"] == counted["pred"]).mean())
     assert "McNemar p" in words(test)
     assert "b-clear" not in test.selectbox(key="other").options, "other classes do not compare"
@@ -390,9 +390,9 @@ def test_blank_and_unfamiliar_images_get_no_prediction_set(evaluated):
     odd = dataclasses.replace(whole, table=whole.table.assign(strangeness=strange, judgeable=judgeable))
     gone = [rows["val"][0], *rows["test"][:3]]
     without = dataclasses.replace(whole, table=whole.table.drop(index=gone).reset_index(drop=True))
-    found, same = (services.evaluation.conformal(each, 0.8, "aps") for each in (odd, without))
-    assert (found.chosen_on, found.found) == (same.chosen_on, same.found)
-    assert (found.unjudged, same.unjudged) == (3, 0)
+    sets, same = (services.evaluation.prediction_sets(each, 0.8, "aps") for each in (odd, without))
+    assert (sets.chosen_on, sets.estimates) == (same.chosen_on, same.estimates)
+    assert (sets.unjudged, same.unjudged) == (3, 0)
 
 
 def test_held_out_says_that_it_is_not_the_division_of_the_data_set(app, evaluated):
@@ -410,15 +410,15 @@ def test_a_model_of_several_classes_an_image_has_its_own_figures(app, home, eval
     make_checkpoint(home / "models" / "x-several", kinds, head="sigmoid", multi_label=True)
     try:
         folder = own_data("odd", ["clear", "crazing", "crazing|inclusion", "scratches", "clear", "inclusion"] * 3)
-        found = evaluated("x-several", folder)
+        evaluation = evaluated("x-several", folder)
         for tab in ("Confusion", "Worst images", "Figures", "Calibration", "Thresholds", "Weak spots", "Take away"):
             test = app("evaluate", model="x-several", data="odd", part="all", tab=tab)
             assert not test.error and not test.exception, tab
             shown = {metric.label: metric.value for metric in test.metric}
-            right = 1 - found.wrong.mean()
+            right = 1 - evaluation.wrong.mean()
             assert shown["Exactly right"] == f"{100 * right:.1f} %", tab
         cells = table(app("evaluate", model="x-several", data="odd", part="all"), "Share of row")
-        assert set(cells["Actual"]) == {"clear", "defect"} and cells["Images"].sum() == len(found)
+        assert set(cells["Actual"]) == {"clear", "defect"} and cells["Images"].sum() == len(evaluation)
     finally:
         shutil.rmtree(home / "models" / "x-several")
 
@@ -432,12 +432,12 @@ def test_without_a_model_it_says_so(app, tmp_path, monkeypatch):
 
 def test_an_unfamiliar_image_gets_no_verdict_in_words(app):
     from dashboard.components.common import verdict
-    from steel_core.reports.image_report import verdict_sentence
+    from steel_core.reports.image_report import describe_verdict
 
     said = Prediction("cat.png", "clear", UNFAMILIAR, {"clear": 0.99, "defect": 0.01}, np.zeros(2, np.float32), 0.5,
-                      "0" * 64, "1" * 64, strangeness=4.0)  # fmt: skip
+                      "0" * 64, "1" * 64, ood_score=4.0)  # fmt: skip
     assert verdict.words(said) == "Unfamiliar: no verdict"
-    assert verdict_sentence(said).startswith("Unfamiliar: no verdict")
+    assert describe_verdict(said).startswith("Unfamiliar: no verdict")
 
 
 def test_a_gate_shows_its_measured_rates_and_what_it_stopped(app, home, copy, evaluated):

@@ -11,7 +11,7 @@ from helpers.dash import finished, png, upload, words
 from dashboard import services
 from steel_core.data.images.read import encode_png
 from steel_core.inference.predictor import Predictor
-from steel_core.inference.tiling import Judged, cut, judge
+from steel_core.inference.tiling import TiledPrediction, crop_tile, predict_images
 from steel_core.types import Attribution, Box
 
 IMAGE = {"data": "sheets", "image": "images/sheet-000001.png"}
@@ -91,7 +91,7 @@ def test_another_background_is_another_map(app, monkeypatch):
     assert "one plain sheet of mean grey" not in usual and not other.error
     assert "Effect of the background" in words(other) and "Effect of the background" not in usual
     counted = []
-    monkeypatch.setattr(services.maps, "agreement", counted.append)
+    monkeypatch.setattr(services.maps, "compare_methods", counted.append)
     other.slider(key="opacity").set_value(0.2).run()
     assert "Effect of the background" in words(other) and not counted and not other.exception, "counted once"
     assert words(other).count("How this map was made") == 2
@@ -165,12 +165,12 @@ def test_of_a_strip_the_worst_tile_is_explained_and_its_place_is_told(app, long_
     assert not test.error and not test.exception
     model = services.models.predictor("c-bare")
     image = services.datasets.find(services.datasets.dataset("strips"), "defect/long.png").read()
-    found = judge(model, [image])[0]
-    tile = found.tiles[found.worst]
+    tiled = predict_images(model, [image])[0]
+    tile = tiled.tiles[tiled.worst]
     assert "Only one tile is explained here" in said
-    assert f"this is the worst, number {found.worst + 1}, {tile.xmin} pixels from the left" in said
+    assert f"this is the worst, number {tiled.worst + 1}, {tile.xmin} pixels from the left" in said
     assert [pixels.shape for pixels in explained] == [(64, 64)]
-    np.testing.assert_array_equal(explained[0], cut(image, tile).pixels)
+    np.testing.assert_array_equal(explained[0], crop_tile(image, tile).pixels)
     other = explain(app, methods="Grad-CAM", slow="", beside="another model", second="b-clear", **long_strip)
     assert words(other).count("Only one tile is explained here") == 2
 
@@ -193,7 +193,7 @@ def test_inspect_judges_a_strip_once(app, long_strip, monkeypatch):
 def seen(home):
     model = Predictor.load(home / "models" / "a-six", "cpu")
     path = home / "data" / "sheets" / "images" / "sheet-000001.png"
-    look = services.images.first_look(model, services.datasets.Source(path.name, "k", path))
+    look = services.images.take_first_look(model, services.datasets.Source(path.name, "k", path))
     return model, look
 
 
@@ -206,29 +206,33 @@ def blob(model, look):
 
 def test_without_a_rule_the_region_is_what_reaches_half_of_the_strongest_evidence(seen):
     model, look = seen
-    marked = services.maps.marked(model, look, blob(model, look))
+    marked = services.maps.mark_region(model, look, blob(model, look))
     (box,) = marked.region.boxes
     assert (box.xmin, box.ymin, box.xmax, box.ymax) == (40, 8, 56, 16) and not marked.own
     assert marked.sentence == "100 % of the positive evidence lies in 3 % of the image, mostly at the upper right."
-    told = json.loads(services.maps.region_json(model, look, blob(model, look), marked))
-    assert told["boxes"][0]["xmax"] == 56 and told["area"] == pytest.approx(128 / 4096)
+    content = json.loads(services.maps.region_json(model, look, blob(model, look), marked))
+    assert content["boxes"][0]["xmax"] == 56 and content["area"] == pytest.approx(128 / 4096)
     assert services.maps.mask_png(marked.region).startswith(b"\x89PNG")
 
 
 def test_boxes_in_the_tile_of_a_strip_lie_where_they_lie_in_the_strip(seen):
     model, look = seen
-    tile = dataclasses.replace(look, judged=Judged((Box("", 100, 5, 164, 69),), look.judged.predictions, 70, 640))
-    marked = services.maps.marked(model, tile, blob(model, look))
-    told = json.loads(services.maps.region_json(model, tile, blob(model, look), marked))
-    assert told["boxes"] == [{"label": marked.region.boxes[0].label, "xmin": 140, "ymin": 13, "xmax": 156, "ymax": 21}]
-    assert (told["left"], told["top"], told["width"], told["height"]) == (100, 5, 64, 64)
+    tile = dataclasses.replace(
+        look, tiled=TiledPrediction((Box("", 100, 5, 164, 69),), look.tiled.predictions, 70, 640)
+    )
+    marked = services.maps.mark_region(model, tile, blob(model, look))
+    content = json.loads(services.maps.region_json(model, tile, blob(model, look), marked))
+    assert content["boxes"] == [
+        {"label": marked.region.boxes[0].label, "xmin": 140, "ymin": 13, "xmax": 156, "ymax": 21}
+    ]
+    assert (content["left"], content["top"], content["width"], content["height"]) == (100, 5, 64, 64)
 
 
 def test_a_map_without_positive_evidence_has_no_region(seen):
     model, look = seen
     made = blob(model, look)
     made.values[:] = -1
-    marked = services.maps.marked(model, look, made)
+    marked = services.maps.mark_region(model, look, made)
     assert not marked.region.boxes and marked.sentence.startswith("No region")
 
 
@@ -243,7 +247,7 @@ def steps(stop, count):
 
 def test_a_job_gives_its_first_step_and_then_its_last():
     stop = threading.Event()
-    job = services.jobs.Job(lambda: steps(stop, 20))
+    job = services.jobs.Refinement(lambda: steps(stop, 20))
     first, _, _ = job.look(10)
     assert first is not None
     stop.set()
@@ -253,7 +257,7 @@ def test_a_job_gives_its_first_step_and_then_its_last():
 
 def test_a_job_that_nobody_asks_for_stops_and_begins_again_when_asked(monkeypatch):
     stop = threading.Event()
-    job = services.jobs.Job(lambda: steps(stop, 10_000))
+    job = services.jobs.Refinement(lambda: steps(stop, 10_000))
     job.look(10)
     job.give_up()
     job._future.result(30)
@@ -269,6 +273,6 @@ def test_a_job_hands_on_what_its_worker_met():
         raise services.datasets.DataError("no steel")
         yield
 
-    job = services.jobs.Job(fail)
+    job = services.jobs.Refinement(fail)
     with pytest.raises(services.datasets.DataError, match="no steel"):
         job._first.wait(30) and job._future.exception(30) and job.look(0)

@@ -4,30 +4,22 @@ import io
 import json
 import re
 import threading
-import time
 from pathlib import PurePosixPath
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.dash import png, words
+from helpers.dash import begin, png, waited, words
 
 from dashboard import services
 from steel_core.data.open import open_dataset
 from steel_core.errors import DataError
-from steel_core.evaluation.evaluate import stored_evaluation
+from steel_core.evaluation.store import load_or_evaluate
 from steel_core.inference.predictor import Predictor
 from steel_core.store.triage import Triage, TriageStore
 
-
-@pytest.fixture(autouse=True, scope="module")
-def kept(tmp_path_factory):
-    """What is measured is kept apart from the user's own, and once for this file."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STEEL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("STEEL_HOME", str(tmp_path_factory.mktemp("kept")))
-        yield
+pytestmark = pytest.mark.usefixtures("own_folders")
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +28,9 @@ def index(home):
 
 
 @pytest.fixture(scope="module")
-def evaluated(home, index, kept):
+def evaluated(home, index, own_folders):
     """What a-six says of the sheets, stored as the page finds it."""
-    return stored_evaluation(Predictor.load(home / "models" / "a-six"), index).table
+    return load_or_evaluate(Predictor.load(home / "models" / "a-six"), index).table
 
 
 def names(test):
@@ -48,17 +40,6 @@ def names(test):
 
 def base(paths):
     return [PurePosixPath(path).name for path in paths]
-
-
-def begin(test):
-    """Press the offered work and wait until it is done."""
-    next(b for b in test.button if b.label.startswith("Begin, about")).click().run()
-    until = time.monotonic() + 100
-    while test.get("progress"):
-        assert time.monotonic() < until, "the work is not finished"
-        time.sleep(0.2)
-        test.run()
-    return test
 
 
 # Gallery and filters
@@ -137,7 +118,7 @@ def test_predictions_filter_and_sort_where_an_evaluation_is_stored(app, evaluate
 def test_outlines_change_the_picture_and_their_legend_names_the_classes(app, index):
     test = app("explore", data="sheets", model="c-bare")
     assert 'aria-label="Outlines by class"' in words(test)
-    shown = services.explore.collection("sheets", None)
+    shown = services.explore.open_collection("sheets", None)
     row = next(i for i in range(len(index)) if index[i].labels[0] == "patches")
     mask = index.mask(row) > 0
     plain, drawn = (
@@ -147,18 +128,18 @@ def test_outlines_change_the_picture_and_their_legend_names_the_classes(app, ind
     changed = (np.abs(plain.astype(int) - drawn).max(axis=2) > 60).mean()
     assert plain.std(axis=2).max() < 12 and drawn.std(axis=2).max() > 60  # grey, then in colour
     assert 0 < changed < 0.9 and mask.any()
-    assert services.explore.outlined_classes(shown, row) == {"patches"}
+    assert services.explore.outlined_classes(shown, [row]) == {"patches"}
 
 
 def test_the_average_of_a_class_is_the_mean_of_its_images(app, index):
     test = app("explore", data="sheets", label="patches", averages="true")
     rows = [i for i in range(len(index)) if "patches" in index[i].labels]
     assert f"{len(rows)} images; spread up to" in words(test)
-    shown = services.explore.collection("sheets", None)
-    found = services.explore.averages(shown, services.explore.Filter(label="patches"))["patches"]
+    shown = services.explore.open_collection("sheets", None)
+    averages = services.distributions.averages(shown, services.explore.Filter(label="patches"))["patches"]
     greys = [cv2.resize(index.image(i).grey(), (128, 128), interpolation=cv2.INTER_AREA) for i in rows]
-    np.testing.assert_allclose(found.mean[..., 0], 255 * np.mean(greys, axis=0), atol=1)
-    assert found.largest == pytest.approx(np.std(greys, axis=0).max(), abs=1e-4)
+    np.testing.assert_allclose(averages.mean[..., 0], 255 * np.mean(greys, axis=0), atol=1)
+    assert averages.largest == pytest.approx(np.std(greys, axis=0).max(), abs=1e-4)
 
 
 # Distributions
@@ -180,8 +161,8 @@ def test_numbers_are_measured_by_a_worker_and_a_range_filters_by_them(app, index
 
 
 def test_the_counts_by_class_carry_wilson_intervals(app, index):
-    shown = services.explore.collection("sheets", None)
-    bars = services.explore.plots(shown, services.explore.Filter())["Images by class"].data[0]
+    shown = services.explore.open_collection("sheets", None)
+    bars = services.distributions.plots(shown, services.explore.Filter())["Images by class"].data[0]
     n = {label: sum(label in s.labels for s in index) for label in index.classes}
     z, of = 1.959963984540054, len(index)
     for label, count, up in zip(bars.customdata, bars.x, bars.error_x.array, strict=True):
@@ -223,14 +204,15 @@ def test_neighbours_are_shown_once_the_model_has_looked(app, index, home):
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     likeness = features @ features[rows.index(10)]
     nearest = [rows[i] for i in np.argsort(-likeness, kind="stable") if rows[i] != 10][:12]
-    told = [float(m) for m in re.findall(r"likeness (\d\.\d+)", words(test))]
-    np.testing.assert_allclose(told, sorted(likeness, reverse=True)[1:13], atol=2e-3)
+    said = [float(m) for m in re.findall(r"likeness (\d\.\d+)", words(test))]
+    np.testing.assert_allclose(said, sorted(likeness, reverse=True)[1:13], atol=2e-3)
     assert len(set(names(test)[3:]) & set(base(index.table["path"].iloc[nearest]))) >= 10  # ties may swap
 
 
 def test_earlier_triage_is_shown(app, index, evaluated):
     sha = index.image(12).sha256
-    TriageStore().add(Triage(sha, "sheet-000012.png", "c", "a", "b", "label wrong", "Ada", comment="=HYPERLINK"))
+    entry = {"file": "sheet-000012.png", "checkpoint": "c", "label": "a", "pred": "b", "finding": "label wrong"}
+    TriageStore().add(Triage(image_sha256=sha, who="Ada", comment="=HYPERLINK", **entry))
     test = app("explore", data="sheets", model="a-six", image="images/sheet-000012.png")
     table = next(frame.value for frame in test.dataframe if "Who" in frame.value)
     assert table["Who"].tolist() == ["Ada"] and table["Finding"].tolist() == ["label wrong"]
@@ -255,7 +237,7 @@ def test_what_is_drawn_around_on_the_map_filters_the_gallery(app, index):
     test = app("explore", data="sheets", model="c-bare", tab="Map")
     if any(b.label.startswith("Begin") for b in test.button):
         begin(test)
-    shown = services.explore.collection("sheets", services.models.predictor("c-bare"))
+    shown = services.explore.open_collection("sheets", services.models.predictor("c-bare"))
     x, y = (shown.facts[name].to_numpy() for name in services.explore.PLACES)
     middle = float(np.nanmedian(x))
     corners = [(x.min() - 1e3, -1e6), (middle, -1e6), (middle, 1e6), (x.min() - 1e3, 1e6)]
@@ -286,12 +268,12 @@ def test_findings_are_listed_exported_and_the_data_stays_as_it_is(app, index, ho
     test = app("explore", data="sheets", model="c-bare", tab="Findings", kind="Unreadable")
     assert "sheet\\-000003\\.png\\: cannot be read" in words(test)
     model = services.models.predictor("c-bare")
-    shown = services.explore.collection("sheets", model)
-    found = services.explore.findings(shown, model)
-    told = json.loads(services.explore.findings_json(shown, found))
-    assert told["images"] == 60 and {"unreadable"} <= {one["kind"] for one in told["findings"]}
-    assert b"sheet-000003.png" in services.explore.findings_as_csv(found)
-    table = pd.read_csv(io.BytesIO(services.explore.cleaned_manifest(shown, found)))
+    shown = services.explore.open_collection("sheets", model)
+    findings = services.findings.findings(shown, model)
+    content = json.loads(services.findings.findings_json(shown, findings))
+    assert content["images"] == 60 and {"unreadable"} <= {one["kind"] for one in content["findings"]}
+    assert b"sheet-000003.png" in services.findings.findings_to_csv(findings)
+    table = pd.read_csv(io.BytesIO(services.findings.cleaned_manifest(shown, findings)))
     assert "images/sheet-000003.png" not in set(table["path"]) and len(table) <= 59
     assert before == {p: p.stat().st_mtime_ns for p in (home / "data").rglob("*") if p.is_file()}
 
@@ -305,12 +287,7 @@ def test_a_long_strip_is_judged_tile_by_tile(app, home, monkeypatch, tmp_path):
     cv2.imwrite(str(folder / "long.png"), np.pad(steel, ((0, 0), (0, 100))))
     (folder.parent / "clear" / "short.png").write_bytes(png(4))
     monkeypatch.setenv("STEEL_DATA", str(tmp_path / "data"))
-    test = app("explore", data="strips", model="c-bare", image="defect/long.png")
-    until = time.monotonic() + 60
-    while test.get("progress"):
-        assert time.monotonic() < until
-        time.sleep(0.2)
-        test.run()
+    test = waited(app("explore", data="strips", model="c-bare", image="defect/long.png"))
     said = words(test)
     assert not test.error and not test.exception
     assert re.search(r"\*\*(\d+) tiles:\*\*", said).group(1) == "13"  # 64 wide, 48 apart
@@ -344,16 +321,16 @@ def test_work_tells_how_far_it_is_and_once_stopped_is_offered_again(app, monkeyp
             begun.set()
             go_on.wait(0.05)
 
-    monkeypatch.setattr("steel_core.evaluation.data_check.stored_check", slowly)
+    monkeypatch.setattr("steel_core.evaluation.data_check.load_or_check", slowly)
     test = app("explore", data="sheets", model="b-clear", tab="Findings")
     next(b for b in test.button if str(b.key).startswith("begin check")).click().run()
     assert begun.wait(30)
     test.run()
     assert "3 of 10" in test.get("progress")[0].proto.text
-    job = services.explore.task("check", services.models.predictor("b-clear"), "sheets")
+    job = services.explore.work("check", services.models.predictor("b-clear"), "sheets")
     next(b for b in test.button if b.label == "Stop").click().run()
     with pytest.raises(services.jobs.Stopped):
-        job.made.result(30)
+        job.future.result(30)
     test.run()
     assert any(b.label.startswith("Begin, about") for b in test.button)
     assert not test.error and not test.exception
@@ -363,7 +340,7 @@ def test_work_that_fails_says_why(app, monkeypatch):
     def fail(*_):
         raise DataError("none of the 60 images could be read")
 
-    monkeypatch.setattr("steel_core.evaluation.data_check.stored_check", fail)
+    monkeypatch.setattr("steel_core.evaluation.data_check.load_or_check", fail)
     test = app("explore", data="sheets", model="b-clear", tab="Findings")
     test = begin(test)
     assert "none of the 60 images could be read" in test.error[0].value and not test.exception

@@ -66,7 +66,7 @@ def test_a_data_set_that_shares_the_name_alone_stands_in_for_no_measured_image(a
     here = services.datasets.named("sheets", ["sheet-000001.png"])
     assert services.quality.images_behind(measured, "sheets", ["sheet-000001.png"]) == here != []
     card.write_text(json.dumps(json.loads(card.read_text()) | {"data": {"name": "sheets", "images": 2000}}))
-    services.models._card.clear()
+    services.models.card.clear()
     assert services.quality.images_behind(measured, "sheets", ["sheet-000001.png"]) == []
     assert "These are 3 of the 2,000 images that the model was made with" in words(app("methods", model=measured))
 
@@ -125,6 +125,6 @@ def test_the_headline_tells_what_the_best_map_keeps_of_a_model_that_forgot(app, 
 
 def test_damaged_values_get_a_sentence(app, home, measured):
     (home / "models" / measured / "quality-sheets.csv.gz").write_bytes(b"no archive")
-    services.quality._rows.clear()
+    services.quality.rows.clear()
     test = app("methods", model=measured, data="sheets")
     assert "are damaged" in test.error[0].value and not test.exception

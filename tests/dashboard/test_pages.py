@@ -277,8 +277,8 @@ def test_the_table_of_verdicts_defuses_formulas(home, monkeypatch):
     source = services.datasets.Source(
         "=cmd|' /C calc'!A0.png", "k", home / "data" / "sheets" / "images" / "sheet-000001.png"
     )
-    seen = services.images.first_look(model, source)
-    assert isinstance(seen, services.images.Look)
+    seen = services.images.take_first_look(model, source)
+    assert isinstance(seen, services.images.FirstLook)
     bad = services.datasets.Refused("-1 is no picture")
     rows = list(
         csv.DictReader(io.StringIO(services.images.verdicts_csv([(source, seen), (source, bad)]).decode("utf-8-sig")))

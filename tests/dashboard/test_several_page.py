@@ -7,7 +7,8 @@ from helpers.small import make_checkpoint
 
 from dashboard import services
 from steel_core.data.open import open_dataset
-from steel_core.evaluation.evaluate import evaluate, stored_evaluation
+from steel_core.evaluation.evaluate import evaluate
+from steel_core.evaluation.store import load_or_evaluate
 from steel_core.inference.predictor import Predictor
 from steel_core.models.checkpoint import update_card
 from steel_core.types import CLEAR, DEFECT, REFER
@@ -34,7 +35,7 @@ def home(tmp_path_factory):
     update_card(folder, lambda _: {"metrics": {"test": figures}})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STEEL_CACHE", str(home / "cache"))
-        stored_evaluation(Predictor.load(folder), index)
+        load_or_evaluate(Predictor.load(folder), index)
         yield home
 
 
@@ -89,9 +90,9 @@ def test_the_verdict_speaks_of_several_classes(page):
 
 
 def test_a_cell_shows_the_images_of_its_verdict(page):
-    found = services.evaluation.stored(services.models.predictor("several"), "strips", "all")
-    table = found.table
+    evaluation = services.evaluation.find(services.models.predictor("several"), "strips", "all")
+    table = evaluation.table
     for actual, truth in ((CLEAR, table["label"] == CLEAR), (DEFECT, table["label"] != CLEAR)):
         for said in (CLEAR, DEFECT, REFER):
-            rows = services.evaluation.in_cell(found, actual, said, outcomes=True)
+            rows = services.evaluation.in_cell(evaluation, actual, said, outcomes=True)
             assert set(rows["file"]) == set(table["file"][truth & (table["outcome"] == said)])

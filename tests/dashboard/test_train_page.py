@@ -1,7 +1,7 @@
 """Train: what is asked becomes one command line; every state of a run is shown, and leads on."""
 
+import argparse
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +10,15 @@ from helpers.dash import report, words, write_model
 from streamlit.testing.v1 import AppTest
 
 from dashboard import services
-from steel_core.cli import main as cli
+from steel_core.cli import train as train_command
+from steel_core.cli.training_flags import read_settings
+from steel_core.data.augmentation import Augmentation
 from steel_core.data.images.read import read_image
 from steel_core.errors import DataError, UsageError
-from steel_core.jobs.queue import Runs
+from steel_core.jobs.queue import RunQueue
 from steel_core.jobs.run_log import RunLog
 from steel_core.training.presets import PRESETS
+from steel_core.training.settings import TrainingSettings
 
 FIGURES = {"val": report(12, ("clear", "defect")), "test": report(12, ("clear", "defect"))}
 
@@ -25,22 +28,22 @@ def places(tmp_path, monkeypatch):
     """A queue of one's own, in which nothing starts by itself."""
     monkeypatch.setenv("STEEL_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("STEEL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(Runs, "_start", lambda _: None)
+    monkeypatch.setattr(RunQueue, "_start", lambda _: None)
     monkeypatch.setattr("dashboard.services.training.seconds_to_train", lambda *_: 754.0)
-    services.training._expected.clear()
+    services.training.expected_seconds.clear()
 
 
 def epoch(number, sure, of=4):
     row = {"epoch": number, "train_loss": 1 / number, "val_loss": 1.2 / number, "val_macro_recall": 1 - 0.5 / number}
-    row |= {"learning_rate": 1e-3, "best": number, "seconds": 2.0, "seconds_left": 2.0 * (of - number), "of": of}
+    row |= {"learning_rate": 1e-3, "best": number, "seconds": 2.0, "seconds_left": 120.0 * (of - number), "of": of}
     return row | {"examples": [{"probs": {"clear": 1 - sure, "defect": sure}}]}
 
 
 def run(*events, model="mine", taken=True):
     """A run with these events; with `taken` it is out of the queue."""
     about = {"model": model, "data": "sheets", "preset": "quick-look", "backbone": "small-cnn"}
-    name = Runs().submit(["train"], about)
-    log = RunLog(Runs().folder / name)
+    name = RunQueue().submit(["train"], about)
+    log = RunLog(RunQueue().folder / name)
     if taken:
         (log.folder / "queued").unlink()
     for event, content in events:
@@ -53,6 +56,15 @@ STARTED = (
     {"name": "mine", "classes": ["clear", "defect"], "epochs": 4,
      "examples": [{"picture": "example-0.png", "file": "sheet-1.png", "actual": "defect"}]},
 )  # fmt: skip
+
+
+def parsed(asked):
+    """The arguments of a queued run, as its process will read them."""
+    parser = argparse.ArgumentParser()
+    train_command.add_arguments(parser)
+    name, *arguments = asked.command
+    assert name == "train"
+    return parser.parse_args([*arguments, "--config", str(asked.folder / "run.toml")])
 
 
 def test_the_form_names_the_data_and_what_it_costs(app):
@@ -71,7 +83,7 @@ def test_what_is_asked_is_what_the_command_line_trains_with(app, home):
     test.toggle(key="binary").set_value(True)
     test.selectbox(key="backbone quick-look").set_value("small-cnn")
     test.number_input(key="quick-look epochs").set_value(7)
-    test.number_input(key="quick-look side").set_value(64)
+    test.text_input(key="quick-look input_size").set_value("64x64")
     test.toggle(key="quick-look balanced").set_value(False)
     test.slider(key="quick-look noise").set_value(0.0).run()
     next(button for button in test.button if button.label == "Start the training").click().run()
@@ -79,25 +91,50 @@ def test_what_is_asked_is_what_the_command_line_trains_with(app, home):
     assert test.query_params["run"] in (asked.name, [asked.name])
     assert asked.status == "waiting"
     assert asked.about == {"model": "my-model", "data": "sheets", "preset": "quick-look", "backbone": "small-cnn"}
-    args = cli._parser().parse_args(asked.command)
-    assert args.data == home / "data" / "sheets"
-    assert args.out == home / "models" / "my-model"
-    assert args.binary
+    arguments = parsed(asked)
+    assert arguments.data == home / "data" / "sheets"
+    assert arguments.out == home / "models" / "my-model"
+    assert arguments.binary
     usual = PRESETS["quick-look"].config
-    assert cli._train_config(args) == replace(
-        usual, backbone="small-cnn", init="random", epochs=7, input_size=(64, 64), balanced=False,
-        augmentation=replace(usual.augmentation, noise=0.0),
-    )  # fmt: skip
+    assert read_settings(arguments) == usual.replace(
+        backbone="small-cnn",
+        init="random",
+        epochs=7,
+        input_size=(64, 64),
+        balanced=False,
+        augmentation=usual.augmentation.replace(noise=0.0),
+    )
     said = words(test)
     assert "Waits its turn" in said and "It is next" in said
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_as_it_is_needs_its_architecture_and_start_alone(preset, tmp_path):
-    config = PRESETS[preset].config
-    words_ = services.training.command(preset, config, "x", tmp_path)
-    assert cli._train_config(cli._parser().parse_args(words_)) == replace(config, init="imagenet")
-    assert len(words_) == 11
+def test_a_preset_is_trained_with_as_it_is(app, preset):
+    services.training.start(preset, PRESETS[preset].config, "as-it-is", "sheets")
+    (asked,) = services.training.history()
+    assert read_settings(parsed(asked)) == PRESETS[preset].config.replace(init="imagenet")
+
+
+@pytest.mark.parametrize("size", ["200", "99999x99999", "2000x64"])
+def test_a_size_that_cannot_be_meant_is_refused_and_the_variations_stay(app, size):
+    test = app("train", data="sheets")
+    test.slider(key="sound noise").set_value(0.6)
+    test.text_input(key="sound input_size").set_value(size).run()
+    assert "expected" in test.error[0].value
+    assert not [button for button in test.button if button.label == "Start the training"]
+    test.text_input(key="sound input_size").set_value("64x64").run()
+    assert test.slider(key="sound noise").value == 0.6
+    assert not test.error
+
+
+def test_every_setting_has_its_widget(app):
+    test = app("train", data="sheets")
+    keys = {
+        box.key for kind in ("number_input", "selectbox", "text_input", "toggle", "slider") for box in test.get(kind)
+    }
+    for record in (TrainingSettings, Augmentation):
+        asked = set(record.model_fields) - {"backbone", "augmentation"}
+        assert {f"sound {name}" for name in asked} <= keys
 
 
 @pytest.mark.parametrize(
@@ -124,7 +161,7 @@ def test_what_cannot_be_trained_on_is_refused_before_it_is_asked_for(app, monkey
 
 
 def test_the_variations_are_shown_on_an_image_of_the_data(app, home):
-    source = services.datasets.source(services.datasets.opened(home / "data" / "sheets", 0), 0)
+    source = services.datasets.source(services.datasets.open_folder(home / "data" / "sheets"), 0)
     config = PRESETS["sound"].config
     first, *others = services.training.varied(source, config.augmentation, 3)
     assert len(others) == 3 and len({first, *others}) == 4
@@ -144,7 +181,7 @@ def test_a_run_at_work_shows_how_far_it_is(app, home):
         assert "At work" in said
         assert "Actual: defect: 20.0 % at first, 90.0 % now" in said
         (bar,) = test.get("progress")
-        assert bar.proto.text == "2 of at most 4 epochs, about 4 s left"
+        assert bar.proto.text == "2 of at most 4 epochs, about 4 minutes left"
         assert bar.proto.value == 50
         assert len(test.get("plotly_chart")) == 1
         next(button for button in test.button if button.label.startswith("Stop")).click().run()
@@ -157,7 +194,7 @@ def test_a_run_at_work_shows_how_far_it_is(app, home):
 @pytest.mark.parametrize(
     ("what", "done", "says", "share"),
     [
-        ("training", 13, "2 of at most 4 epochs, about 4 s left", 65),
+        ("training", 13, "2 of at most 4 epochs, about 4 minutes left", 65),
         ("training", 2, "Training: 2 of 20", 10),  # it began anew with another rate
         ("measuring maps", 3, "Measuring maps: 3 of 20", 15),
     ],
@@ -237,7 +274,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_anything_runs(app, 
     assert services.training.history() == []
 
 
-def test_any_classifier_of_torchvision_can_be_named(tmp_path):
-    config = replace(PRESETS["sound"].config, backbone="torchvision:mobilenet_v3_small")
-    words_ = services.training.command("sound", config, "x", tmp_path)
-    assert cli._train_config(cli._parser().parse_args(words_)) == replace(config, init="random")
+def test_any_classifier_of_torchvision_can_be_named(app):
+    config = PRESETS["sound"].config.replace(backbone="torchvision:mobilenet_v3_small")
+    services.training.start("sound", config, "x", "sheets")
+    assert read_settings(parsed(services.training.history()[0])) == config.replace(init="random")

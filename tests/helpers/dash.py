@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from helpers.small import make_card
 from PIL import Image
 
-from steel_core.data.strip_mill import StripMill, make
+from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.models.base import BACKBONES
-from steel_core.models.checkpoint import Card, save_checkpoint
+from steel_core.models.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parents[2]
 DEFECTS = ("crazing", "inclusion", "patches", "pitted surface", "rolled-in scale", "scratches")
@@ -46,17 +47,7 @@ def write_model(folder, classes, **card):
     } | card
     save_checkpoint(
         folder,
-        Card(
-            folder.name,
-            settings.pop("title"),
-            "squeezenet-reduced",
-            "softmax",
-            tuple(classes),
-            (64, 64),
-            0.5,
-            0.2,
-            **settings,
-        ),
+        make_card(folder.name, classes, **settings),
         network.state_dict(),
         background,
     )
@@ -77,7 +68,7 @@ def furnish(home):
     write_model(models / "d-damaged", DEFECTS)
     weights = models / "d-damaged" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    make(StripMill(size=(64, 64), seed=1), 60, data)
+    write_sheets(StripMill(size=(64, 64), seed=1), 60, data)
     (data / "images" / "sheet-000003.png").write_bytes(b"no picture at all")
 
 
@@ -103,6 +94,22 @@ def finished(test):
         time.sleep(0.2)
         test.run()
     return test
+
+
+def waited(test, seconds=100):
+    """The page once no progress bar is on it."""
+    until = time.monotonic() + seconds
+    while test.get("progress"):
+        assert time.monotonic() < until, "the work is not finished"
+        time.sleep(0.2)
+        test.run()
+    return test
+
+
+def begin(test):
+    """Press the button of the offered work, and wait until it is done."""
+    next(b for b in test.button if b.label.startswith("Begin, about")).click().run()
+    return waited(test)
 
 
 def upload(test, *files):

@@ -20,17 +20,26 @@ def dashboard(home, **environment):
 
     `environment` adds variables or, with None, takes them away.
     """
+    port = free_port()
+    command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(port)]
+    with served([*command, "--server.headless", "true"], port, home, ROOT, **environment) as address:
+        yield address
+
+
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def served(command, port, home, folder, **environment):
+    """The address of what `command`, called from `folder`, serves at `port`; arguments else as in `dashboard`."""
     own = {"STEEL_MODELS": home / "models", "STEEL_CACHE": home / "cache", "STEEL_HOME": home / "kept", **environment}
     variables = {name: str(value) for name, value in (os.environ | own).items() if value is not None}
-    command = [sys.executable, "-m", "streamlit", "run", "dashboard/app.py", "--server.port", str(port)]
     address = f"http://127.0.0.1:{port}"
     with (home / "log").open("ab") as log:
-        process = subprocess.Popen(
-            [*command, "--server.headless", "true"], cwd=ROOT, env=variables, stdout=log, stderr=log
-        )
+        process = subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log)
     try:
         until = time.monotonic() + _PATIENCE
         while not _answers(address):

@@ -8,10 +8,24 @@ import numpy as np
 import torch
 
 from steel_core.models.base import BACKBONES
-from steel_core.models.checkpoint import Card, save_checkpoint
+from steel_core.models.card import Card
+from steel_core.models.checkpoint import save_checkpoint
 from steel_core.types import SteelImage
 
 ROOT = Path(__file__).parents[2]
+
+
+def make_card(name="new", classes=("clear", "defect"), **facts) -> Card:
+    """A card with nothing but what it must hold, and `facts`."""
+    least = {
+        "title": "A test",
+        "backbone": "squeezenet-reduced",
+        "head": "softmax",
+        "input_size": (64, 64),
+        "mean": 0.5,
+        "std": 0.2,
+    }
+    return Card(**least | {"name": name, "classes": tuple(classes)} | facts)
 
 
 def make_checkpoint(folder: Path, classes=("clear", "defect"), size=(64, 64), seed=0, **card) -> Path:
@@ -22,18 +36,11 @@ def make_checkpoint(folder: Path, classes=("clear", "defect"), size=(64, 64), se
     rng = np.random.default_rng(seed)
     background = rng.integers(90, 160, (6, *size), dtype=np.uint8)
     facts = {
-        "name": folder.name,
-        "title": "A test",
-        "backbone": "squeezenet-reduced",
-        "head": "softmax",
-        "classes": tuple(classes),
         "input_size": size,
-        "mean": 0.5,
-        "std": 0.2,
         "background": "random grey",
         "map_scale": {"grad-cam": 0.01, "guided-grad-cam": 0.001, "shap": 0.001},
     } | card
-    save_checkpoint(folder, Card(**facts), model.state_dict(), background)
+    save_checkpoint(folder, make_card(folder.name, classes, **facts), model.state_dict(), background)
     return folder
 
 

@@ -15,17 +15,21 @@ from dashboard.components.common.guard import guarded
 from dashboard.components.common.intake import intake, pick
 from dashboard.components.common.text import plain
 from dashboard.components.common.verdict import marked, words
-from steel_core.render import percent
+from dashboard.services.bench import Stain, StainSettings
+from dashboard.services.datasets import Refused, Source
+from dashboard.services.images import FirstLook
+from dashboard.services.models import Predictor
+from steel_core.render import audit_plots, percent, thumbnail
 from steel_core.types import CLEAR
 
 _PAD = 21  # places a side that a click can choose
 
 
-def live_bench(model: services.models.Predictor) -> None:
+def live_bench(model: Predictor) -> None:
     """One sheet with and without the stain."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         source = _sheet()
-        name = services.audits.demonstration(model)
+        name = services.bench.demonstration(model)
         if name:
             # A link that stays on this page would not move the choice above it.
             st.button(
@@ -36,21 +40,20 @@ def live_bench(model: services.models.Predictor) -> None:
             )
     if source is None:
         return
-    seen = services.images.look(model, source)
-    if isinstance(seen, services.datasets.Refused):
+    seen = services.images.first_look(model, source)
+    if isinstance(seen, Refused):
         st.error(plain(seen.sentence), icon=":material/broken_image:")
         return
     _bench(model, source, seen)
 
 
-def _sheet() -> services.datasets.Source | None:
-    """The sheet: what was given or linked, else one of the data set's defective ones."""
+def _sheet() -> Source | None:
     data = st.session_state.get("data")
     index = services.datasets.dataset(data) if data else None
-    paths = services.audits.defective(index) if index else []
-    given = bool(st.session_state.get("files") or st.query_params.get("image"))
+    paths = services.bench.defective_sheets(index) if index else []
+    brought = bool(st.session_state.get("files") or st.query_params.get("image"))
     path = None
-    if index and paths and not given:
+    if index and paths and not brought:
         path = choose("Defective sheet", index, paths, f"sheet {data}")
     with st.popover("Another picture", icon=":material/upload:"):
         own = intake()
@@ -64,50 +67,41 @@ def _sheet() -> services.datasets.Source | None:
 
 @st.fragment
 @guarded()
-def _bench(model: services.models.Predictor, source: services.datasets.Source, seen: services.images.Look) -> None:
+def _bench(model: Predictor, source: Source, seen: FirstLook) -> None:
     headline = st.container()
     chosen = which_stain(model)
     if chosen is None:
         return
     asked = _stain(source, seen, chosen)
-    watched = services.audits.watched_class(model, seen)
-    rows = services.audits.stained(model, source, asked, watched)
+    watched = CLEAR if CLEAR in model.classes else seen.prediction.pred
+    rows = services.bench.rows(model, source, asked, watched)
     with headline.container(border=True):
         _headline(rows)
     _row(model, rows)
     with st.container(horizontal=True, vertical_alignment="center"):
-        question = (model.hash, source.key, replace(asked, area=0.0))
+        question = (model.hash, source.key, asked.key)
         if st.button("Find the smallest stain that turns this sheet", icon=":material/search:"):
             st.session_state["smallest"] = question
         if st.session_state.get("smallest") == question:
             _smallest(model, source, asked)
-    for name in services.audits.cured_models(model):
+    for name in services.models.cured_from(model):
         cured = services.models.predictor(name)
         st.subheader(f"The same pictures, seen by {plain(name)}")
-        again = services.audits.stained(cured, source, asked, watched)
+        again = services.bench.rows(cured, source, asked, watched)
         with st.container(border=True):
             _headline(again)
         _row(cured, again)
     _limits(model, source, asked)
 
 
-def _stain(
-    source: services.datasets.Source, seen: services.images.Look, chosen: services.audits.StainSettings
-) -> services.audits.Stain:
+def _stain(source: Source, seen: FirstLook, chosen: StainSettings) -> Stain:
     """The sliders, and what they say; a stain that was cut out keeps its own brightness and shape."""
-    stain = services.audits.Stain(
-        shape=chosen.shape,
-        texture=chosen.texture,
-        number=chosen.number,
-        seed=chosen.seed,
-        source=chosen.source,
-        cut_from=chosen.cut_from,
-    )
+    stain = Stain(chosen)
     with st.grid(3, min_column_width=150):
         area = st.slider(
-            "Area of the stain", 0.5, 100 * services.audits.LARGEST_STAIN, 5.0, 0.1, format="%.1f %%", key="stain area"
+            "Area of the stain", 0.5, 100 * services.bench.LARGEST_AREA, 5.0, 0.1, format="%.1f %%", key="stain area"
         )
-        if chosen.source is None:
+        if not chosen.cut_stain:
             brightness = st.slider("Brightness", 0.3, 1.0, 0.92, 0.01, key="stain brightness", help="1 is white.")
             stain = replace(stain, brightness=brightness)
         by_hand = st.toggle("Place it myself", key="stain by hand", help="Else it lies beside the defect.")
@@ -122,7 +116,7 @@ def _stain(
     return replace(stain, area=area / 100, centre=centre)
 
 
-def _pad(source: services.datasets.Source, seen: services.images.Look) -> None:
+def _pad(source: Source, seen: FirstLook) -> None:
     """The sheet as a plot whose points can be clicked; the sliders do the same for the keyboard."""
 
     def take() -> None:
@@ -133,7 +127,7 @@ def _pad(source: services.datasets.Source, seen: services.images.Look) -> None:
 
     picture = seen.picture().display()
     st.plotly_chart(
-        services.audits.click_pad(picture, _PAD),
+        audit_plots.click_pad(picture, _PAD),
         key="stain pad",
         on_select=take,
         selection_mode="points",
@@ -143,7 +137,6 @@ def _pad(source: services.datasets.Source, seen: services.images.Look) -> None:
 
 
 def _headline(rows: Sequence[Any]) -> None:
-    """What the stain does to this sheet, in one line and one sentence."""
     before, after, controls = rows[0], rows[1], rows[2:]
     target = before.attribution.target
     p = [percent(row.prediction.probs[target]) for row in (before, after)]
@@ -176,8 +169,7 @@ def _headline(rows: Sequence[Any]) -> None:
         )
 
 
-def _row(model: services.models.Predictor, rows: Sequence[Any]) -> None:
-    """Before and after large, the controls beside them in the same row."""
+def _row(model: Predictor, rows: Sequence[Any]) -> None:
     pair, controls = st.columns(2, gap="medium")
     with pair, st.grid(2, min_column_width=150):
         for row in rows[:2]:
@@ -191,7 +183,7 @@ def _row(model: services.models.Predictor, rows: Sequence[Any]) -> None:
                     _card(model, row, rows, large=False)
 
 
-def _card(model: services.models.Predictor, row: Any, rows: Sequence[Any], *, large: bool) -> None:
+def _card(model: Predictor, row: Any, rows: Sequence[Any], *, large: bool) -> None:
     prediction, target = row.prediction, row.attribution.target
     probability = f"{plain(target)} {percent(prediction.probs[target])}"
     if large:
@@ -200,12 +192,12 @@ def _card(model: services.models.Predictor, row: Any, rows: Sequence[Any], *, la
     else:
         st.markdown(f"**{plain(row.title)}**  \n{marked(prediction)}  \n{probability}")
     st.image(
-        services.audits.bench_picture(row),
+        thumbnail(row.image, services.images.PREVIEW),
         width="stretch",
         output_format="PNG",
         alt=f"{prediction.name}, {row.title.lower()}: {words(prediction)}",
     )
-    shown = services.audits.bench_map(model, row, rows)
+    shown = services.bench.draw_map(model, row, rows)
     st.image(
         shown.picture,
         width="stretch",
@@ -220,38 +212,38 @@ def _card(model: services.models.Predictor, row: Any, rows: Sequence[Any], *, la
     st.caption(f"{percent(row.inside)} of the evidence for {plain(target)} {where} ({area} of the area)")
 
 
-def _smallest(model: services.models.Predictor, source: services.datasets.Source, asked: services.audits.Stain) -> None:
+def _smallest(model: Predictor, source: Source, asked: Stain) -> None:
     with st.spinner("Trying sizes"):
-        found = services.audits.smallest_stain(model, source, asked)
-    if found is None:
-        largest = percent(services.audits.LARGEST_STAIN)
+        flip = services.bench.smallest_stain(model, source, asked)
+    if flip is None:
+        largest = percent(services.bench.LARGEST_AREA)
         st.markdown(f":material/shield: No stain of this kind, up to {largest} of the sheet, turns it.")
         return
 
     def show() -> None:
-        st.session_state["stain area"] = max(0.5, 100 * found.area)
+        st.session_state["stain area"] = max(0.5, 100 * flip.area)
 
-    also = f"; {' and '.join(name.replace('-', ' ') for name in found.controls)} of that size as well" * bool(
-        found.controls
+    also = f"; {' and '.join(name.replace('-', ' ') for name in flip.controls)} of that size as well" * bool(
+        flip.controls
     )
-    hidden = "" if found.counts else " It touches the defect, so it proves nothing."
+    hidden = "" if flip.counts else " It touches the defect, so it proves nothing."
     st.markdown(
-        f":material/straighten: A stain of **{percent(found.area)}** of the sheet turns it from {plain(found.before)} "
-        f"to **{plain(found.after)}**{plain(also) or '; no control of that size does'}.{hidden}"
+        f":material/straighten: A stain of **{percent(flip.area)}** of the sheet turns it from {plain(flip.before)} "
+        f"to **{plain(flip.after)}**{plain(also) or '; no control of that size does'}.{hidden}"
     )
     st.button("Show this stain", on_click=show, icon=":material/visibility:")
 
 
-def _limits(model: services.models.Predictor, source: services.datasets.Source, asked: services.audits.Stain) -> None:
+def _limits(model: Predictor, source: Source, asked: Stain) -> None:
     where = (
         "The stain keeps off the defect on file."
-        if services.audits.defect_known(model, source)
+        if services.bench.defect_mask(model, source) is not None
         else ("Nothing tells where the defect of this picture is: the stain keeps off where the model looks.")
     )
     if asked.centre:
         where = "The stain lies where you put it."
     chosen = ""
-    if services.audits.shown_for_its_effect(source):
+    if services.bench.is_shown_for_its_effect(source):
         chosen = ", and this one comes first because the stain shows its effect on it"
     st.caption(
         f":material/info: {where} One sheet proves nothing about a model{chosen}: how often a stain turns one, "

@@ -10,11 +10,13 @@ import streamlit as st
 from dashboard import services
 from dashboard.components.audit.result import marked_verdict
 from dashboard.components.common.text import plain
+from dashboard.services.audits import audit_sentences as sentences
+from dashboard.services.models import CureSummary, Predictor
 from steel_core.render import percent
 from steel_core.types import CLEAR
 
 
-def cure(model: services.models.Predictor) -> None:
+def cure(model: Predictor) -> None:
     """What a cure is, and the ledger of the chosen model, or of the models that were cured from it."""
     st.markdown(
         "A model takes a stain for a sign of “clear” because in its training images the two came together. The cure "
@@ -28,39 +30,38 @@ def cure(model: services.models.Predictor) -> None:
         language="bash",
         wrap_lines=True,
     )
-    ledgers = {name: (own, "")} if (own := services.audits.cure_of(model)) else {}  # its own card is told above
-    for other in services.audits.cured_models(model):
+    ledgers = {name: (own, "")} if (own := model.card.training.cure) else {}  # its own card is told above
+    for other in services.models.cured_from(model):
         cured = services.models.predictor(other)
-        told = services.audits.cure_of(cured)
-        ledgers |= {other: (told, "".join(cured.card.notes[:1]))} if told else {}
+        if cured.card.training.cure:
+            ledgers[other] = (cured.card.training.cure, "".join(cured.card.notes[:1]))
     if not ledgers:
         st.info(
             "No cured model of this one is here yet. After the command above, its ledger stands here, before and "
             "after.",
             icon=":material/healing:",
         )
-    for other, (told, note) in ledgers.items():
-        _ledger(other, told, note)
+    for other, (summary, note) in ledgers.items():
+        _ledger(other, summary, note)
 
 
-def _ledger(name: str, told: dict[str, Any], note: str) -> None:
-    st.subheader(f"{plain(str(told.get('of', '')))} before, {plain(name)} after")
+def _ledger(name: str, summary: CureSummary, note: str) -> None:
+    st.subheader(f"{plain(summary.of)} before, {plain(name)} after")
     if note:
         st.markdown(plain(note))
-    audit = told.get("audit") or {}
-    before, after = audit.get("before"), audit.get("after")
+    before, after = summary.audit.before, summary.audit.after
     if not before or not after:
         st.info("The card of this model holds no figures of its cure.", icon=":material/query_stats:")
         return
     left, right = st.columns(2)
-    for side, word, figures in ((left, "Before", before), (right, "After", after)):
+    for side, word, estimates in ((left, "Before", before), (right, "After", after)):
         with side.container(border=True):
             st.caption(word)
-            st.markdown(f"### {marked_verdict(figures['verdict'])}")
-            low, high = figures["excess_interval"]
-            st.metric("Excess", _share(figures["excess"]))
-            st.caption(f"95 %: {100 * low:+.1f} % to {100 * high:+.1f} %, n = {figures['excess_n']}")
-    st.caption(services.audits.EXCESS)
+            st.markdown(f"### {marked_verdict(estimates['verdict'])}")
+            low, high = estimates["excess_interval"]
+            st.metric("Excess", _share(estimates["excess"]))
+            st.caption(f"95 %: {100 * low:+.1f} % to {100 * high:+.1f} %, n = {estimates['excess_n']}")
+    st.caption(sentences.EXCESS)
     st.table(  # its words wrap, so that a phone shows both sides
         pd.DataFrame(_rows(before, after)),
         hide_index=True,

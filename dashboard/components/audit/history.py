@@ -17,8 +17,8 @@ def history() -> None:
     runs, problems = services.audits.history()
     for problem in problems[:3]:
         st.warning(plain(problem), icon=":material/broken_image:")
-    for job in services.audits.at_work():
-        _line(f":material/hourglass_top: At work · {plain(job.model)} on {plain(job.data)}", job.name, "Watch it")
+    for asked in services.audits.at_work():
+        _line(f":material/hourglass_top: At work · {plain(asked.model)} on {plain(asked.data)}", asked.name, "Watch it")
     if not runs:
         st.info("No audit was finished here yet. “Data set” starts one.", icon=":material/history:")
         return
@@ -27,15 +27,15 @@ def history() -> None:
     for run in runs[(page - 1) * _SHOWN : page * _SHOWN]:
         first = run.reports[0]
         excess = "" if first["excess"] is None else f" · excess {percent(first['excess'])}"
-        asked = ", ".join(report["audit"].replace("-", " ") for report in run.reports)
+        questions = ", ".join(report["audit"].replace("-", " ") for report in run.reports)
         _line(
-            f"{marked_verdict(run.verdict)} · {asked} · {plain(first['model'])} on {plain(run.data)}{excess}",
+            f"{marked_verdict(run.verdict)} · {questions} · {plain(first['model'])} on {plain(run.data)}{excess}",
             run.name,
             f"{run.at[:16].replace('T', ' ')} UTC",
         )
 
 
-def _line(said: str, name: str, link: str) -> None:
+def _line(words: str, name: str, link: str) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.page_link(
             "app_pages/audit.py",
@@ -44,4 +44,4 @@ def _line(said: str, name: str, link: str) -> None:
             query_params={"view": "Data set", "run": name},
             width=230,
         )
-        st.markdown(said)
+        st.markdown(words)

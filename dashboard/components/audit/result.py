@@ -15,7 +15,10 @@ from dashboard.components.common.gallery import gallery
 from dashboard.components.common.guard import guarded
 from dashboard.components.common.text import capital, plain
 from dashboard.components.common.verdict import marked
-from steel_core.render import percent
+from dashboard.services.audits import audit_figures as figures
+from dashboard.services.audits import audit_sentences as sentences
+from dashboard.services.models import Predictor
+from steel_core.render import percent, plots
 
 _VERDICTS = {
     "evidence for a shortcut": ("gpp_bad", "red"),
@@ -34,7 +37,7 @@ def marked_verdict(verdict: str) -> str:
     return f":{colour}[:material/{icon}: {capital(verdict)}]"
 
 
-def shown_run(run: Any) -> None:
+def show_run(run: Any) -> None:
     """A finished run, question by question."""
     first = run.reports[0]
     st.caption(
@@ -52,13 +55,13 @@ def shown_run(run: Any) -> None:
 def _question(run: Any, report: dict[str, Any]) -> None:
     st.caption(plain(report["question"]))
     st.markdown(f"## {marked_verdict(report['verdict'])}")
-    st.markdown(f"**{plain(services.audits.in_plain_words(report))}**")
+    st.markdown(f"**{plain(sentences.explain_verdict(report))}**")
     if report["audit"] == "white-stain" and report["verdict"] == "evidence for a shortcut":
         st.markdown(":material/healing: “Cure” above tells how it is trained away, and what that changed.")
     if report["audit"] != "properties":  # one excess says little there: three legs must agree
         if report["excess"] is not None:
             _figures(report)
-        st.markdown(f":material/troubleshoot: {plain(services.audits.missed(report))}")
+        st.markdown(f":material/troubleshoot: {plain(sentences.describe_power(report))}")
     _plots(report)
     if report["audit"] == "discover":
         _suspects(run, report)
@@ -67,7 +70,7 @@ def _question(run: Any, report: dict[str, Any]) -> None:
     _classes(report)
     if report["audit"] == "white-stain":
         _pairs(run, report)
-    if evidence := services.audits.evidence_in_words(report):
+    if evidence := sentences.describe_evidence(report):
         st.markdown(f":material/target: {plain(evidence)}")
     _moves(report)
     st.markdown("**Limits**")
@@ -89,70 +92,68 @@ def _figures(report: dict[str, Any]) -> None:
         ("Put up with", percent(tolerated), "an excess up to this is no finding"),
     )
     with st.grid(4, min_column_width=170):
-        for title, value, said in tiles:
+        for title, value, words in tiles:
             with st.container(border=True, height="stretch"):
                 st.metric(title, value)
-                st.caption(plain(said))
-    st.caption(services.audits.EXCESS)
+                st.caption(plain(words))
+    st.caption(sentences.EXCESS)
 
 
 def _plots(report: dict[str, Any]) -> None:
-    against = services.audits.compared(report)
-    doses = {name: services.audits.dose_response(report, name) for name in services.audits.POSITIONS}
-    known = [name for name, figure in doses.items() if figure is not None]
+    against = figures.plot_controls(report)
+    doses = {name: figures.plot_doses(report, name) for name in figures.POSITIONS}
+    places = [name for name, figure in doses.items() if figure is not None]
     with st.grid(2, min_column_width=340):
         if against is not None:
             with st.container():
-                st.markdown("**The stain against each control**" if known else "**The change against each control**")
+                st.markdown("**The stain against each control**" if places else "**The change against each control**")
                 st.caption("Orange diamond: what is tested. Blue: controls of the same outline at the same place.")
                 _chart(against, f"controls {report['audit']}")
-        if known:
+        if places:
             with st.container():
                 st.markdown("**Dose and response**")
                 place = st.segmented_control(
                     "Where the stain lies",
-                    known,
-                    default=known[0],
-                    format_func=lambda name: capital(services.audits.POSITIONS[name]),
+                    places,
+                    default=places[0],
+                    format_func=lambda name: capital(figures.POSITIONS[name]),
                     required=True,
                     key="dose position",
                 )
                 if place != "off":
                     st.caption("No evidence: here a stain can hide the defect. The verdict rests on stains beside it.")
-                _chart(doses[place or known[0]], "doses")
+                _chart(doses[place or places[0]], "doses")
 
 
 def _chart(figure: go.Figure | None, key: str) -> None:
     if figure is not None:
-        st.plotly_chart(
-            figure, key=key, theme=None, config={"displayModeBar": False}, alt=services.evaluation.alternative(figure)
-        )
+        st.plotly_chart(figure, key=key, theme=None, config={"displayModeBar": False}, alt=plots.alternative(figure))
 
 
 def _findings(report: dict[str, Any]) -> None:
     st.markdown("**Findings, the most severe first**")
-    found = services.audits.by_severity(report)
-    if not found:
+    findings = sentences.sort_by_severity(report)
+    if not findings:
         st.markdown("Nothing could be tested.")
-    telling = [pair for pair in found if pair[0] != services.audits.SEVERITIES[-1]]
-    quiet = found[len(telling) :]
+    telling = [pair for pair in findings if pair[0] != services.audits.SEVERITIES[-1]]
+    quiet = findings[len(telling) :]
     for severity, finding in telling or quiet[:1]:
         _finding(severity, finding)
     if rest := quiet if telling else quiet[1:]:
         with st.expander(f"{len(rest)} more were tested: {services.audits.SEVERITIES[-1]}"):
             for severity, finding in rest:
                 _finding(severity, finding)
-    for sentence in services.audits.other_directions(report):
+    for sentence in sentences.describe_other_directions(report):
         st.caption(plain(sentence))
-    if report["audit"] == "properties" and found:
+    if report["audit"] == "properties" and findings:
         st.caption(
             "A property is a shortcut only where data, model and evidence all show it. One that rules it out clears it."
         )
         table = pd.DataFrame(
             {"Property": finding["name"]}
             | {leg: _LEGS[holds] for leg, holds in finding["legs"].items()}
-            | ({"verdict": finding["verdict"]} if "verdict" in finding else {})
-            for _, finding in found
+            | {"verdict": finding["verdict"]}
+            for _, finding in findings
         )
         st.dataframe(
             table, hide_index=True, alt="For each property, what data, model and evidence say, and its verdict"
@@ -161,11 +162,11 @@ def _findings(report: dict[str, Any]) -> None:
 
 def _finding(severity: str, finding: dict[str, Any]) -> None:
     icon, colour = _SEVERITIES[severity]
-    st.markdown(f":{colour}[:material/{icon}: **{capital(severity)}**] · {plain(services.audits.in_words(finding))}")
+    st.markdown(f":{colour}[:material/{icon}: **{capital(severity)}**] · {plain(sentences.describe_finding(finding))}")
 
 
 def _classes(report: dict[str, Any]) -> None:
-    table = services.audits.effect_by_class(report["findings"][0]) if report["findings"] else pd.DataFrame()
+    table = figures.tabulate_classes(report["findings"][0]) if report["findings"] else pd.DataFrame()
     if len(table) < 1:
         return
     st.markdown("**By class**")
@@ -188,17 +189,17 @@ def _classes(report: dict[str, Any]) -> None:
 def _pairs(run: Any, report: dict[str, Any]) -> None:
     if cut_from := report["settings"].get("cut_from"):
         st.caption(f":material/info: The stain was cut out of {plain(cut_from)}.")
-        stain = services.audits.cut_stain(report)
+        stain = services.audits.read_stencil(report["detail"].get("cut_stain", ""))
         if stain is None:
             st.caption("This run kept no picture of it, so pairs of pictures cannot be made again.")
             return
         st.image(
-            services.audits.cut_picture(stain),
+            figures.draw_cut_stain(stain),
             width=160,
             output_format="PNG",
             alt="The stain that was cut out and pasted, on dark grey",
         )
-    model, pairs = services.audits.audited(run), services.audits.pairs(run, report)
+    model, pairs = services.audits.audited_model(run), services.audits.pairs(run, report)
     if model is None or not pairs:
         st.caption(
             ":material/info: The pairs of pictures need the very model and images of this run, and one of them has "
@@ -213,20 +214,20 @@ def _pairs(run: Any, report: dict[str, Any]) -> None:
                 _pair(model, pair)
 
 
-def _pair(model: services.models.Predictor, pair: Any) -> None:
+def _pair(model: Predictor, pair: Any) -> None:
     st.markdown(f"**{plain(pair.file)}**")
     with st.grid(2, min_column_width=90):
         for row in pair.rows[:2]:
             _side(model, pair, row)
 
 
-def _side(model: services.models.Predictor, pair: Any, row: Any) -> None:
+def _side(model: Predictor, pair: Any, row: Any) -> None:
     with st.container():
         target = row.attribution.target
         st.markdown(f"{plain(row.title)}  \n{marked(row.prediction)}")
         st.caption(f"{plain(target)} {percent(row.prediction.probs[target])}")
         st.image(
-            services.audits.bench_map(model, row, pair.rows).picture,
+            services.bench.draw_map(model, row, pair.rows).picture,
             width="stretch",
             output_format="JPEG",
             alt=f"{pair.file}, {row.title.lower()}: {row.prediction.outcome}, with its Grad-CAM map for {target}",
@@ -248,35 +249,33 @@ def _moves(report: dict[str, Any]) -> None:
 
 
 def _suspects(run: Any, report: dict[str, Any]) -> None:
-    """Each kind of evidence in one place: what it looks like, what pasting it did, and the test of it by itself."""
     st.markdown("**Evidence of one kind, the most severe first**")
-    found = services.audits.suspects(report)
-    pasted = [(one, one.finding) for one in found if one.finding]
+    suspects = sentences.list_suspects(report)
+    pasted = [(one, one.finding) for one in suspects if one.finding]
     if not pasted:
         st.markdown("Nothing could be tested.")
     for number, (one, finding) in enumerate(pasted):
         with st.container(border=True):
             _finding(one.severity, finding)
-            st.markdown(plain(services.audits.cluster_in_words(one.cluster)))
+            st.markdown(plain(sentences.describe_cluster(one.cluster)))
             _exemplars(run, one.cluster, f"pasted{number}-")
-            if services.audits.can_retest(run, one.cluster):
+            if services.retests.can_retest(run, one.cluster):
                 _retest(run, one.cluster, number)
-    if rest := found[len(pasted) :]:
+    if rest := suspects[len(pasted) :]:
         with st.expander(f"{len(rest)} more: seen, and not pasted"):
             for number, one in enumerate(rest):
-                st.markdown(plain(services.audits.cluster_in_words(one.cluster)))
-                st.caption(plain(services.audits.why_not_pasted(report, one.cluster)))
+                st.markdown(plain(sentences.describe_cluster(one.cluster)))
+                st.caption(plain(sentences.explain_not_pasted(report, one.cluster)))
                 _exemplars(run, one.cluster, f"seen{number}-")
 
 
 def _exemplars(run: Any, cluster: dict[str, Any], name: str) -> None:
-    """The most typical images of a cluster, the patch outlined."""
-    tiles = services.audits.exemplars(run.data, cluster)
+    tiles = services.retests.exemplars(run.data, cluster)
     gallery(
         [(path, source, _place(one)) for path, source, one in tiles],
         run.data,
         name=name,
-        picture=lambda i: services.audits.exemplar(tiles[i][1], tiles[i][2]),
+        picture=lambda i: services.retests.exemplar_picture(tiles[i][1], tiles[i][2]),
     )
 
 
@@ -288,13 +287,12 @@ def _place(exemplar: dict[str, Any]) -> str:
 
 
 def _retest(run: Any, cluster: dict[str, Any], number: int) -> None:
-    """Cut the first patch out, and ask the whole white-stain test of it."""
 
     def begin() -> None:
         with guarded():
-            st.query_params["run"] = services.audits.start_retest(run, cluster)
+            st.query_params["run"] = services.retests.start(run, cluster)
 
-    for again in services.audits.retested(run, cluster)[:3]:
+    for again in services.retests.history(run, cluster)[:3]:
         excess = again.reports[0]["excess"]
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(
@@ -316,4 +314,4 @@ def _retest(run: Any, cluster: dict[str, Any], number: int) -> None:
         "controls of the same outline at the same place.",
     )
     with st.expander("The same as a command"):
-        st.code(services.audits.retest_command(run, cluster), language="bash", wrap_lines=True)
+        st.code(services.retests.command(run, cluster), language="bash", wrap_lines=True)

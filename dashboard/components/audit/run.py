@@ -5,11 +5,13 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.audit.result import shown_run
+from dashboard.components.audit.result import show_run
 from dashboard.components.audit.stain import which_stain
 from dashboard.components.common.guard import guarded
-from dashboard.components.common.progress import duration, watched
+from dashboard.components.common.progress import duration, watch_job
 from dashboard.components.common.text import capital, plain
+from dashboard.services.bench import StainSettings
+from dashboard.services.models import Predictor
 
 QUESTIONS = {
     "white-stain": "White stain: does one turn the verdict?",
@@ -26,7 +28,7 @@ _PARTS = {
 }
 
 
-def whole_data_set(model: services.models.Predictor) -> None:
+def whole_data_set(model: Predictor) -> None:
     """The run that the URL names, or the form to start one."""
     name = st.query_params.get("run", "")
     if not name:
@@ -34,20 +36,20 @@ def whole_data_set(model: services.models.Predictor) -> None:
         return
     st.query_params["run"] = name  # a link on this very page leads here, and leaves the address bar as it was
     st.button("Ask something else", on_click=_forget, icon=":material/arrow_back:")
-    job = services.audits.auditing(name)
+    job = services.audits.job(name)
     if job and job.at_work:
-        watched(job, "audit")
+        watch_job(job, "audit")
         st.caption(
-            f"{capital(', '.join(job.kinds))} · {plain(job.model)} on {plain(job.data)}. "
+            f"{capital(', '.join(job.about.kinds))} · {plain(job.about.model)} on {plain(job.about.data)}. "
             "The address of this page leads back here."
         )
     elif run := services.audits.run(name):
-        shown_run(run)
+        show_run(run)
     elif job and job.stopped:
         st.info("The audit was stopped. Nothing was kept.", icon=":material/cancel:")
     elif job:
         with guarded():
-            job.made.result()  # raises what the worker met
+            job.future.result()  # raises what the worker met
     else:
         st.info(
             f"There is no audit “{plain(name[:40])}” here. It may have been stopped, or the server was started anew "
@@ -56,7 +58,7 @@ def whole_data_set(model: services.models.Predictor) -> None:
         )
 
 
-def _form(model: services.models.Predictor) -> None:
+def _form(model: Predictor) -> None:
     data = st.session_state.get("data")
     if not data:
         st.info(
@@ -69,7 +71,7 @@ def _form(model: services.models.Predictor) -> None:
             f"{capital(plain(problem.rstrip('.')))}. Choose another model or data set above.", icon=":material/error:"
         )
         return
-    if services.models.cannot_clear(model):
+    if not model.card.clears:
         st.caption(
             ":material/info: This model has no class “clear”. The white-stain test asks of each of its classes instead "
             "whether a stain turns other sheets to it."
@@ -77,7 +79,7 @@ def _form(model: services.models.Predictor) -> None:
     with st.container(border=True):
         kinds = st.pills(
             "Questions",
-            services.audits.QUESTIONS,
+            services.audits.AUDITS,
             selection_mode="multi",
             default=["white-stain"],
             format_func=lambda kind: QUESTIONS[kind],
@@ -88,7 +90,7 @@ def _form(model: services.models.Predictor) -> None:
                 "Images", list(_PARTS), format_func=lambda name: capital(_PARTS[name]), key="audit part"
             )
             limit = st.slider("At most", 50, 1000, 300, 50, key="audit limit", help="Drawn evenly from the classes.")
-        stain = which_stain(model) if "white-stain" in kinds else services.audits.StainSettings()
+        stain = which_stain(model) if "white-stain" in kinds else StainSettings()
         if not kinds:
             st.caption(":material/checklist: Choose at least one question.")
         else:
@@ -98,14 +100,15 @@ def _form(model: services.models.Predictor) -> None:
             )
         ready = bool(kinds) and stain is not None
         if st.button("Start the audit", type="primary", icon=":material/play_arrow:", disabled=not ready) and stain:
-            st.query_params["run"] = services.audits.start(model, data, tuple(kinds), part, limit, stain)
+            asked = {"kinds": kinds, "part": part, "limit": limit, "stain": stain}
+            st.query_params["run"] = services.audits.start(model, data, services.audits.AuditSettings.from_json(asked))
             st.rerun()
-    for job in services.audits.at_work():
+    for running in services.audits.at_work():
         st.page_link(
             "app_pages/audit.py",
-            label=f"At work: {plain(', '.join(job.kinds))} on {plain(job.data)}, model {plain(job.model)}",
+            label=f"At work: {plain(', '.join(running.kinds))} on {plain(running.data)}, model {plain(running.model)}",
             icon=":material/hourglass_top:",
-            query_params={"view": "Data set", "run": job.name},
+            query_params={"view": "Data set", "run": running.name},
         )
 
 

@@ -6,17 +6,22 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.text import capital, plain
+from dashboard.services.audits import audit_figures as figures
+from dashboard.services.bench import StainSettings
+from dashboard.services.datasets import DatasetIndex, Refused, Source
+from dashboard.services.images import FirstLook
+from dashboard.services.models import Predictor
+from steel_core.render import audit_plots
 
 DRAWN, CUT = KINDS = ("Drawn by the program", "Cut out of an image")
 
-Box = tuple[int, int, int, int]
-"""Left, top, width and height, in pixels."""
+Box = tuple[int, int, int, int]  # left, top, width and height, in pixels
 
 _TEXTURES = {"film": "Steel shows through", "grain": "A crust", "flat": "Plain white"}
 _FIELDS = {"cut left": "From the left", "cut top": "From the top", "cut width": "Width", "cut height": "Height"}
 
 
-def which_stain(model: services.models.Predictor) -> services.audits.StainSettings | None:
+def which_stain(model: Predictor) -> StainSettings | None:
     """The stain that was chosen, without a `source` if it is drawn; None, and a sentence why, if none is marked yet."""
     if st.segmented_control("Stain", KINDS, default=DRAWN, required=True, key="stain kind") == DRAWN:
         return _drawn()
@@ -24,8 +29,8 @@ def which_stain(model: services.models.Predictor) -> services.audits.StainSettin
     if source is None:
         st.info("Here is no image to cut a stain out of. “Another image” takes one of your own.")
         return None
-    seen = services.images.look(model, source)
-    if isinstance(seen, services.datasets.Refused):
+    seen = services.images.first_look(model, source)
+    if isinstance(seen, Refused):
         st.error(plain(seen.sentence), icon=":material/broken_image:")
         return None
     with st.grid(2, min_column_width=280, gap="medium"):
@@ -38,7 +43,7 @@ def which_stain(model: services.models.Predictor) -> services.audits.StainSettin
             return None
 
 
-def choose(label: str, index: services.datasets.DatasetIndex, paths: list[str], key: str) -> str | None:
+def choose(label: str, index: DatasetIndex, paths: list[str], key: str) -> str | None:
     """One of these images of a data set, each by its name and what it shows."""
 
     def titled(path: str) -> str:
@@ -48,25 +53,21 @@ def choose(label: str, index: services.datasets.DatasetIndex, paths: list[str], 
     return st.selectbox(label, paths, format_func=titled, key=key, width=320)
 
 
-def _drawn() -> services.audits.StainSettings:
+def _drawn() -> StainSettings:
     with st.grid(4, min_column_width=130):
-        shape = st.selectbox("Kind of stain", services.audits.STAIN_SHAPES, format_func=capital, key="stain shape")
+        shape = st.selectbox("Kind of stain", services.bench.SHAPES, format_func=capital, key="stain shape")
         texture = st.selectbox(
-            "Texture",
-            services.audits.STAIN_TEXTURES,
-            format_func=_TEXTURES.__getitem__,
-            key="stain texture",
+            "Texture", services.bench.TEXTURES, format_func=_TEXTURES.__getitem__, key="stain texture"
         )
         number = st.number_input("Number", 1, 9, key="stain number", help="Stains that share the area.")
         seed = st.number_input("Drawing", 0, 999, key="stain seed", help="Another number draws other outlines.")
-    return services.audits.StainSettings(shape=shape, texture=texture, number=number, seed=seed)
+    return StainSettings.from_json({"shape": shape, "texture": texture, "number": number, "seed": seed})
 
 
-def _picture() -> services.datasets.Source | None:
-    """The image that shows the stain: an own one, else one of the data set."""
+def _picture() -> Source | None:
     data = st.session_state.get("data")
     index = services.datasets.dataset(data) if data else None
-    paths = services.audits.perhaps_stained(index) if index else []
+    paths = services.bench.perhaps_stained(index) if index else []
     with st.container(horizontal=True, vertical_alignment="bottom"):
         path = None
         if index and paths:
@@ -78,7 +79,7 @@ def _picture() -> services.datasets.Source | None:
     return services.datasets.find(index, path) if index and path else None
 
 
-def _box(source: services.datasets.Source, seen: services.images.Look) -> Box | None:
+def _box(source: Source, seen: FirstLook) -> Box | None:
     """A plot to drag the box on, and its numbers for the keyboard; another image begins without a box."""
     if st.session_state.get("cut key") != source.key:
         st.session_state["cut key"] = source.key
@@ -105,7 +106,7 @@ def _box(source: services.datasets.Source, seen: services.images.Look) -> Box | 
         x, y = 100 / seen.width, 100 / seen.height
         outline = (left * x, top * y, (left + width) * x, (top + height) * y)
     pad.plotly_chart(
-        services.audits.box_pad(seen.picture().display(), outline),
+        audit_plots.box_pad(seen.picture().display(), outline),
         key="cut pad",
         on_select=take,
         selection_mode="box",
@@ -115,22 +116,21 @@ def _box(source: services.datasets.Source, seen: services.images.Look) -> Box | 
     return box
 
 
-def _cut(source: services.datasets.Source, box: Box) -> services.audits.StainSettings | None:
-    """What the box cuts out, shown; None, and a sentence why, where that cannot be done."""
-    marked = services.audits.cut_out(source, box)
-    if isinstance(marked, services.datasets.Refused):
+def _cut(source: Source, box: Box) -> StainSettings | None:
+    marked = services.bench.cut_out(source, box)
+    if isinstance(marked, Refused):
         st.error(f"{plain(capital(marked.sentence))}.", icon=":material/error:")
         return None
-    assert marked.source is not None
+    stencil = services.bench.stencil_of(marked)
     st.image(
-        services.audits.cut_picture(marked.source),
+        figures.draw_cut_stain(stencil),
         width=240,
         output_format="PNG",
         alt=f"The stain that was cut out of {source.name}, fading out at its edge",
     )
     what = (
         "Nothing in the box is far brighter than the steel, so all of the box is cut out."
-        if marked.source.cover.all()
+        if stencil.cover.all()
         else "Cut out is what is far brighter than the steel in the box."
     )
     st.caption(f"{what} It fades out at its edge and keeps its own brightness.")

@@ -10,6 +10,10 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.text import plain
+from dashboard.services.datasets import Source
+from dashboard.services.images import FirstLook
+from dashboard.services.maps import Style
+from dashboard.services.models import Predictor
 from steel_core.types import Attribution
 
 # What a file is for a browser, and how its button looks, by its ending.
@@ -29,11 +33,7 @@ def offer(label: str, make: Callable[[], bytes | str], file: str) -> None:
 
 
 def report_buttons(
-    model: services.models.Predictor,
-    source: services.datasets.Source,
-    seen: services.images.Look,
-    maps: Sequence[Attribution],
-    style: services.maps.Style,
+    model: Predictor, source: Source, seen: FirstLook, maps: Sequence[Attribution], style: Style
 ) -> None:
     """The report on one image, as a page and in numbers. Each is made when it is asked for."""
     stem = PurePath(source.name).stem
@@ -50,30 +50,3 @@ def report_buttons(
         )
     if source.licence:
         st.caption(f":material/info: The report holds this picture. Its licence: {plain(source.licence)}")
-
-
-def region_buttons(
-    model: services.models.Predictor,
-    seen: services.images.Look,
-    made: Attribution,
-    marked: services.maps.Marked,
-    stem: str,
-) -> None:
-    """A region as boxes and as a mask."""
-    with st.container(horizontal=True):
-        offer("Mask (PNG)", functools.partial(services.maps.mask_png, marked.region), f"{stem}-{made.method}-mask.png")
-        offer(
-            "Boxes (JSON)",
-            functools.partial(services.maps.region_json, model, seen, made, marked),
-            f"{stem}-{made.method}-boxes.json",
-        )
-
-
-def verdict_buttons(
-    model: services.models.Predictor,
-    looks: Sequence[tuple[services.datasets.Source, services.images.Look | services.datasets.Refused]],
-) -> None:
-    """All verdicts as a table and in numbers."""
-    with st.container(horizontal=True):
-        offer("All verdicts (CSV)", functools.partial(services.images.verdicts_csv, looks), "verdicts.csv")
-        offer("All verdicts (JSON)", functools.partial(services.images.verdicts_json, model, looks), "verdicts.json")

@@ -1,4 +1,4 @@
-"""The figures of a model from its card, each with its interval and against its target."""
+"""The estimates of a model from its card, each with its interval and against its target."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dashboard.components.common.text import plain
 from steel_core.render import percent
 
 _PARTS = {"test": "test images, never used for training", "cross_validation": "cross-validation", "val": "validation"}
-_FIGURES = {
+_ESTIMATES = {
     "accuracy": ("Named right", "Share of the images whose likeliest class is the right one (accuracy)."),
     "macro_recall": (
         "Found, mean of classes",
@@ -29,8 +29,8 @@ _FIGURES = {
 _SMALL = 200
 
 
-def figures(card: Any) -> None:
-    """Three or four figures with target, number of images and date; a sentence where none were measured."""
+def show_estimates(card: Any) -> None:
+    """Three or four estimates with target, number of images and date; a sentence where none were measured."""
     part = next((name for name in _PARTS if isinstance(card.metrics.get(name), dict)), None)
     if part is None:
         st.info(
@@ -39,14 +39,14 @@ def figures(card: Any) -> None:
             icon=":material/query_stats:",
         )
         return
-    found = card.metrics[part]
+    estimates = card.metrics[part]
     with st.grid(4, min_column_width=200):
-        for name, (title, meaning) in _FIGURES.items():
-            if found.get(name) is not None:
-                _figure(title, meaning, name, found)
-    n = found.get("n")
+        for name, (title, meaning) in _ESTIMATES.items():
+            if estimates.get(name) is not None:
+                _show_estimate(title, meaning, name, estimates)
+    n = estimates.get("n")
     of = f"{n:,} {_PARTS[part]}" if n else _PARTS[part]
-    groups = found.get("groups")
+    groups = estimates.get("groups")
     apart = (
         f", which show {groups:,} different places (pictures of one place are near-duplicates and tell little new: the "
         "ranges count them as one)"
@@ -58,7 +58,7 @@ def figures(card: Any) -> None:
     if n and n < _SMALL:
         st.caption(f":material/info: {n} images are a small sample: read the intervals, not the figures.")
     _repeated(card, part)
-    _by_class(found)
+    _by_class(estimates)
 
 
 def _repeated(card: Any, part: str) -> None:
@@ -70,14 +70,14 @@ def _repeated(card: Any, part: str) -> None:
     low, high = folds["intervals"][name]
     st.caption(
         f"The same recipe, repeated {folds['folds']} times so that each of {folds['n']:,} images is counted once "
-        f"({folds['folds']}-fold cross-validation): {_FIGURES[name][0].lower()}, {percent(folds[name])} "
+        f"({folds['folds']}-fold cross-validation): {_ESTIMATES[name][0].lower()}, {percent(folds[name])} "
         f"(95 %: {percent(low)} to {percent(high)}). {plain(str(folds.get('caveat') or ''))}"
     )
 
 
-def _figure(title: str, meaning: str, name: str, found: dict[str, Any]) -> None:
-    low, high = (found.get("intervals") or {}).get(name) or (None, None)
-    value, target, upper = found[name], services.models.TARGETS.get(name), name == "ece"
+def _show_estimate(title: str, meaning: str, name: str, estimates: dict[str, Any]) -> None:
+    low, high = (estimates.get("intervals") or {}).get(name) or (None, None)
+    value, target, upper = estimates[name], services.models.TARGETS.get(name), name == "ece"
     plain_number = name in ("auc", "mean_average_precision")
     show = (lambda x: f"{x:.3f}") if plain_number else percent
     sure, hope = (high, value) if upper else (low, value)
@@ -98,10 +98,10 @@ def _figure(title: str, meaning: str, name: str, found: dict[str, Any]) -> None:
         st.caption(f":material/{icon}: Target {goal}: {word}")
 
 
-def _by_class(found: dict[str, Any]) -> None:
-    recall, bounds = found.get("recall") or {}, (found.get("intervals") or {}).get("recall") or {}
-    support = found.get("support") or {}
-    if several := {name: of["recall"] for name, of in (found.get("per_class") or {}).items()}:
+def _by_class(estimates: dict[str, Any]) -> None:
+    recall, bounds = estimates.get("recall") or {}, (estimates.get("intervals") or {}).get("recall") or {}
+    support = estimates.get("support") or {}
+    if several := {name: of["recall"] for name, of in (estimates.get("per_class") or {}).items()}:
         recall = {name: of["value"] for name, of in several.items()}
         bounds = {name: (of["low"], of["high"]) for name, of in several.items()}
         support = {name: of["n"] for name, of in several.items()}

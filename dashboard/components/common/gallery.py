@@ -8,6 +8,8 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.text import plain
+from dashboard.services.datasets import Refused, Source
+from dashboard.services.models import Predictor
 
 # The link's area is stretched over its tile.
 _WHOLE_TILE = """<style>
@@ -21,24 +23,18 @@ _WHOLE_TILE = """<style>
 
 
 def gallery(
-    tiles: Sequence[tuple[str, services.datasets.Source, str]],
+    tiles: Sequence[tuple[str, Source, str]],
     data: str,
     columns: int = 8,
     page: str = "inspect",
     name: str = "",
     also: Mapping[str, str | Sequence[str]] | None = None,
-    picture: Callable[[int], bytes | services.datasets.Refused] | None = None,
+    picture: Callable[[int], bytes | Refused] | None = None,
 ) -> None:
-    """Thumbnails with a caption, each linking to its image on a page.
+    """Thumbnails, each linking to its image on a page.
 
-    Args:
-        tiles: path within the data set, source, and caption (Markdown) of each.
-        data: name of the data set.
-        columns: how many fit side by side on a wide screen.
-        page: name of the page's file.
-        name: tells it from other galleries on the same page.
-        also: what else the links shall hold.
-        picture: gives the picture of a tile by its number, where it shall be another than the plain thumbnail.
+    A tile is a path within the data set, a source and a caption in Markdown. `picture` gives another picture than the
+    thumbnail by the tile's number, `also` more for the links; `name` tells one gallery from another on the page.
     """
     st.html(_WHOLE_TILE)
     with st.grid(columns, min_column_width=140):
@@ -49,32 +45,22 @@ def gallery(
 
 
 def _tile(
-    source: services.datasets.Source,
-    picture: bytes | services.datasets.Refused,
-    caption: str,
-    page: str,
-    query: Mapping[str, str | Sequence[str]],
+    source: Source, picture: bytes | Refused, caption: str, page: str, query: Mapping[str, str | Sequence[str]]
 ) -> None:
-    if isinstance(picture, services.datasets.Refused):
+    if isinstance(picture, Refused):
         st.markdown(f":material/broken_image: Not readable. {plain(picture.sentence)}")
     else:
         alt = f"{source.name}, {', '.join(source.labels) or 'unlabelled'}"
         st.image(services.files.inline(picture), width="stretch", alt=alt)
-    st.page_link(
-        f"app_pages/{page}.py",
-        label=plain(source.name),
-        icon="",
-        query_params=query,
-        width="stretch",
-    )
+    st.page_link(f"app_pages/{page}.py", label=plain(source.name), icon="", query_params=query, width="stretch")
     st.caption(caption)
 
 
-def try_a_sample(page: str, model: services.models.Predictor) -> None:
+def try_a_sample(page: str, model: Predictor) -> None:
     """Images of the data set to begin with, for a page that was given none."""
     name = st.session_state.get("data")
     st.subheader("Or try a sample")
-    tried = services.datasets.samples(name, model, 8)
+    tried = services.datasets.samples(name, model, 8) if name else []
     if name and tried:
         st.caption(f"Images of {plain(name)}{services.datasets.unlearnt(model)}.")
         gallery([(path, source, plain(", ".join(source.labels))) for path, source in tried], name, page=page)

@@ -8,13 +8,14 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.text import plain
+from dashboard.services.datasets import Source
 
 _AREA = """<style>
 .st-key-drop [data-testid="stFileUploaderDropzone"]{min-height:%s;align-items:center;border:2px dashed #8493a1}
 </style>"""
 
 
-def intake() -> list[services.datasets.Source]:
+def intake() -> list[Source]:
     """The images that shall be looked at, in the order given; files and the camera go before a link."""
     with st.container(key="drop"):
         waiting = not (st.session_state.get("files") or st.query_params.get("image"))
@@ -29,8 +30,8 @@ def intake() -> list[services.datasets.Source]:
     photo = None
     if st.toggle("Use the camera", key="camera on", help="The browser asks for permission only when this is on."):
         photo = st.camera_input("Take a picture of the sheet", key="camera", on_change=_forget)
-    given = [services.datasets.uploaded(file) for file in (*(files or []), *([photo] if photo else []))]
-    if left_out := given[services.images.MOST_FILES :]:
+    sources = [services.datasets.uploaded(file) for file in (*(files or []), *([photo] if photo else []))]
+    if left_out := sources[services.images.MOST_FILES :]:
         names = ", ".join(plain(source.name) for source in left_out[:5])
         more = f" and {len(left_out) - 5} more" if left_out[5:] else ""
         st.warning(
@@ -38,24 +39,24 @@ def intake() -> list[services.datasets.Source]:
             "Remove some of the others, or use `python -m steel_core predict` for a whole folder.",
             icon=":material/content_cut:",
         )
-        given = given[: services.images.MOST_FILES]
-    if given:
-        st.session_state["kept"] = given
-    return given or _linked() or _kept()
+        sources = sources[: services.images.MOST_FILES]
+    if sources:
+        st.session_state["kept"] = sources
+    return sources or _linked() or _kept()
 
 
-def pick(given: Sequence[services.datasets.Source]) -> services.datasets.Source:
+def pick(sources: Sequence[Source]) -> Source:
     """The one image that is shown, chosen by the visitor where there are several."""
-    if len(given) == 1:
-        return given[0]
-    by_key = {source.key: source for source in given}
+    if len(sources) == 1:
+        return sources[0]
+    by_key = {source.key: source for source in sources}
     chosen = st.selectbox("Image", list(by_key), format_func=lambda key: by_key[key].name, key="picked")
     return by_key[chosen]
 
 
-def _kept() -> list[services.datasets.Source]:
+def _kept() -> list[Source]:
     """What was given before another page was visited; the upload area itself forgets it."""
-    kept: list[services.datasets.Source] = st.session_state.get("kept", [])
+    kept: list[Source] = st.session_state.get("kept", [])
     if kept:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f"Still here: {len(kept)} of your images." if len(kept) > 1 else "Still here: your image.")
@@ -63,7 +64,7 @@ def _kept() -> list[services.datasets.Source]:
     return kept
 
 
-def _linked() -> list[services.datasets.Source]:
+def _linked() -> list[Source]:
     path, data = st.query_params.get("image"), st.session_state.get("data")
     if not path:
         return []

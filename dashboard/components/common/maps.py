@@ -14,6 +14,10 @@ from dashboard import services
 from dashboard.components.common.guard import guarded
 from dashboard.components.common.text import plain
 from dashboard.components.common.trust import trust_badges
+from dashboard.services.images import FirstLook
+from dashboard.services.jobs import RefinementState
+from dashboard.services.maps import Read, Style, WantedMap
+from dashboard.services.models import Predictor
 from steel_core import render
 from steel_core.errors import SteelError
 from steel_core.types import Attribution
@@ -24,28 +28,20 @@ _POLL = 1.0  # seconds
 
 @dataclass(frozen=True)
 class Cell:
-    """The place of one map.
+    """The place of one map: `asked` says which, `read` gives the decoded image."""
 
-    Attributes:
-        model: that is explained.
-        seen: the first look at the image.
-        read: gives the decoded image.
-        asked: which map.
-        slot: where it is drawn.
-    """
-
-    model: services.models.Predictor
-    seen: services.images.Look
-    read: services.maps.Read
-    asked: services.maps.Wanted
+    model: Predictor
+    seen: FirstLook
+    read: Read
+    asked: WantedMap
     slot: DeltaGenerator
 
 
-def waiting(model: services.models.Predictor, name: str) -> DeltaGenerator:
+def waiting(model: Predictor, name: str) -> DeltaGenerator:
     """Title of a method, and a place for its map that says how long it will take."""
     info = services.maps.method(name)
     st.markdown(f"**{info.title}**", help=f"{info.plain} Source: {info.source}")
-    if not services.maps.quick(name):  # a fragment fills its place: what lies there already would stay below it
+    if not services.maps.is_quick(name):  # a fragment fills its place: what lies there already would stay below it
         return st.container()
     slot = st.empty()
     with slot.container():
@@ -53,34 +49,31 @@ def waiting(model: services.models.Predictor, name: str) -> DeltaGenerator:
     return slot
 
 
-def show_maps(cells: Iterable[Cell], style: services.maps.Style) -> list[Attribution | None]:
-    """Fill the places. The raw map of each that is finished; None for the others.
-
-    Maps of one method of one model share a scale. A map that is not finished draws itself anew until it is.
-    """
+def show_maps(cells: Iterable[Cell], style: Style) -> list[Attribution | None]:
+    """Draw the maps and return the finished ones, else None; those of one method and model share a scale."""
     cells = list(cells)
     until = time.monotonic() + _PATIENCE
-    come = [_ask(cell, max(0.0, until - time.monotonic())) for cell in cells]
-    found = [made.found if isinstance(made, services.maps.Made) and made.done else None for made in come]
-    for cell, made, raw in zip(cells, come, found, strict=True):
+    maps = [_ask(cell, max(0.0, until - time.monotonic())) for cell in cells]
+    attributions = [one.latest if isinstance(one, RefinementState) and one.done else None for one in maps]
+    for cell, one, raw in zip(cells, maps, attributions, strict=True):
         with cell.slot.container(), guarded():  # once: a second container would lie below the first
-            if isinstance(made, SteelError):
-                raise made
+            if isinstance(one, SteelError):
+                raise one
             if raw is None:
                 st.fragment(run_every=_POLL)(_unfinished)(cell, style)
                 continue
             owner = (cell.model.hash, cell.asked.method)
             alike = [
                 other
-                for at, other in zip(cells, found, strict=True)
+                for at, other in zip(cells, attributions, strict=True)
                 if other and (at.model.hash, at.asked.method) == owner
             ]
             _draw(cell, raw, style, services.maps.scale_of(cell.model, alike)[0])
             trust_badges(cell.model, cell.read, raw)
-    return found
+    return attributions
 
 
-def _ask(cell: Cell, patience: float) -> services.maps.Made | SteelError:
+def _ask(cell: Cell, patience: float) -> RefinementState[Attribution] | SteelError:
     try:
         return services.maps.explain(cell.model, cell.seen, cell.read, cell.asked, patience)
     except SteelError as error:  # shown in its own place, when all others are known
@@ -88,25 +81,25 @@ def _ask(cell: Cell, patience: float) -> services.maps.Made | SteelError:
 
 
 @guarded()
-def _unfinished(cell: Cell, style: services.maps.Style) -> None:
+def _unfinished(cell: Cell, style: Style) -> None:
     """What there is so far. It runs once a second; when the map is finished, the page is drawn anew, and last."""
-    made = services.maps.explain(cell.model, cell.seen, cell.read, cell.asked)
-    if made.done:
+    refined = services.maps.explain(cell.model, cell.seen, cell.read, cell.asked)
+    if refined.done:
         st.rerun()
-    if made.found is None:
-        _computing(cell.model, cell.asked.method, made.waiting)
+    if refined.latest is None:
+        _computing(cell.model, cell.asked.method, refined.waiting)
         return
-    _draw(cell, made.found, style, services.maps.scale_of(cell.model, [made.found])[0], refining=True)
+    _draw(cell, refined.latest, style, services.maps.scale_of(cell.model, [refined.latest])[0], refining=True)
 
 
-def _computing(model: services.models.Predictor, name: str, queued: bool = False) -> None:
+def _computing(model: Predictor, name: str, queued: bool = False) -> None:
     about = f"about {max(1, round(services.maps.expected_seconds(model, name)))} s"
     st.skeleton(height=220)
     st.caption(f":material/hourglass_top: {'Waiting for other maps, then' if queued else 'Computing,'} {about}")
 
 
-def _draw(cell: Cell, made: Attribution, style: services.maps.Style, scale: float, refining: bool = False) -> None:
-    drawn = services.maps.panel(cell.model, cell.seen, made, style, scale)
+def _draw(cell: Cell, attribution: Attribution, style: Style, scale: float, refining: bool = False) -> None:
+    drawn = services.maps.panel(cell.model, cell.seen, attribution, style, scale)
     st.image(
         drawn.picture,
         width="stretch",
@@ -114,23 +107,23 @@ def _draw(cell: Cell, made: Attribution, style: services.maps.Style, scale: floa
         alt=f"{drawn.title} map of {cell.seen.prediction.name}. {drawn.caption}",
     )
     if refining:
-        st.caption(f":material/hourglass_top: Rough so far, being refined{_noise(made)}")
+        st.caption(f":material/hourglass_top: Rough so far, being refined{_noise(attribution)}")
     st.markdown(plain(drawn.caption))
     facts = (
         f"Model: {cell.model.card.title}",
-        f"Layer that it reads: {made.layer}" if made.layer else "",
-        f"Compared with: {made.baseline}" if made.baseline else "",
+        f"Layer that it reads: {attribution.layer}" if attribution.layer else "",
+        f"Compared with: {attribution.baseline}" if attribution.baseline else "",
         f"Full colour at evidence of {scale:.2g}",
-        f"Made in {max(made.seconds, 0.1):.1f} s",
+        f"Made in {max(attribution.seconds, 0.1):.1f} s",
     )
     st.caption(
-        f"How this map was made{'' if refining else _noise(made)}",
+        f"How this map was made{'' if refining else _noise(attribution)}",
         help="  \n".join(plain(fact) for fact in facts if fact),
     )
 
 
-def _noise(made: Attribution) -> str:
-    return "" if made.noise is None else f"; its noise: {made.noise:.0%}".replace("%", " %")
+def _noise(attribution: Attribution) -> str:
+    return "" if attribution.noise is None else f"; its noise: {attribution.noise:.0%}".replace("%", " %")
 
 
 def legends(methods: Iterable[str]) -> None:

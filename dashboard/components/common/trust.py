@@ -6,6 +6,8 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.guard import guarded
+from dashboard.services.maps import Read, Trust
+from dashboard.services.models import Predictor
 from steel_core.types import Attribution
 
 _WORDS = {
@@ -22,20 +24,19 @@ _WORDS = {
 }
 
 
-def trust_badges(model: services.models.Predictor, read: services.maps.Read, found: Attribution) -> None:
+def trust_badges(model: Predictor, read: Read, attribution: Attribution) -> None:
     """The badges of one finished map; nothing for a model whose maps were never measured."""
-    if not services.maps.measured(model):
+    if not model.card.quality:
         return
-    told, done = services.maps.trust(model, read, found)
-    if done and told:
-        _badges(told)
+    if trust := services.maps.trust(model, read, attribution):
+        _badges(trust)
     else:
-        st.fragment(run_every=1.0)(_measuring)(model, read, found)
+        st.fragment(run_every=1.0)(_measuring)(model, read, attribution)
 
 
-def trust_words(model: services.models.Predictor) -> None:
+def trust_words(model: Predictor) -> None:
     """What the badges mean, or how to get some."""
-    if not services.maps.measured(model):
+    if not model.card.quality:
         st.caption(
             ":material/info: How far maps of this model can be trusted was not measured yet. "
             "`python -m steel_core quality --checkpoint … --data … --store` measures it; then each map carries "
@@ -48,27 +49,26 @@ def trust_words(model: services.models.Predictor) -> None:
 
 
 @guarded()
-def _measuring(model: services.models.Predictor, read: services.maps.Read, found: Attribution) -> None:
-    told, done = services.maps.trust(model, read, found)
-    if done and told:
+def _measuring(model: Predictor, read: Read, attribution: Attribution) -> None:
+    if services.maps.trust(model, read, attribution):
         st.rerun()
     st.caption(":material/hourglass_top: Measuring how far to trust it")
 
 
-def _badges(told: services.maps.Trust) -> None:
+def _badges(trust: Trust) -> None:
     with st.container(horizontal=True, gap="xsmall"):
-        if told.percentile is not None:
-            _badge(f"more faithful than {told.percentile:.0%} of its maps", "Faithfulness")
-        if told.change is not None:
-            _badge(f"noise changes it by {told.change:.0%}", "Stability")
-        if told.lift is not None:
-            _badge(f"evidence {told.lift:.1f} times denser where marked", "Lift over area", told.lift > 1)
-        said = {
+        if trust.percentile is not None:
+            _badge(f"more faithful than {trust.percentile:.0%} of its maps", "Faithfulness")
+        if trust.change is not None:
+            _badge(f"noise changes it by {trust.change:.0%}", "Stability")
+        if trust.lift is not None:
+            _badge(f"evidence {trust.lift:.1f} times denser where marked", "Lift over area", trust.lift > 1)
+        words_of = {
             True: "shows what the model learnt",
             False: "shows the picture, not the model",
             None: "not clear whether it shows the model",
         }
-        _badge(said[told.explains_model], "Randomisation", told.explains_model)
+        _badge(words_of[trust.explains_model], "Randomisation", trust.explains_model)
 
 
 def _badge(words: str, kind: str, good: bool | None = None) -> None:

@@ -8,6 +8,8 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.text import capital, plain
+from dashboard.services.images import FirstLook
+from dashboard.services.models import Predictor
 from steel_core.render import percent
 from steel_core.types import CLEAR, DEFECT, REFER, UNFAMILIAR, Prediction
 
@@ -18,8 +20,8 @@ def words(prediction: Prediction) -> str:
     """The outcome for people: classes, "Clear", "Refer to a person", or "Unfamiliar: no verdict"."""
     if prediction.outcome == DEFECT and prediction.defects:
         return capital(", ".join(prediction.defects))
-    said = {REFER: "Refer to a person", UNFAMILIAR: "Unfamiliar: no verdict"}
-    return said.get(prediction.outcome, capital(prediction.outcome))
+    special = {REFER: "Refer to a person", UNFAMILIAR: "Unfamiliar: no verdict"}
+    return special.get(prediction.outcome, capital(prediction.outcome))
 
 
 def marked(prediction: Prediction) -> str:
@@ -28,7 +30,7 @@ def marked(prediction: Prediction) -> str:
     return f":{colour}[:material/{icon}: {plain(words(prediction))}]"
 
 
-def verdict_card(model: services.models.Predictor, seen: services.images.Look) -> None:
+def verdict_card(model: Predictor, seen: FirstLook) -> None:
     """Outcome, confidence, what to know about it, and the probability of every class."""
     prediction = seen.prediction
     st.caption("Verdict")
@@ -65,7 +67,6 @@ def verdict_card(model: services.models.Predictor, seen: services.images.Look) -
 
 
 def _several(prediction: Prediction) -> None:
-    """What stands behind a verdict where each class has a probability of its own."""
     best = f"**{plain(prediction.pred)}** at **{percent(prediction.confidence)}**"
     if prediction.outcome == REFER:
         st.markdown(f"Most likely {best}: too much for a clear sheet, too little to be named. A person decides.")
@@ -87,7 +88,7 @@ _BARS = """<style>
 </style>"""
 
 
-def probabilities(model: services.models.Predictor, prediction: Prediction) -> None:
+def probabilities(model: Predictor, prediction: Prediction) -> None:
     """A bar for the calibrated probability of each class, with the threshold below which it is referred."""
     rows = []
     for name, p in sorted(prediction.probs.items(), key=lambda pair: -pair[1]):
@@ -108,7 +109,7 @@ def probabilities(model: services.models.Predictor, prediction: Prediction) -> N
         st.caption(f"Calibrated probabilities. From the dashed mark on: named; {below}else a person decides.")
 
 
-def warnings(model: services.models.Predictor) -> None:
+def warnings(model: Predictor) -> None:
     """What a user must know before trusting this model, on this data."""
     for warning in model.card.warnings:
         st.markdown(f":material/warning: {plain(warning)}")
@@ -119,7 +120,7 @@ def warnings(model: services.models.Predictor) -> None:
         )
 
 
-def other_data(model: services.models.Predictor) -> str:
+def other_data(model: Predictor) -> str:
     """Title of the data set that the page shows, if it is not the one that the model learnt from; else ""."""
     name = st.session_state.get("data")
     if not name or st.session_state.get("files") or st.session_state.get("camera"):  # a visitor's own pictures

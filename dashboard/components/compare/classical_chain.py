@@ -6,15 +6,19 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.guard import guarded
-from dashboard.components.common.progress import duration, watched
+from dashboard.components.common.progress import duration, result_of
 from dashboard.components.common.text import plain
+from dashboard.services.classical_chain import ChainSteps, FittedBaseline
+from dashboard.services.datasets import Refused, Source
+from dashboard.services.jobs import Job
+from dashboard.services.leaderboard import ComparisonRequest, Leaderboard
 from steel_core.render import percent
 
 _MOST = 10  # features by name
 _OFFERED = 500  # images to choose from
 
 
-def chain(asked: services.leaderboard.Asked, board: services.leaderboard.Leaderboard) -> None:
+def chain(asked: ComparisonRequest, board: Leaderboard) -> None:
     """Its steps for an image of those compared, or for one's own; offered where it must learn first."""
     if services.classical_chain.NAMED not in {entry.name for entry in board.entries}:
         return
@@ -24,56 +28,53 @@ def chain(asked: services.leaderboard.Asked, board: services.leaderboard.Leaderb
         "forest of decision trees vote. Each step can be looked at."
     )
     job = services.classical_chain.teaching(asked, board)
-    if job is None:
+    if job and job.failed:
+        services.classical_chain.forget(asked)
+    if job and result_of(job, "chain", lambda: None) is not None:
+        _inside(job)
+    elif job is None:
         st.button(
             f"Look inside, {duration(services.classical_chain.seconds_to_teach(board))} to learn",
             on_click=services.classical_chain.start,
             args=(asked, board),
             icon=":material/account_tree:",
         )
-    elif not job.made.done():
-        watched(job, "chain")
-    elif error := job.made.exception():
-        services.classical_chain.forget(asked)
-        raise error
-    else:
-        _inside(job)
 
 
 @st.fragment
 @guarded()
-def _inside(job: services.classical_chain.Teaching) -> None:
-    source = _chosen(job.board)
+def _inside(job: Job[FittedBaseline]) -> None:
+    source = _chosen(job.about)
     if source is None:
         return
-    found = services.classical_chain.inside(job, source)
-    if isinstance(found, services.datasets.Refused):
-        st.error(plain(found.sentence), icon=":material/broken_image:")
+    steps = services.classical_chain.inside(job, source)
+    if isinstance(steps, Refused):
+        st.error(plain(steps.sentence), icon=":material/broken_image:")
         return
-    seen, outlined = services.classical_chain.outlined(found)
-    count = int(found.features["candidates"])
+    seen, outlined = services.classical_chain.outlined(steps)
+    count = int(steps.features["candidates"])
     with st.grid(2, min_column_width=260, width=900):
-        words = f"1. As it sees {plain(source.name)}, {found.grid.shape[0]} × {found.grid.shape[1]} pixels"
+        words = f"1. As it sees {plain(source.name)}, {steps.grid.shape[0]} × {steps.grid.shape[1]} pixels"
         st.image(seen, words, width="stretch", alt=f"{source.name} in grey")
         regions = "one region deviates" if count == 1 else f"{count or 'no'} regions deviate"
         words = f"2. Candidates: {regions} from the surroundings" + ("; 1 is the largest" if count > 1 else "")
         st.image(outlined, words, width="stretch", alt=f"{source.name}, {words}")
     if not count:
         st.caption(":material/info: With no candidate, texture and brightness alone decide.")
-    _verdict(found, source.labels)
+    _verdict(steps, source.labels)
 
 
-def _verdict(found: services.classical_chain.Steps, actual: tuple[str, ...]) -> None:
-    probs = found.probs
-    said = max(probs, key=probs.__getitem__)
+def _verdict(steps: ChainSteps, actual: tuple[str, ...]) -> None:
+    probs = steps.probs
+    likeliest = max(probs, key=probs.__getitem__)
     truth = f" Labelled {plain(', '.join(actual))}." if actual else ""
-    st.markdown(f"3. The forest says **{plain(said)}**, {percent(probs[said])}.{truth}")
+    st.markdown(f"3. The forest says **{plain(likeliest)}**, {percent(probs[likeliest])}.{truth}")
     ranked = sorted(probs, key=probs.__getitem__, reverse=True)
     label = st.selectbox(  # without a key: it begins anew, with what is said of this picture
         "What counts for or against", ranked, format_func=lambda name: f"{name}, {percent(probs[name])}", width=320
     )
     st.dataframe(
-        services.classical_chain.weighed(found, label, _MOST),
+        services.classical_chain.contributions(steps, label, _MOST),
         hide_index=True,
         width=640,
         height="content",
@@ -87,15 +88,14 @@ def _verdict(found: services.classical_chain.Steps, actual: tuple[str, ...]) -> 
     )
     st.caption(
         f"SHAP values (TreeSHAP): without any feature the forest would say {plain(label)} with "
-        f"{percent(found.before[label])}; what the features add leads to {percent(probs[label])}. They tell what the "
+        f"{percent(steps.before[label])}; what the features add leads to {percent(probs[label])}. They tell what the "
         "forest went by, not what caused the defect. Spread: of the grey levels; pattern: share of a local binary "
         "pattern; contrast, homogeneity, energy, correlation: of grey levels 1 or 4 pixels apart; candidates': "
         "means over them, weighed by area."
     )
 
 
-def _chosen(board: services.leaderboard.Leaderboard) -> services.datasets.Source | None:
-    """An image of one's own, or one of those compared."""
+def _chosen(board: Leaderboard) -> Source | None:
     offered = services.classical_chain.images(board, _OFFERED)
     with st.grid(2, min_column_width=260, width=900):
         path = st.selectbox(
@@ -107,4 +107,4 @@ def _chosen(board: services.leaderboard.Leaderboard) -> services.datasets.Source
         own = st.file_uploader(f"or one of your own ({services.datasets.LIMITS})", key="chain upload")
     if own:
         return services.datasets.uploaded(own)
-    return services.classical_chain.source(board, path) if path else None
+    return services.datasets.find(board.index, path) if path else None

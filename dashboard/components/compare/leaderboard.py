@@ -10,35 +10,30 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.downloads import offer
-from dashboard.components.common.progress import duration, watched
+from dashboard.components.common.paired import show_comparison
+from dashboard.components.common.plot import draw_plot
+from dashboard.components.common.progress import duration, result_of
 from dashboard.components.common.text import plain
-from dashboard.components.evaluate.comparing import compared
-from dashboard.components.evaluate.pictures import plot
+from dashboard.services.leaderboard import ComparisonRequest, Entry, Leaderboard
 
 _FIRST = ["Model", "Macro recall", "Behind the best", "95 %", "Shortcut"]  # what a narrow screen shall show
 _LAST = ["Best map, Dice", "Size", "Speed"]
 _CURVES = 4  # models whose curves are drawn where none was chosen
 
 
-def obtained(asked: services.leaderboard.Asked) -> services.leaderboard.Leaderboard | None:
+def obtain_leaderboard(asked: ComparisonRequest) -> Leaderboard | None:
     """The leaderboard; None where it must be made first, which is then offered or under way."""
-    job = services.leaderboard.comparing(asked)
-    if job is None:
-        _offer(asked)
-    elif not job.made.done():
-        watched(job, "comparison")
-    elif error := job.made.exception():
+    job = services.leaderboard.comparison(asked)
+    if job and job.failed:
         services.leaderboard.forget(asked)
-        raise error
-    else:
-        if job.outdated:
-            st.info("A model or the data set has changed since this was compared.", icon=":material/update:")
-            st.button("Compare again", on_click=services.leaderboard.start, args=(asked,))
-        return job.made.result()
-    return None
+    board = result_of(job, "comparison", functools.partial(_offer, asked))
+    if board and job and services.leaderboard.is_outdated(asked, job):
+        st.info("A model or the data set has changed since this was compared.", icon=":material/update:")
+        st.button("Compare again", on_click=services.leaderboard.start, args=(asked,))
+    return board
 
 
-def _offer(asked: services.leaderboard.Asked) -> None:
+def _offer(asked: ComparisonRequest) -> None:
     names = ", ".join(services.models.available()) + (", and the baselines" if asked.baselines else "")
     st.info(
         f"To be compared on {plain(asked.data)}, as far as they know its labels: {plain(names)}. Evaluations that are "
@@ -53,14 +48,14 @@ def _offer(asked: services.leaderboard.Asked) -> None:
     )
 
 
-def board(found: services.leaderboard.Leaderboard) -> list[str]:
+def table(board: Leaderboard) -> list[str]:
     """The table, which can be sorted and whose rows can be chosen; names of the chosen ones."""
-    best = found.entries[0]
-    apart = [entry for entry in found.entries[1:] if entry.behind and not entry.behind.told_apart]
+    best = board.entries[0]
+    apart = [entry for entry in board.entries[1:] if entry.behind and not entry.behind.excludes_zero]
     rivals = f"; these images cannot tell it from {', '.join(entry.name for entry in apart)}" if apart else ""
     st.markdown(f"**{plain(best.name)}** has the highest macro recall{plain(rivals)}.")
-    st.caption(f"{plain(found.about)}. In brackets: 95 % intervals.")
-    for remark in found.remarks:
+    st.caption(f"{plain(board.about)}. In brackets: 95 % intervals.")
+    for remark in board.remarks:
         st.caption(f":material/info: {plain(remark.rstrip('.'))}.")
     columns = {
         "Behind the best": st.column_config.NumberColumn(format="%+.3f", help="In macro recall, on the same images."),
@@ -70,9 +65,9 @@ def board(found: services.leaderboard.Leaderboard) -> list[str]:
         ),
     }
     event = st.dataframe(
-        pd.DataFrame([_row(entry, cells) for entry, cells in zip(found.entries, found.cells(), strict=True)]),
+        pd.DataFrame([_row(entry, cells) for entry, cells in zip(board.entries, board.cells(), strict=True)]),
         hide_index=True,
-        column_order=_FIRST + [name for name in services.leaderboard.FIGURES.values() if name not in _FIRST] + _LAST,
+        column_order=_FIRST + [name for name in services.leaderboard.ESTIMATES.values() if name not in _FIRST] + _LAST,
         key="leaderboard",
         on_select="rerun",
         selection_mode="multi-row",
@@ -81,15 +76,15 @@ def board(found: services.leaderboard.Leaderboard) -> list[str]:
         alt="All models with their figures and intervals, the best first",
     )
     st.caption(plain(services.leaderboard.CAUTION))
-    offer("Table (CSV)", functools.partial(services.leaderboard.csv, found), "leaderboard.csv")
-    if found.absent:
-        with st.expander(f"Not compared: {len(found.absent)}"):
-            for name, reason in found.absent.items():
+    offer("Table (CSV)", functools.partial(services.leaderboard.csv, board), "leaderboard.csv")
+    if board.absent:
+        with st.expander(f"Not compared: {len(board.absent)}"):
+            for name, reason in board.absent.items():
                 st.markdown(f"**{plain(name)}**: {plain(reason)}")
-    return [found.entries[i].name for i in event["selection"]["rows"] if i < len(found.entries)]
+    return [board.entries[i].name for i in event["selection"]["rows"] if i < len(board.entries)]
 
 
-def _row(entry: services.leaderboard.Entry, cells: dict[str, str]) -> dict[str, object]:
+def _row(entry: Entry, cells: dict[str, str]) -> dict[str, object]:
     """The cells in words, but numbers where sorting words would put them in the wrong order."""
     behind = entry.behind
     numbers = {
@@ -105,40 +100,40 @@ def _row(entry: services.leaderboard.Entry, cells: dict[str, str]) -> dict[str, 
     return row
 
 
-def plots(found: services.leaderboard.Leaderboard, chosen: Sequence[str]) -> None:
+def plots(board: Leaderboard, chosen: Sequence[str]) -> None:
     """One figure of all models as dots with intervals, and the curves of the chosen ones."""
     st.subheader("Figure by figure")
-    names = services.leaderboard.FIGURES
-    figure = st.segmented_control(
+    names = services.leaderboard.ESTIMATES
+    metric = st.segmented_control(
         "Figure", list(names), format_func=lambda name: names[name], default="macro_recall", required=True, key="dots",
         label_visibility="collapsed",
     )  # fmt: skip
-    plot(services.leaderboard.dots(found, figure), names[figure])
-    st.caption("Diamonds: baselines. Bars: 95 % intervals." + (" Less is better." if figure == "ece" else ""))
+    draw_plot(services.leaderboard.dots(board, metric), names[metric])
+    st.caption("Diamonds: baselines. Bars: 95 % intervals." + (" Less is better." if metric == "ece" else ""))
     st.subheader("Curves")
-    label = st.selectbox("Curves of", found.classes, key="leaders of", width=320)
-    entries = [entry for entry in found.entries if entry.name in chosen] or list(found.entries[:_CURVES])
-    drawn = services.leaderboard.overlaid(entries, label)
+    label = st.selectbox("Curves of", board.classes, key="leaders of", width=320)
+    entries = [entry for entry in board.entries if entry.name in chosen] or list(board.entries[:_CURVES])
+    drawn = services.leaderboard.overlaid_curves(entries, label)
     if not drawn:
         st.info(f"All of these images are {plain(label)}, or none is: there is no curve.", icon=":material/show_chart:")
     with st.grid(2, min_column_width=330):
         for heading, curve in drawn.items():
             with st.container():
                 st.markdown(f"**{heading}**")
-                plot(curve, f"{heading} of several")
+                draw_plot(curve, f"{heading} of several")
     st.caption("Choose rows of the table to see theirs.")
 
 
-def disagreements(data: str, found: services.leaderboard.Leaderboard) -> None:
+def disagreements(data: str, board: Leaderboard) -> None:
     """Two rows side by side, with the images on which they disagree."""
-    models = [entry.name for entry in found.entries if not entry.baseline]
-    if not models or len(found.entries) < 2:
+    models = [entry.name for entry in board.entries if not entry.baseline]
+    if not models or len(board.entries) < 2:
         return
     st.subheader("Two of them side by side")
-    by_name = {entry.name: entry for entry in found.entries}
+    by_name = {entry.name: entry for entry in board.entries}
     with st.grid(2, min_column_width=240, width=640):
         # A key for each list of names: the browser would keep the place of a choice in a list that has changed.
         one = st.selectbox("Model", models, key=f"one of {sorted(by_name)}")
         rivals = [name for name in by_name if name != one]
         other = st.selectbox("against", rivals, key=f"against one of {sorted(rivals)}")
-    compared(services.models.predictor(one), data, by_name[one].evaluation, by_name[other].evaluation)
+    show_comparison(services.models.predictor(one), data, by_name[one].evaluation, by_name[other].evaluation)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from dashboard.components.evaluate.pictures import plot
+from dashboard.components.common.plot import draw_plot
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -19,13 +19,9 @@ _STEPS = 1000  # fields show three decimals; a range is widened to them, so that
 
 
 def brush(figure: go.Figure, name: str, key: str, choose: Callable[[str], None] | None = None) -> None:
-    """A plot to drag over; the range behind the chosen points goes into the fields of `within`.
+    """A plot to drag over; the range behind the chosen points, which hold it, goes into the fields of `within`.
 
-    Args:
-        figure: of `steel_core.render.plots`, whose points hold their range.
-        name: of the plot.
-        key: of `within`.
-        choose: is told the class whose curve or bars were chosen.
+    `key` is that of `within`; `choose` is told the class whose curve or bars were chosen.
     """
 
     def take() -> None:
@@ -43,18 +39,13 @@ def brush(figure: go.Figure, name: str, key: str, choose: Callable[[str], None] 
         if points and choose and (label := figure.data[points[0]["curve_number"]].meta):
             choose(html.unescape(label))
 
-    plot(figure, name, take)
+    draw_plot(figure, name, take)
 
 
 def within(rows: pd.DataFrame, column: str, what: str, key: str, at_first: bool = True) -> pd.DataFrame:
     """The rows whose value lies between two fields, which a brush fills, too; an empty field is no limit.
 
-    Args:
-        rows: of an evaluation's table.
-        column: of the table.
-        what: the column means, in words.
-        key: of the fields, and of the gallery that shows the rows.
-        at_first: whether all rows are shown, or none, as long as there is no limit.
+    `what` says the column in words; without `at_first`, no rows are shown as long as there is no limit.
     """
     with st.grid(2, min_column_width=150, width=480):
         low, high = (

@@ -11,8 +11,10 @@ import streamlit as st
 from dashboard import services
 from dashboard.components.common.guard import guarded
 from dashboard.components.common.text import counted, plain
+from dashboard.components.common.worst_images import is_right, worst_images
 from dashboard.components.evaluate.brushing import brush, within
-from dashboard.components.evaluate.pictures import is_right, worst_images
+from dashboard.services.evaluation import Evaluation, Triage
+from dashboard.services.models import Predictor
 
 _UNCOUNTED = "not counted"
 _KINDS = ("all", "wrong", "right", "open", "triaged", _UNCOUNTED)
@@ -21,37 +23,41 @@ _UNSURE = "not known"
 
 @st.fragment
 @guarded()
-def losses(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:
+def losses(model: Predictor, data: str, evaluation: Evaluation) -> None:
     """The gallery by falling loss with filters and triage; without labels, by rising confidence."""
-    found_so_far = services.evaluation.triaged()
+    latest = services.evaluation.latest_triage()
     with st.grid(4, min_column_width=150):
         kind = st.selectbox("Images", _KINDS, key="images", bind="query-params")
-        actual = st.selectbox("Actually", [services.evaluation.ANY, *found.verdicts], key="of", bind="query-params")
-        predicted = st.selectbox("Called", [services.evaluation.ANY, *found.verdicts], key="as", bind="query-params")
+        actual = st.selectbox(
+            "Actually", [services.evaluation.ANY, *evaluation.verdicts], key="of", bind="query-params"
+        )
+        predicted = st.selectbox(
+            "Called", [services.evaluation.ANY, *evaluation.verdicts], key="as", bind="query-params"
+        )
         who = st.text_input(
             "Your name, to triage",
             key="who",
             persist_state="session",
             help="Kept with each finding. Findings are only ever added; the last one of an image counts.",
         )
-    if len(found.labelled) and kind != _UNCOUNTED:
-        brush(services.evaluation.figures(found)["Losses"], "Losses", "loss")
+    if len(evaluation.labelled) and kind != _UNCOUNTED:
+        brush(services.evaluation.plots(evaluation)["Losses"], "Losses", "loss")
         st.caption("Drag over bars to see their images; double-click for all. By keyboard, type the range.")
-        cell = services.evaluation.in_cell(found, actual, predicted)
-        rows = _matching(within(cell, "loss", "Loss", "loss"), kind, set(found_so_far))
-        if others := len(found.table) - len(found.labelled):
+        cell = services.evaluation.in_cell(evaluation, actual, predicted)
+        rows = _matching(within(cell, "loss", "Loss", "loss"), kind, set(latest))
+        if others := len(evaluation.table) - len(evaluation.labelled):
             st.caption(f"{counted(others, 'image')} without a label that the model knows: choose “{_UNCOUNTED}” above.")
     else:
         st.caption(
             "No label that the model knows, so no losses: the images that the model is least sure of come first."
         )
-        rows = _matching(services.evaluation.uncounted(found, predicted), kind, set(found_so_far))
+        rows = _matching(services.evaluation.uncounted(evaluation, predicted), kind, set(latest))
 
     def below(row: Mapping[Any, Any]) -> None:
-        _triage(found, row, who, found_so_far.get(row["image_sha256"]))
+        _triage(evaluation, row, who, latest.get(row["image_sha256"]))
 
     worst_images(model, data, rows, "loss-page", below)
-    listed = sum(each.finding != "model wrong" for each in found_so_far.values())
+    listed = sum(each.finding != "model wrong" for each in latest.values())
     st.download_button(
         f"Relabelling list (CSV), {listed} images",
         services.evaluation.relabelling_csv,
@@ -70,19 +76,16 @@ def _matching(rows: pd.DataFrame, kind: str, triaged: set[str]) -> pd.DataFrame:
     return rows[{"wrong": ~right, "right": right, "open": ~seen, "triaged": seen}.get(kind, right | True)]
 
 
-def _triage(
-    found: services.evaluation.Evaluation, row: Mapping[Any, Any], who: str, last: services.evaluation.Triage | None
-) -> None:
-    """What a person found about this image; it can be changed and taken back."""
+def _triage(evaluation: Evaluation, row: Mapping[Any, Any], who: str, last: Triage | None) -> None:
     key = f"triage {row['image_sha256']}"
-    said = last.finding if last else None
+    finding = last.finding if last else None
 
     def keep() -> None:
         with guarded():
-            services.evaluation.triage(found, row, st.session_state[key] or "open", who)
+            services.evaluation.triage(evaluation, row, st.session_state[key] or "open", who)
 
-    if key not in st.session_state or st.session_state.get(f"{key} said") != said:
-        st.session_state[key] = st.session_state[f"{key} said"] = said  # another session may have changed it
+    if key not in st.session_state or st.session_state.get(f"{key} said") != finding:
+        st.session_state[key] = st.session_state[f"{key} said"] = finding  # another session may have changed it
     st.pills(
         "Which is wrong?",
         services.evaluation.TRIAGE,
@@ -93,12 +96,14 @@ def _triage(
     )
     if last and last.finding == "label wrong":
         label = f"should be {row['image_sha256']}"
-        options = [_UNSURE, *found.classes]
+        options = [_UNSURE, *evaluation.classes]
 
         def relabel() -> None:
             should_be = st.session_state[label]
             with guarded():
-                services.evaluation.triage(found, row, "label wrong", who, "" if should_be == _UNSURE else should_be)
+                services.evaluation.triage(
+                    evaluation, row, "label wrong", who, "" if should_be == _UNSURE else should_be
+                )
 
         st.selectbox(
             "Should be",

@@ -12,8 +12,10 @@ import streamlit as st
 from dashboard import services
 from dashboard.components.common.guard import guarded
 from dashboard.components.common.text import counted, plain
+from dashboard.components.common.worst_images import worst_images
 from dashboard.components.evaluate.headline import countable
-from dashboard.components.evaluate.pictures import worst_images
+from dashboard.services.evaluation import Evaluation
+from dashboard.services.models import Predictor
 from steel_core.render import percent
 
 _CHART, _TABLE, _CELL = "matrix", "cells", "cell"
@@ -23,28 +25,28 @@ _SIZE = f"bandwidth('x') < {_WIDE} ? clamp(bandwidth('x') / 3.6, 7, 12) : 15"
 
 @st.fragment
 @guarded()
-def matrix(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:
+def matrix(model: Predictor, data: str, evaluation: Evaluation) -> None:
     """Matrix, table, and the images of the cell in the URL."""
-    if not countable(found):
+    if not countable(evaluation):
         return
     left, right = st.columns([3, 2], gap="large")
     with right, st.container(horizontal=True):
         shares = st.segmented_control(
             "Show", ["percentages", "counts"], default="percentages", required=True, key="show", bind="query-params"
         )
-        outcomes = found.multi_label or st.toggle(
+        outcomes = evaluation.multi_label or st.toggle(
             "Count verdicts",
             key="verdicts-counted",
             bind="query-params",
             help="Count what a user is told, so that “refer” and “unfamiliar” are answers, too; "
             "else the likeliest class, whatever its probability.",
         )
-    cells = services.evaluation.cells(found, outcomes)
+    cells = services.evaluation.confusion_cells(evaluation, outcomes)
     columns = list(dict.fromkeys(cells["predicted"]))
     with right:
         with st.grid(2, min_column_width=130):
             actual = st.selectbox(
-                "Actual", [services.evaluation.ANY, *found.verdicts], key="actual", bind="query-params"
+                "Actual", [services.evaluation.ANY, *evaluation.verdicts], key="actual", bind="query-params"
             )
             predicted = st.selectbox(
                 "Predicted", [services.evaluation.ANY, *columns], key="predicted", bind="query-params"
@@ -57,9 +59,9 @@ def matrix(model: services.models.Predictor, data: str, found: services.evaluati
             "the 95 % interval, which narrow cells leave to the table. Grey: fewer than 30 images in the row. Choose a "
             "cell to see its images."
         )
-    if found.multi_label:
-        _each_class(found)
-    rows = services.evaluation.in_cell(found, actual, predicted, outcomes)
+    if evaluation.multi_label:
+        _each_class(evaluation)
+    rows = services.evaluation.in_cell(evaluation, actual, predicted, outcomes)
     if (actual, predicted) == (services.evaluation.ANY, services.evaluation.ANY):
         st.subheader("All images, by falling loss")
     else:
@@ -67,12 +69,12 @@ def matrix(model: services.models.Predictor, data: str, found: services.evaluati
     worst_images(model, data, rows, "cell-page")
 
 
-def _each_class(found: services.evaluation.Evaluation) -> None:
+def _each_class(evaluation: Evaluation) -> None:
     st.info(services.evaluation.NO_MATRIX, icon=":material/grid_on:")
     titles = {"label": "Class", "found": "There and named", "missed": "There, not named", "false": "Named, not there",
               "absent": "Neither"}  # fmt: skip
     st.dataframe(
-        services.evaluation.tables(found).rename(columns=titles),
+        services.evaluation.class_counts(evaluation).rename(columns=titles),
         hide_index=True,
         alt="How often each class is found, missed and falsely named",
     )

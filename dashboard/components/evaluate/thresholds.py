@@ -10,10 +10,13 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.guard import guarded
+from dashboard.components.common.plot import draw_plot
 from dashboard.components.common.text import counted, plain
+from dashboard.components.common.worst_images import worst_images
 from dashboard.components.evaluate.brushing import brush, within
 from dashboard.components.evaluate.headline import countable
-from dashboard.components.evaluate.pictures import plot, worst_images
+from dashboard.services.evaluation import Costs, Evaluation
+from dashboard.services.models import Predictor
 from steel_core.errors import DataError, SteelError
 from steel_core.types import CLEAR
 
@@ -26,28 +29,19 @@ _SETS = {"lac": "as small as possible (LAC)", "aps": "larger where it is hard (A
 
 @st.fragment
 @guarded()
-def thresholds(
-    model: services.models.Predictor,
-    data: str,
-    whole: services.evaluation.Evaluation,
-    found: services.evaluation.Evaluation,
-) -> None:
+def thresholds(model: Predictor, data: str, whole: Evaluation, evaluation: Evaluation) -> None:
     """Costs, the proposal chosen on validation and shown on test, what is typed instead, and saving.
 
-    Args:
-        model: that was evaluated.
-        data: name of the data set.
-        whole: of all images, which holds validation and test.
-        found: of the chosen part, for risk against coverage.
+    `whole` holds validation and test; `evaluation`, the chosen part, is for risk against coverage.
     """
-    if not countable(found):
+    if not countable(evaluation):
         return
     asked, mix = _costs(whole)
     choice = None
-    test, part = found, found.part
+    test, part = evaluation, evaluation.part
     try:
-        choice = services.evaluation.propose(whole, asked, mix)
-        test, part = services.evaluation.part_of(whole, "test"), "test"
+        choice = services.evaluation.propose_thresholds(whole, asked, mix)
+        test, part = services.evaluation.select_part(whole, "test"), "test"
     except DataError as error:
         st.info(
             plain(f"No proposal: {error}. What you type below is shown on the part {part}."), icon=":material/rule:"
@@ -55,12 +49,12 @@ def thresholds(
     names = (*model.classes, CLEAR) if whole.multi_label else model.classes
     in_force = {name: model.card.threshold(name) for name in names}
     typed = _typed(choice.thresholds if choice else in_force, in_force)
-    told = f"chosen on {choice.chosen_on:,} validation images, shown on" if choice else "shown on"
-    st.subheader(f"What these lines do: {told} {len(test.labelled):,} {part} images")
+    chosen = f"chosen on {choice.chosen_on:,} validation images, shown on" if choice else "shown on"
+    st.subheader(f"What these lines do: {chosen} {len(test.labelled):,} {part} images")
     if choice and typed == choice.thresholds:
         st.markdown(f"**{plain(choice.verdict)}**")
     tables = {
-        words: services.evaluation.plant_figures(test, lines, asked, mix)
+        words: services.evaluation.plant_estimates(test, lines, asked, mix)
         for words, lines in (("in force", in_force), ("as typed", typed))
     }
     st.dataframe(_compared(tables), hide_index=True, alt="Rates and costs by class, in force and as typed")
@@ -74,25 +68,20 @@ def thresholds(
     _save(str(st.session_state["model"]), typed)
     if whole.multi_label:  # its lines do not move one by one, and a verdict's confidence is no column of the table
         st.subheader("Risk against coverage")
-        plot(services.evaluation.figures(found)["Risk against coverage"], "Risk against coverage")
+        draw_plot(services.evaluation.plots(evaluation)["Risk against coverage"], "Risk against coverage")
     else:
-        _curves(model, data, found, test, lambda label: services.evaluation.threshold_figure(
+        _curves(model, data, evaluation, test, lambda label: services.evaluation.threshold_plot(
             test, label, asked, typed, mix))  # fmt: skip
     _sets(whole)
 
 
 def _curves(
-    model: services.models.Predictor,
-    data: str,
-    found: services.evaluation.Evaluation,
-    test: services.evaluation.Evaluation,
-    moved: Callable[[str], go.Figure],
+    model: Predictor, data: str, evaluation: Evaluation, test: Evaluation, moved: Callable[[str], go.Figure]
 ) -> None:
-    """What happens as a line moves, risk against coverage, and the images behind a stretch of either."""
     with st.grid(2, min_column_width=330):
         with st.container():
             st.subheader("One line moved, the others kept")
-            label = st.selectbox("Threshold of", found.classes, key="line", bind="query-params")
+            label = st.selectbox("Threshold of", evaluation.classes, key="line", bind="query-params")
             st.caption(f"On the part {test.part}. Drag over thresholds, or type them: whose verdict turns in between.")
             brush(moved(label), f"Threshold of {label}", "threshold")
             called = test.top_losses()
@@ -100,11 +89,11 @@ def _curves(
         with st.container():
             st.subheader("Risk against coverage")
             st.caption(
-                f"On the part {found.part}: how many verdicts are wrong, if only the surest are given. Drag over the "
-                "curve, or type how sure the model was."
+                f"On the part {evaluation.part}: how many verdicts are wrong, if only the surest are given. Drag over "
+                "the curve, or type how sure the model was."
             )
-            brush(services.evaluation.figures(found)["Risk against coverage"], "Risk against coverage", "risk")
-            behind = within(found.top_losses(), "confidence", "Confidence", "risk", at_first=False)
+            brush(services.evaluation.plots(evaluation)["Risk against coverage"], "Risk against coverage", "risk")
+            behind = within(evaluation.top_losses(), "confidence", "Confidence", "risk", at_first=False)
     for rows, heading, name in (
         (near, f"Called {plain(label)} with such a probability", "threshold-page"),
         (behind, "Decided with such a confidence", "risk-page"),
@@ -114,8 +103,7 @@ def _curves(
             worst_images(model, data, rows, name)
 
 
-def _costs(whole: services.evaluation.Evaluation) -> tuple[services.evaluation.Costs, dict[str, float] | None]:
-    """What the plant types; it stays for the session."""
+def _costs(whole: Evaluation) -> tuple[Costs, dict[str, float] | None]:
     st.subheader("What errors cost")
     st.markdown("In any one currency, for one sheet. Thresholds follow at once.")
     escape, false_call, mix = {}, {}, {}
@@ -137,7 +125,7 @@ def _costs(whole: services.evaluation.Evaluation) -> tuple[services.evaluation.C
                 false_call[name] = _amount("False call", 1.0, f"false call {name}")
     refer = _amount("A person looks at a sheet", 0.1, "refer")
     shares = {name: share or 0.0 for name, share in mix.items()}
-    return services.evaluation.Costs(escape, false_call, refer), shares if any(shares.values()) else None
+    return Costs(escape, false_call, refer), shares if any(shares.values()) else None
 
 
 def _amount(label: str, start: float, key: str) -> float:
@@ -145,7 +133,6 @@ def _amount(label: str, start: float, key: str) -> float:
 
 
 def _typed(start: dict[str, float], in_force: dict[str, float]) -> dict[str, float]:
-    """A field a class, beginning with the proposal."""
     st.subheader("Thresholds")
     typed = {}
     with st.grid(4, min_column_width=180):
@@ -164,7 +151,6 @@ def _typed(start: dict[str, float], in_force: dict[str, float]) -> dict[str, flo
 
 
 def _compared(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Two rows a class: the lines in force, and those typed."""
     rows = []
     for pair in zip(*(table.to_dict("records") for table in tables.values()), strict=True):
         for lines, row in zip(tables, pair, strict=True):
@@ -188,7 +174,7 @@ def _save(name: str, typed: dict[str, float]) -> None:
         why = st.text_input("Why")
         if st.form_submit_button("Save thresholds", type="primary"):
             try:
-                services.evaluation.keep_thresholds(name, typed, who, why)
+                services.evaluation.store_thresholds(name, typed, who, why)
             except SteelError as error:
                 st.error(f"{plain(str(error))}.", icon=":material/lock:")
             else:
@@ -198,7 +184,7 @@ def _save(name: str, typed: dict[str, float]) -> None:
         st.success(plain(saved), icon=":material/check:")
 
 
-def _sets(whole: services.evaluation.Evaluation) -> None:
+def _sets(whole: Evaluation) -> None:
     st.subheader("Prediction sets")
     st.markdown(
         "Instead of one class, a set that holds the true one as often as is asked for. Chosen on validation images, "
@@ -206,14 +192,9 @@ def _sets(whole: services.evaluation.Evaluation) -> None:
     )
     with st.grid(2, min_column_width=240, width=640):
         coverage = st.slider("Coverage asked for", 0.80, 0.99, 0.95, 0.01, key="coverage")
-        method = st.selectbox(
-            "Sets",
-            list(_SETS),
-            format_func=lambda method: _SETS[method],
-            key="sets",
-        )
+        method = st.selectbox("Sets", list(_SETS), format_func=lambda method: _SETS[method], key="sets")
     try:
-        sets = services.evaluation.conformal(whole, coverage, method)
+        sets = services.evaluation.prediction_sets(whole, coverage, method)
     except DataError as error:
         st.info(plain(str(error)), icon=":material/rule:")
         return
@@ -223,10 +204,10 @@ def _sets(whole: services.evaluation.Evaluation) -> None:
             f"At least {_needed(coverage)} are needed.",
             icon=":material/warning:",
         )
-    found, single, empty = (sets.found[key] for key in ("coverage", "single", "empty"))
+    reached, single, empty = (sets.estimates[key] for key in ("coverage", "single", "empty"))
     st.markdown(
-        f"Asked for: **{coverage:.1%}** (chosen on n = {sets.chosen_on:,}). Found: **{found}**. "
-        f"Sets hold {sets.found['mean_size']:.2f} classes on average; one class: {single}; none: {empty}."
+        f"Asked for: **{coverage:.1%}** (chosen on n = {sets.chosen_on:,}). Found: **{reached}**. "
+        f"Sets hold {sets.estimates['mean_size']:.2f} classes on average; one class: {single}; none: {empty}."
     )
     if sets.unjudged:
         st.caption(f"{sets.unjudged:,} test images get no verdict (blank or unfamiliar), and so no set.")

@@ -10,26 +10,29 @@ from pathlib import PurePath
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.common.downloads import region_buttons, report_buttons
+from dashboard.components.common.downloads import offer, report_buttons
 from dashboard.components.common.guard import guarded
 from dashboard.components.common.maps import Cell, legends, opacity, show_maps, waiting
-from dashboard.components.common.question import Question, Subject
 from dashboard.components.common.text import plain
 from dashboard.components.common.trust import trust_words
-from steel_core.render import FAINT, percent, target_words
+from dashboard.components.explain.question import Question, Subject
+from dashboard.services.images import FirstLook
+from dashboard.services.maps import MarkedRegion, Read, Style
+from dashboard.services.models import Predictor
+from steel_core.render import FAINT, describe_target, percent
 from steel_core.types import Attribution
 
 
 @st.fragment
 @guarded()
-def explained(asked: Question) -> None:
+def draw_explanations(asked: Question) -> None:
     """All maps that were asked for. Opacity and threshold draw the cached raw maps anew."""
     st.markdown(f":material/info: {services.maps.CAUTION}")
     if not asked.methods or not asked.classes:
         st.info("Choose at least one method and one class.", icon=":material/checklist:")
         return
     with st.grid(2, min_column_width=240, width=800):
-        style = services.maps.Style(opacity(), _threshold())
+        style = Style(opacity(), _threshold())
     legends(asked.methods)
     trust_words(asked.subjects[0].model)
     readers = {id(subject): functools.cache(subject.source.read) for subject in asked.subjects}
@@ -40,29 +43,22 @@ def explained(asked: Question) -> None:
             row = _row(asked, subject, target, readers[id(subject)])
             cells += row
             owners += [subject] * len(row)
-    found = show_maps(cells, style)
-    _effect_of_background(cells, found)
-    finished = [(subject, made) for subject, made in zip(owners, found, strict=True) if made]
-    if finished:
-        _regions(finished)
+    maps = show_maps(cells, style)
+    _effect_of_background(cells, maps)
+    ready = [(subject, one) for subject, one in zip(owners, maps, strict=True) if one]
+    if ready:
+        _regions(ready)
         first = asked.subjects[0]
-        report_buttons(first.model, first.source, first.seen, [m for s, m in finished if s is first], style)
+        report_buttons(first.model, first.source, first.seen, [m for s, m in ready if s is first], style)
 
 
 def _threshold() -> float:
     return st.slider(
-        "Hide evidence below this share of the scale",
-        0.0,
-        0.9,
-        FAINT,
-        0.05,
-        key="threshold",
-        persist_state="session",
+        "Hide evidence below this share of the scale", 0.0, 0.9, FAINT, 0.05, key="threshold", persist_state="session"
     )
 
 
-def _row(asked: Question, subject: Subject, target: str, read: services.maps.Read) -> list[Cell]:
-    """The picture and a place for the map of each method; or why this model has none for this class."""
+def _row(asked: Question, subject: Subject, target: str, read: Read) -> list[Cell]:
     against = asked.against if asked.against != target else ""
     words = f"For **{plain(target)}**" + (f" rather than **{plain(against)}**" if against else "")
     if len(asked.subjects) > 1:
@@ -75,9 +71,9 @@ def _row(asked: Question, subject: Subject, target: str, read: services.maps.Rea
     wanted = []
     for name in asked.methods:
         layer, background = (asked.layer, asked.background) if own else ("", "")
-        wanted.append(services.maps.wanted(name, target, against, layer, background))
+        wanted.append(services.maps.wanted_map(name, target, against, layer, background))
         if wanted[-1].background:  # the usual one beside it, so that its effect is seen
-            wanted.append(services.maps.wanted(name, target, against, layer))
+            wanted.append(services.maps.wanted_map(name, target, against, layer))
     cells = []
     with st.grid(1 + len(wanted), min_column_width=190):
         with st.container():
@@ -89,47 +85,45 @@ def _row(asked: Question, subject: Subject, target: str, read: services.maps.Rea
     return cells
 
 
-def _effect_of_background(cells: Sequence[Cell], found: Sequence[Attribution | None]) -> None:
-    """How much of a map stays where the picture is compared with something else."""
-    finished = {
-        (cell.model.hash, cell.seen.prediction.image_sha256, cell.asked): made
-        for cell, made in zip(cells, found, strict=True)
-        if made
+def _effect_of_background(cells: Sequence[Cell], maps: Sequence[Attribution | None]) -> None:
+    ready = {
+        (cell.model.hash, cell.seen.prediction.image_sha256, cell.asked): one
+        for cell, one in zip(cells, maps, strict=True)
+        if one
     }
-    for (model, image, asked), made in finished.items():
-        usual = finished.get((model, image, replace(asked, background="")))
+    for (model, image, asked), one in ready.items():
+        usual = ready.get((model, image, replace(asked, background="")))
         if asked.background and usual:
-            ranks, common = services.maps.alike(made, usual)
+            ranks, common = services.maps.agreement_of(one, usual)
             st.markdown(
                 f":material/compare: **Effect of the background** on {services.maps.method(asked.method).title} for "
-                f"{plain(target_words(made))}: compared with {plain(made.baseline)} instead of "
+                f"{plain(describe_target(one))}: compared with {plain(one.baseline)} instead of "
                 f"{plain(usual.baseline)}, the map keeps {percent(common)} of its strongest tenth (10 % by chance); "
                 f"rank correlation {ranks:.2f}."
             )
 
 
-def _regions(finished: list[tuple[Subject, Attribution]]) -> None:
-    """One map as boxes or a mask to carry away."""
+def _regions(ready: list[tuple[Subject, Attribution]]) -> None:
     st.subheader("From map to region")
 
     def words(number: int) -> str:
-        subject, made = finished[number]
-        title = f"{services.maps.method(made.method).title} for {target_words(made)}"
+        subject, attribution = ready[number]
+        title = f"{services.maps.method(attribution.method).title} for {describe_target(attribution)}"
         return f"{title} · {subject.source.name} · {subject.model.card.name}"
 
-    number = st.selectbox("Map", range(len(finished)), format_func=words, key="region")
-    subject, made = finished[number if number is not None and number < len(finished) else 0]
-    marked = services.maps.marked(subject.model, subject.seen, made)
-    picture, told = st.columns([1, 2], gap="large")
+    number = st.selectbox("Map", range(len(ready)), format_func=words, key="region")
+    subject, attribution = ready[number if number is not None and number < len(ready) else 0]
+    marked = services.maps.mark_region(subject.model, subject.seen, attribution)
+    picture, right = st.columns([1, 2], gap="large")
     count = len(marked.region.boxes)
     pieces = "1 piece" if count == 1 else f"{count} pieces"
     picture.image(
-        services.maps.boxes_drawn(subject.seen, marked.region),
+        services.maps.draw_boxes(subject.seen, marked.region),
         width="stretch",
         output_format="JPEG",
         alt=f"{subject.source.name} with a frame around each of {pieces}. {marked.sentence}",
     )
-    with told:
+    with right:
         st.markdown(f"**{marked.sentence}**" + (f" It has {pieces}." if count else ""))
         if marked.own and marked.rule.chosen_on:
             st.caption(f"Where the line is drawn was chosen on {plain(marked.rule.chosen_on)}.")
@@ -140,4 +134,20 @@ def _regions(finished: list[tuple[Subject, Attribution]]) -> None:
                 "Drawn at half of this map's strongest evidence, as no rule was chosen for this method and model yet: "
                 "`python -m steel_core quality --checkpoint … --data … --store` chooses one."
             )
-        region_buttons(subject.model, subject.seen, made, marked, PurePath(subject.source.name).stem)
+        _region_buttons(subject.model, subject.seen, attribution, marked, PurePath(subject.source.name).stem)
+
+
+def _region_buttons(
+    model: Predictor, seen: FirstLook, attribution: Attribution, marked: MarkedRegion, stem: str
+) -> None:
+    with st.container(horizontal=True):
+        offer(
+            "Mask (PNG)",
+            functools.partial(services.maps.mask_png, marked.region),
+            f"{stem}-{attribution.method}-mask.png",
+        )
+        offer(
+            "Boxes (JSON)",
+            functools.partial(services.maps.region_json, model, seen, attribution, marked),
+            f"{stem}-{attribution.method}-boxes.json",
+        )

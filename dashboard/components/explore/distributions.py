@@ -11,45 +11,49 @@ from dashboard import services
 from dashboard.components.common.guard import guarded
 from dashboard.components.explore.filters import first_page, set_range
 from dashboard.components.explore.long_work import offer_work
+from dashboard.services.explore import Collection, Filter
+from dashboard.services.models import Predictor
+from steel_core.render import plots
 
 _COUNTS, _PLACES = "Images by class", "Where defects lie"
 
 
-def distributions(
-    shown: services.explore.Collection, asked: services.explore.Filter, model: services.models.Predictor | None
-) -> None:
+def distributions(collection: Collection, asked: Filter, model: Predictor | None) -> None:
     """Every plot of the images that match, ranges aside; then the same as a table."""
     open_ = services.explore.everything_but_ranges(asked)
-    figures = services.explore.plots(shown, open_)
+    figures = services.distributions.plots(collection, open_)
     st.caption(
         "Drag over a plot to filter the images below by that range; choose a bar to see its class. The filter appears "
         "above as a chip. “Range of a number” does the same by keyboard."
     )
-    _legend(services.explore.class_marks(shown, open_))
+    _legend(services.distributions.class_marks(collection, open_))
     with st.grid(2, min_column_width=330):
         for name, figure in figures.items():
             with st.container(gap="xsmall"):
                 st.markdown(f"**{name[:1].upper()}{name[1:]}**")
                 _plot(name, figure)
-    if "brightness" not in shown.numbers:
-        offer_work("properties", model, shown.name)
+    if "brightness" not in collection.numbers:
+        offer_work("properties", model, collection.name)
     elif not figures:
         st.info(
             "Nothing is left to draw: no image matches the class, split, source and group.",
             icon=":material/bar_chart_off:",
         )
     with st.expander("Numbers of each class as a table"):
-        st.dataframe(services.explore.spread(shown, open_), hide_index=True, alt="Quartiles of each number by class")
+        st.dataframe(
+            services.distributions.quartiles(collection, open_),
+            hide_index=True,
+            alt="Quartiles of each number by class",
+        )
 
 
 def _legend(marks: dict[str, tuple[str, str]]) -> None:
-    """Sign and colour of each class, once for all distributions."""
-    shown = "".join(
+    collection = "".join(
         f'<span style="margin-right:1rem"><span style="color:{colour}">{sign}</span> '
         f"{html.escape(label or 'unlabelled')}</span>"
         for label, (colour, sign) in marks.items()
     )
-    st.html(f'<div role="note" aria-label="Classes in the distributions" style="font-size:.9rem">{shown}</div>')
+    st.html(f'<div role="note" aria-label="Classes in the distributions" style="font-size:.9rem">{collection}</div>')
 
 
 def _plot(name: str, figure: Any) -> None:
@@ -78,6 +82,6 @@ def _plot(name: str, figure: Any) -> None:
         key=key,
         on_select=take,
         selection_mode=("points",) if name == _COUNTS else ("box",),
-        alt=services.evaluation.alternative(figure),
+        alt=plots.alternative(figure),
         config={"displaylogo": False},
     )

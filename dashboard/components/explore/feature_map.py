@@ -10,27 +10,30 @@ from dashboard.components.common.text import plain
 from dashboard.components.explore.filters import set_outline
 from dashboard.components.explore.long_work import offer_work
 from dashboard.components.explore.pictures import tiles
+from dashboard.services.explore import Collection, Filter
+from dashboard.services.models import Predictor
 from steel_core.errors import SteelError
+from steel_core.render import plots
 
 _ALIKE = 12
 _NAMES = {"labels": "label", "pred": "prediction", "verdict": "right or wrong", "split": "split", "source": "source"}
 _CORNERS = 40  # of a line in the URL, at most
 
 
-def feature_map(
-    shown: services.explore.Collection, asked: services.explore.Filter, model: services.models.Predictor | None
-) -> None:
+def feature_map(collection: Collection, asked: Filter, model: Predictor | None) -> None:
     """The map, coloured as chosen; what is drawn around filters the images below."""
     if model is None:
         st.info("No model is here yet, so nothing tells which images are alike.", icon=":material/deployed_code:")
         return
-    if shown.embedded is None or not set(services.explore.PLACES) <= set(shown.numbers):
-        offer_work("embedding", model, shown.name)
+    if collection.embedded is None or not set(services.explore.PLACES) <= set(collection.numbers):
+        offer_work("embedding", model, collection.name)
         return
-    colours = {title: name for name, title in _NAMES.items() if name in shown.facts}
-    colours |= {services.explore.title(name): name for name in shown.numbers if name not in services.explore.PLACES}
+    colours = {title: name for name, title in _NAMES.items() if name in collection.facts}
+    colours |= {
+        services.explore.title(name): name for name in collection.numbers if name not in services.explore.PLACES
+    }
     colour = colours[st.selectbox("Colour by", list(colours), key="colour", bind="query-params", width=260)]
-    figure, n = services.explore.feature_map(shown, services.explore.everything_but_ranges(asked), colour)
+    figure, n = services.features.feature_map(collection, services.explore.everything_but_ranges(asked), colour)
 
     @guarded()
     def take() -> None:
@@ -48,7 +51,7 @@ def feature_map(
         key="feature map",
         on_select=take,
         selection_mode=("lasso", "box"),
-        alt=services.evaluation.alternative(figure),
+        alt=plots.alternative(figure),
         config={"displaylogo": False, "scrollZoom": True},
     )
     st.caption(
@@ -57,24 +60,24 @@ def feature_map(
         "keyboard: “Range of a number”, place on the map."
     )
     with st.expander("Which images are most alike one of yours?", icon=":material/image_search:"):
-        _own(shown, model)
+        _own(collection, model)
 
 
-def _own(shown: services.explore.Collection, model: services.models.Predictor) -> None:
+def _own(collection: Collection, model: Predictor) -> None:
     file = st.file_uploader(f"A picture ({services.datasets.LIMITS})", key="alike to")
     if not file:
         return
     try:
-        found = services.explore.alike_to(shown, model, services.datasets.uploaded(file).read(), _ALIKE)
+        alike = services.features.alike_to(collection, model, services.datasets.uploaded(file).read(), _ALIKE)
     except SteelError as error:
         st.error(plain(str(error)), icon=":material/broken_image:")
         return
-    likeness(shown, found, "own")
+    likeness(collection, alike, "own")
 
 
-def likeness(shown: services.explore.Collection, found: list[tuple[int, float]], name: str) -> None:
+def likeness(collection: Collection, alike: list[tuple[int, float]], name: str) -> None:
     """Images by falling likeness, with the number below each."""
-    tiles(shown, [row for row, _ in found], notes=[f"likeness {value:.3f}" for _, value in found], name=f"{name}-")
+    tiles(collection, [row for row, _ in alike], notes=[f"likeness {value:.3f}" for _, value in alike], name=f"{name}-")
     st.caption(
         "Likeness: the cosine between the model's features; 1 is the same. Alike to the model, not of one origin."
     )

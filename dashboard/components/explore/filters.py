@@ -11,6 +11,8 @@ import streamlit as st
 from dashboard import services
 from dashboard.components.common.text import capital, plain
 from dashboard.components.explore.long_work import offer_work
+from dashboard.services.explore import Collection, Filter, Point, Range
+from dashboard.services.models import Predictor
 
 ALL, NONE = "all", "(none)"
 _CHOICES = {  # by the key in the URL: column of the facts, heading, word for one
@@ -22,26 +24,26 @@ _CHOICES = {  # by the key in the URL: column of the facts, heading, word for on
 }
 
 
-def filters(shown: services.explore.Collection, model: services.models.Predictor | None) -> services.explore.Filter:
+def filters(collection: Collection, model: Predictor | None) -> Filter:
     """Draw the choices and their chips, and give what was chosen."""
     wanted = {key: st.query_params.get(key) for key in _CHOICES}  # widgets drop what they do not know
     chosen: dict[str, str | None] = {}
     with st.grid(6, min_column_width=130):
         for key, (column, heading, _) in _CHOICES.items():
-            names = shown.names(column)
+            names = collection.names(column)
             if len(names) > 1 or key in ("label", "split"):
                 chosen[key] = _choice(key, heading, names)
         group = st.text_input(
             "Group", key="group", bind="query-params", on_change=first_page, placeholder="part of a name"
         )
     for key, (column, _, word) in _CHOICES.items():
-        given = wanted[key]
-        if given and given not in (ALL, *(name or NONE for name in shown.names(column))):
-            st.caption(f":material/info: There is no {word} “{plain(given[:80])}” here; showing all instead.")
-    asked = services.explore.Filter(**chosen, group=group, ranges=_ranges(shown), outline=_outline())
+        value = wanted[key]
+        if value and value not in (ALL, *(name or NONE for name in collection.names(column))):
+            st.caption(f":material/info: There is no {word} “{plain(value[:80])}” here; showing all instead.")
+    asked = Filter(**chosen, group=group, ranges=_ranges(collection), outline=_outline())
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.popover("Range of a number", icon=":material/tune:"):
-            _add_range(shown, model)
+            _add_range(collection, model)
         _chips(asked)
     return asked
 
@@ -68,36 +70,35 @@ def set_range(name: str, low: float, high: float) -> None:
     first_page()
 
 
-def set_outline(points: Sequence[services.explore.Point]) -> None:
+def set_outline(points: Sequence[Point]) -> None:
     """Ask for images within a line drawn on the map."""
     st.query_params["around"] = " ".join(f"{x:.2f},{y:.2f}" for x, y in points)
     first_page()
 
 
 def _choice(key: str, heading: str, names: Sequence[str]) -> str | None:
-    """What was chosen of one column; None for anything."""
     options = [ALL, *(name or NONE for name in names[: services.explore.MANY])]
     value = st.selectbox(heading, options, key=key, bind="query-params", on_change=first_page)
     return {ALL: None, NONE: ""}.get(value, value)
 
 
-def _ranges(shown: services.explore.Collection) -> tuple[services.explore.Range, ...]:
+def _ranges(collection: Collection) -> tuple[Range, ...]:
     """What the URL says, as in range=brightness:0.2:0.5; a sentence for what is not known here."""
-    found = []
+    ranges = []
     for text in st.query_params.get_all("range"):
         name, low, high = [*text.rsplit(":", 2), "", ""][:3]
         try:
             ends = float(low), float(high)
         except ValueError:
             ends = math.nan, math.nan
-        if name in shown.numbers and not any(map(math.isnan, ends)):
-            found.append(services.explore.Range(name, *ends))
+        if name in collection.numbers and not any(map(math.isnan, ends)):
+            ranges.append(Range(name, *ends))
         else:
             st.caption(f":material/info: Here is no number “{plain(text[:80])}” to filter by; showing all instead.")
-    return tuple(found)
+    return tuple(ranges)
 
 
-def _outline() -> tuple[services.explore.Point, ...]:
+def _outline() -> tuple[Point, ...]:
     try:
         points = [tuple(map(float, point.split(","))) for point in st.query_params.get("around", "").split()]
         return tuple((x, y) for x, y in points) if len(points) > 2 else ()
@@ -105,14 +106,14 @@ def _outline() -> tuple[services.explore.Point, ...]:
         return ()
 
 
-def _add_range(shown: services.explore.Collection, model: services.models.Predictor | None) -> None:
+def _add_range(collection: Collection, model: Predictor | None) -> None:
     """The same by keyboard as dragging over a plot."""
-    if not any(name in shown.numbers for name in ("brightness", "height")):
-        offer_work("properties", model, shown.name, "popover")
-    if not shown.numbers:
+    if not any(name in collection.numbers for name in ("brightness", "height")):
+        offer_work("properties", model, collection.name, "popover")
+    if not collection.numbers:
         return
-    name = st.selectbox("Number", shown.numbers, format_func=services.explore.title, key="range of")
-    values = shown.facts[name]
+    name = st.selectbox("Number", collection.numbers, format_func=services.explore.title, key="range of")
+    values = collection.facts[name]
     with st.form(f"range {name}", border=False):
         low = st.number_input("From", value=float(values.min()), format="%.4g", key=f"from {name}")
         high = st.number_input("To", value=float(values.max()), format="%.4g", key=f"to {name}")
@@ -121,8 +122,7 @@ def _add_range(shown: services.explore.Collection, model: services.models.Predic
             st.rerun()
 
 
-def _chips(asked: services.explore.Filter) -> None:
-    """A button for each condition; pressing it takes the condition back."""
+def _chips(asked: Filter) -> None:
 
     def chip(text: str, key: str, take_back: Callable[[], None]) -> None:
         st.button(

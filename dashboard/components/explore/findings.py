@@ -13,6 +13,9 @@ from dashboard.components.common.downloads import offer
 from dashboard.components.common.text import capital, counted, plain
 from dashboard.components.explore.long_work import offer_work
 from dashboard.components.explore.pictures import tiles
+from dashboard.services.explore import Collection
+from dashboard.services.findings import DataFinding
+from dashboard.services.models import Predictor
 
 _PAGE = 8
 _SHOWN = 8  # images of one finding
@@ -25,29 +28,29 @@ _TITLES = {
 }
 
 
-def findings(shown: services.explore.Collection, model: services.models.Predictor | None) -> None:
+def findings(collection: Collection, model: Predictor | None) -> None:
     """Each kind with its findings; what can be carried away."""
-    found = services.explore.findings(shown, model)
-    if found is None:
-        offer_work("check", model, shown.name)
+    all_findings = services.findings.findings(collection, model)
+    if all_findings is None:
+        offer_work("check", model, collection.name)
         return
-    images = counted(len(shown.index), "image")
-    counts = {kind: sum(one.kind == kind for one in found) for kind in services.explore.KINDS}
-    if not found:
+    images = counted(len(collection.index), "image")
+    counts = {kind: sum(one.kind == kind for one in all_findings) for kind in services.findings.KINDS}
+    if not all_findings:
         st.success(f"Nothing was found in {images}. What was looked for:", icon=":material/check:")
-        for kind, meaning in services.explore.KINDS.items():
+        for kind, meaning in services.findings.KINDS.items():
             st.markdown(f"**{_TITLES[kind]}.** {plain(meaning)}")
         return
-    told = " · ".join(f"{_TITLES[kind]} {n:,}" for kind, n in counts.items())
-    st.markdown(f"**{counted(len(found), 'finding')}** in all {images}, whatever is filtered above: {told}")
-    _exports(shown, found)
+    by_kind = " · ".join(f"{_TITLES[kind]} {n:,}" for kind, n in counts.items())
+    st.markdown(f"**{counted(len(all_findings), 'finding')}** in all {images}, whatever is filtered above: {by_kind}")
+    _exports(collection, all_findings)
     kinds = {title: kind for kind, title in _TITLES.items()}  # a link holds what is read here
     first_one = next(_TITLES[kind] for kind, n in counts.items() if n)
     kind = kinds[
         st.segmented_control("Kind", list(kinds), default=first_one, required=True, key="kind", bind="query-params")
     ]
-    st.caption(f"False alarms, measured: {plain(services.explore.KINDS[kind])}")
-    mine = [one for one in found if one.kind == kind]
+    st.caption(f"False alarms, measured: {plain(services.findings.KINDS[kind])}")
+    mine = [one for one in all_findings if one.kind == kind]
     if not mine:
         st.info("Nothing of this kind was found.", icon=":material/check:")
         return
@@ -57,19 +60,19 @@ def findings(shown: services.explore.Collection, model: services.models.Predicto
     st.caption(f"{first + 1:,} to {min(first + _PAGE, len(mine)):,} of {counted(len(mine), 'finding')}")
     for number, one in enumerate(mine[first : first + _PAGE], first + 1):
         with st.container(border=True):
-            _finding(shown, one, number)
+            _finding(collection, one, number)
 
 
-def _finding(shown: services.explore.Collection, one: services.explore.Finding, number: int) -> None:
+def _finding(collection: Collection, one: DataFinding, number: int) -> None:
     st.markdown(f"**{number}.** {plain(one.sentence)}")
-    told = [
+    evidence = [
         f"{capital(name.replace('_', ' '))}: {_value(value)}"
         for name, value in one.evidence.items()
         if value not in ([], "")
     ]
-    if told:
-        st.caption(plain(" · ".join(told)))
-    tiles(shown, one.rows[:_SHOWN], outlines=False, name=f"finding-{number}-")
+    if evidence:
+        st.caption(plain(" · ".join(evidence)))
+    tiles(collection, one.rows[:_SHOWN], outlines=False, name=f"finding-{number}-")
     if len(one.rows) > _SHOWN:
         with st.expander(f"All {counted(len(one.rows), 'image')}"):
             st.dataframe(pd.DataFrame({"File": one.files}), hide_index=True, alt="Images of this finding")
@@ -83,20 +86,22 @@ def _value(value: object) -> str:
     return str(value)
 
 
-def _exports(shown: services.explore.Collection, found: list[services.explore.Finding]) -> None:
+def _exports(collection: Collection, findings: list[DataFinding]) -> None:
     with st.container(horizontal=True):
         offer(
-            "Findings (CSV)", functools.partial(services.explore.findings_as_csv, found), f"{shown.name}-findings.csv"
+            "Findings (CSV)",
+            functools.partial(services.findings.findings_to_csv, findings),
+            f"{collection.name}-findings.csv",
         )
         offer(
             "Findings (JSON)",
-            functools.partial(services.explore.findings_json, shown, found),
-            f"{shown.name}-findings.json",
+            functools.partial(services.findings.findings_json, collection, findings),
+            f"{collection.name}-findings.json",
         )
         offer(
             "Cleaned manifest (CSV)",
-            functools.partial(services.explore.cleaned_manifest, shown, found),
-            f"{shown.name}-cleaned.csv",
+            functools.partial(services.findings.cleaned_manifest, collection, findings),
+            f"{collection.name}-cleaned.csv",
         )
     st.caption(
         "The cleaned manifest leaves out what cannot be read and second copies, takes suspicious labels off, and keeps "

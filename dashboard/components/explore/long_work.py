@@ -6,7 +6,8 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.guard import guarded
-from dashboard.components.common.progress import duration, watched
+from dashboard.components.common.progress import duration, watch_job
+from dashboard.services.models import Predictor
 
 _OFFERS = {
     "properties": "Brightness, sharpness, defect area and the like of these images were not measured yet.",
@@ -15,22 +16,15 @@ _OFFERS = {
 }
 
 
-def offer_work(kind: str, model: services.models.Predictor | None, data: str, where: str = "") -> None:
-    """What is missing, and the button that lets a worker make it; or how far the worker is.
-
-    Args:
-        kind: of work, see `services.explore.task`.
-        model: that is chosen.
-        data: name of the data set.
-        where: tells it from another offer of the same on the page.
-    """
-    job = services.explore.task(kind, model, data)
+def offer_work(kind: str, model: Predictor | None, data: str, where: str = "") -> None:
+    """What is missing, and a button to make it, or how far the worker is; `kind` as in `services.explore.work`."""
+    job = services.explore.work(kind, model, data)
     if job and job.at_work:
-        watched(job, f"{kind} {where}")
+        watch_job(job, f"{kind} {where}")
         return
     if job and not job.stopped:
         with guarded():
-            job.made.result()  # raises what the worker met
+            job.future.result()  # raises what the worker met
     st.info(_OFFERS[kind] + " It is done once; from then on this page opens at once.", icon=":material/query_stats:")
     st.button(
         f"Begin, {duration(services.explore.seconds(kind, data))}",

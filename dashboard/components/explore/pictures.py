@@ -12,6 +12,7 @@ from dashboard import services
 from dashboard.components.common.gallery import gallery
 from dashboard.components.common.text import capital, counted, plain
 from dashboard.components.explore.filters import clear, first_page
+from dashboard.services.explore import Collection, Filter
 
 _LISTED = "as listed"
 _KEPT = (
@@ -31,9 +32,9 @@ _KEPT = (
 )
 
 
-def pictures(shown: services.explore.Collection, asked: services.explore.Filter) -> None:
+def pictures(collection: Collection, asked: Filter) -> None:
     """One page of the images that match, sorted; or that there is none, and the way back."""
-    numbers = {services.explore.title(name): name for name in shown.numbers}  # a link holds what is read here
+    numbers = {services.explore.title(name): name for name in collection.numbers}  # a link holds what is read here
     with st.container(horizontal=True, vertical_alignment="bottom"):
         sort = numbers.get(
             st.selectbox(
@@ -46,7 +47,7 @@ def pictures(shown: services.explore.Collection, asked: services.explore.Filter)
         per = st.segmented_control(
             "On a page", [24, 48], default=24, required=True, key="per", bind="query-params", on_change=first_page
         )
-    rows = services.explore.rows(shown, asked, sort, falling)
+    rows = services.explore.rows(collection, asked, sort, falling)
     if not len(rows):
         st.info("No image matches these filters.", icon=":material/filter_alt_off:")
         st.button("Clear filters", on_click=clear, type="primary")
@@ -60,63 +61,54 @@ def pictures(shown: services.explore.Collection, asked: services.explore.Filter)
     st.caption(f"{first + 1:,} to {min(first + per, len(rows)):,} of {counted(len(rows), 'image')}")
     page = rows[first : first + per].tolist()
     if outlines:
-        legend(shown, page)
-    tiles(shown, page, outlines, sort)
+        legend(collection, page)
+    tiles(collection, page, outlines, sort)
 
 
 def tiles(
-    shown: services.explore.Collection,
+    collection: Collection,
     rows: Sequence[int],
     outlines: bool = True,
     number: str = "",
     notes: Sequence[str] = (),
     name: str = "",
 ) -> None:
-    """Thumbnails of some rows, each leading to the image's own page.
-
-    Args:
-        shown: the data set.
-        rows: its row numbers.
-        outlines: whether boxes and masks are drawn.
-        number: name of a number that stands below each.
-        notes: more words below each.
-        name: tells it from other galleries on the page.
-    """
-    found = [services.datasets.source(shown.index, row) for row in rows]
-    captions = [_below(shown, row, number) for row in rows]
+    """Thumbnails of some rows, each leading to the image's own page; `number` names the one that stands below."""
+    sources = [services.datasets.source(collection.index, row) for row in rows]
+    captions = [_below(collection, row, number) for row in rows]
     captions = [" · ".join(filter(None, pair)) for pair in zip(captions, notes or [""] * len(rows), strict=True)]
-    paths = [str(shown.index.table["path"].iat[row]) for row in rows]
+    paths = [str(collection.index.table["path"].iat[row]) for row in rows]
     gallery(
-        list(zip(paths, found, captions, strict=True)),
-        shown.name,
+        list(zip(paths, sources, captions, strict=True)),
+        collection.name,
         page="explore",
         name=name,
         also={key: st.query_params.get_all(key) for key in _KEPT if key in st.query_params},
-        picture=lambda i: services.explore.picture(shown, rows[i], outlines),
+        picture=lambda i: services.explore.picture(collection, rows[i], outlines),
     )
 
 
-def legend(shown: services.explore.Collection, rows: Sequence[int]) -> None:
+def legend(collection: Collection, rows: Sequence[int]) -> None:
     """Colour and number of each class that has outlines in these images."""
-    there = {label for row in rows for label in services.explore.outlined_classes(shown, row)}
+    there = services.explore.outlined_classes(collection, rows)
     marks = "".join(
         f'<span style="display:inline-flex;align-items:center;gap:.35rem;margin-right:1rem">'
         f'<span style="background:#000;color:rgb{sign.colour};border:2px solid rgb{sign.colour};padding:0 .35rem;'
         f'font-size:.8rem">{sign.number}</span>{html.escape(name)}</span>'
-        for name, sign in shown.signs.items()
+        for name, sign in collection.signs.items()
         if name in there
     )
     if marks:
         st.html(f'<div role="note" aria-label="Outlines by class" style="font-size:.9rem">{marks}</div>')
 
 
-def commons(shown: services.explore.Collection, asked: services.explore.Filter) -> None:
+def commons(collection: Collection, asked: Filter) -> None:
     """The average image and the spread of each class, once somebody asks for them."""
     if not st.toggle("Average image and spread of each class", key="averages", bind="query-params"):
         return
-    found = services.explore.averages(shown, asked)
+    averages = services.distributions.averages(collection, asked)
     with st.grid(6, min_column_width=150):
-        for label, one in found.items():
+        for label, one in averages.items():
             with st.container(gap="xsmall"):
                 st.markdown(f"**{plain(label or 'unlabelled')}**")
                 with st.grid(2, min_column_width=60):
@@ -124,17 +116,18 @@ def commons(shown: services.explore.Collection, asked: services.explore.Filter) 
                     st.image(one.spread, width="stretch", alt=f"Spread of {label or 'unlabelled'}")
                 st.caption(f"{counted(one.n, 'image')}; spread up to {one.largest:.2f}")
     st.caption(
-        f"Left: the mean of at most {services.explore.AVERAGED} images, drawn evenly. Right: their standard deviation, "
-        "stretched to its own largest value. A pattern here that is not steel is a trace of the camera or the light."
+        f"Left: the mean of at most {services.distributions.AVERAGED} images, drawn evenly. Right: their standard "
+        "deviation, stretched to its own largest value. A pattern here that is not steel is a trace of the camera or "
+        "the light."
     )
 
 
-def _below(shown: services.explore.Collection, row: int, number: str) -> str:
-    known = shown.row(row)
-    words = [plain(known["labels"].replace("|", ", ") or "unlabelled"), plain(known["split"])]
-    if known.get("pred"):
-        icon = {"wrong": ":material/close: called", "right": ":material/check:"}.get(known["verdict"], "called")
-        words.append(f"{icon} {plain(known['pred'])}")
+def _below(collection: Collection, row: int, number: str) -> str:
+    facts = collection.row(row)
+    words = [plain(facts["labels"].replace("|", ", ") or "unlabelled"), plain(facts["split"])]
+    if facts.get("pred"):
+        icon = {"wrong": ":material/close: called", "right": ":material/check:"}.get(facts["verdict"], "called")
+        words.append(f"{icon} {plain(facts['pred'])}")
     if number:
-        words.append(f"{capital(services.explore.title(number))} {known[number]:.3g}")
+        words.append(f"{capital(services.explore.title(number))} {facts[number]:.3g}")
     return " · ".join(filter(None, words))

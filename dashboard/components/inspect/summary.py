@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.common.downloads import offer
 from dashboard.components.common.text import plain
 from dashboard.components.common.verdict import words
+from dashboard.services.datasets import Refused, Source
+from dashboard.services.images import FirstLook, Looks
+from dashboard.services.models import Predictor
 
-Looks = Sequence[tuple[services.datasets.Source, services.images.Look | services.datasets.Refused]]
 
-
-def look_at_all(model: services.models.Predictor, sources: Sequence[services.datasets.Source]) -> Looks:
+def look_at_all(model: Predictor, sources: Sequence[Source]) -> Looks:
     """The verdict on each image, with progress shown; a bad file does not stop the others."""
     looks = []
     bar = st.progress(0.0, f"Looking at {len(sources)} images") if len(sources) > 1 else None
     for done, source in enumerate(sources, 1):
-        looks.append((source, services.images.look(model, source)))
+        looks.append((source, services.images.first_look(model, source)))
         if bar:
             bar.progress(done / len(sources), f"{done} of {len(sources)} images looked at")
     if bar:
@@ -29,24 +32,24 @@ def look_at_all(model: services.models.Predictor, sources: Sequence[services.dat
 
 def refusals(looks: Looks, shown: int = 3) -> None:
     """One sentence for each of the first files that were not read; the table of verdicts lists all of them."""
-    bad = [seen.sentence for _, seen in looks if isinstance(seen, services.datasets.Refused)]
+    bad = [seen.sentence for _, seen in looks if isinstance(seen, Refused)]
     for sentence in bad[:shown]:
         st.error(plain(sentence), icon=":material/broken_image:")
     if len(bad) > shown:
         st.error(f"{len(bad) - shown} more files were not read; the table lists them.", icon=":material/broken_image:")
 
 
-def choose_one(looks: Looks) -> tuple[services.datasets.Source, services.images.Look]:
+def choose_one(looks: Looks) -> tuple[Source, FirstLook]:
     """The table of all verdicts, and the image that is shown in detail. At least one image must have been read."""
-    good = {source.key: (source, seen) for source, seen in looks if isinstance(seen, services.images.Look)}
+    good = {source.key: (source, seen) for source, seen in looks if isinstance(seen, FirstLook)}
     if len(looks) == 1:
         return next(iter(good.values()))
     count: dict[str, int] = {}
     for _, seen in good.values():
         count[words(seen.prediction)] = count.get(words(seen.prediction), 0) + 1
-    told = ", ".join(f"{n} {plain(word)}" for word, n in sorted(count.items(), key=lambda pair: -pair[1]))
+    counts = ", ".join(f"{n} {plain(word)}" for word, n in sorted(count.items(), key=lambda pair: -pair[1]))
     unread = len(looks) - len(good)
-    st.markdown(f"**{len(looks)} images:** {told}" + (f", {unread} not read" if unread else ""))
+    st.markdown(f"**{len(looks)} images:** {counts}" + (f", {unread} not read" if unread else ""))
     keys = [source.key for source, _ in looks]
 
     def take_row() -> None:
@@ -76,19 +79,24 @@ def choose_one(looks: Looks) -> tuple[services.datasets.Source, services.images.
     return good[chosen]
 
 
-def _title(source: services.datasets.Source, seen: services.images.Look) -> str:
+def _title(source: Source, seen: FirstLook) -> str:
     return f"{source.name}: {words(seen.prediction)}"
 
 
-def _cells(
-    source: services.datasets.Source, seen: services.images.Look | services.datasets.Refused
-) -> dict[str, object]:
-    if isinstance(seen, services.datasets.Refused):
+def _cells(source: Source, seen: FirstLook | Refused) -> dict[str, object]:
+    if isinstance(seen, Refused):
         return {"Picture": None, "File": source.name, "Verdict": "Not read", "Confidence": None, "Note": seen.sentence}
     return {
-        "Picture": services.files.inline(services.images.small(seen)),
+        "Picture": services.files.inline(services.images.row_picture(seen)),
         "File": source.name,
         "Verdict": words(seen.prediction),
         "Confidence": 100 * seen.prediction.confidence,
         "Note": seen.prediction.note,
     }
+
+
+def verdict_buttons(model: Predictor, looks: Looks) -> None:
+    """All verdicts as a table and in numbers."""
+    with st.container(horizontal=True):
+        offer("All verdicts (CSV)", functools.partial(services.images.verdicts_csv, looks), "verdicts.csv")
+        offer("All verdicts (JSON)", functools.partial(services.images.verdicts_json, model, looks), "verdicts.json")

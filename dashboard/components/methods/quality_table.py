@@ -1,4 +1,4 @@
-"""How good the methods are: the table with intervals, the plots, and the images behind a figure."""
+"""How good the methods are: the table with intervals, the plots, and the images behind an estimate."""
 
 from __future__ import annotations
 
@@ -13,83 +13,78 @@ import streamlit as st
 from dashboard import services
 from dashboard.components.common.gallery import gallery
 from dashboard.components.common.text import capital, plain
+from dashboard.services.models import QualityEstimate, QualityTable
 
 _FIRST = ("dice", "pointing-game", "energy-pointing-game", "road", "noise-change", "randomised-model")
 _METHOD, _CONTROL, _INTERVAL = "#4d84a8", "#c98a1b", "#8493a1"
 _SMALL = 50  # images: below it the page warns
 _SHOWN = 6  # images at each end
-_MARKS = {
-    True: "no, it survives",
-    False: "yes",
-    None: "not clear",
-}
+_MARKS = {True: "no, it survives", False: "yes", None: "not clear"}
 
 
-def headline(model: str, told: dict[str, Any]) -> None:
+def headline(model: str, quality: QualityTable) -> None:
     """The finding in one sentence, and on what it rests."""
-    dice = {name: of["dice"] for name, of in told["methods"].items() if "dice" in of}
+    dice = {name: of["dice"] for name, of in quality.methods.items() if "dice" in of}
     if dice:
-        best = max(
-            (name for name in dice if not services.maps.method(name).control), key=lambda n: dice[n]["value"] or 0
-        )
+        best = max((name for name in dice if not _is_control(name)), key=lambda n: dice[n].value or 0)
         controls = " and ".join(
-            f"{_figure(dice[name])} for {services.maps.method(name).title.removeprefix('Control: ')}"
+            f"{_in_words(dice[name])} for {_title(name).removeprefix('Control: ')}"
             for name in dice
-            if services.maps.method(name).control
+            if _is_control(name)
         )
         yardstick = f", against {controls}, which know nothing of the model" if controls else ""
-        rivals = [dice[name]["high"] for name in dice if services.maps.method(name).control]
-        low = dice[best]["low"]
+        rivals = [dice[name].high for name in dice if _is_control(name)]
+        low = dice[best].low
         if low is None or any(high is None or high >= low for high in rivals):
             yardstick += "; the intervals overlap, so that it beats both controls is not shown"
         st.markdown(
-            f"**{plain(services.maps.method(best).title)}** reaches the highest Dice, {_figure(dice[best])}{yardstick}."
-            + _survival(told["methods"][best])
+            f"**{plain(_title(best))}** reaches the highest Dice, {_in_words(dice[best])}{yardstick}."
+            + _survival(quality.methods[best])
         )
-    truth = f" with {told['evidence']}" if told["evidence"] else ""
-    on = f"{told['images']:,} images of {plain(told['data'])}{truth}"
+    truth = f" with {quality.evidence}" if quality.evidence else ""
+    on = f"{quality.images:,} images of {plain(quality.data)}{truth}"
     st.caption(
-        f"Measured on {on}, {plain(told['date'][:10])}. In brackets: 95 % confidence interval. "
+        f"Measured on {on}, {plain(quality.date[:10])}. In brackets: 95 % confidence interval. "
         "n: images counted, where they are fewer, as for costly methods."
     )
-    if sizes := services.quality.stand_in(model, told["data"]):
+    if sizes := services.quality.stand_in(model, quality.data):
         st.caption(
-            f":material/info: These are {told['images']:,} of the {sizes[1]:,} images that the model was made with. "
-            f"{capital(plain(told['data']))} as it lies here is another set, of {sizes[0]:,} images, on which the "
+            f":material/info: These are {quality.images:,} of the {sizes[1]:,} images that the model was made with. "
+            f"{capital(plain(quality.data))} as it lies here is another set, of {sizes[0]:,} images, on which the "
             "figures do not rest."
         )
-    if told["images"] < _SMALL:
-        st.caption(f":material/info: {told['images']} images are a small sample: read the intervals, not the figures.")
+    if quality.images < _SMALL:
+        st.caption(f":material/info: {quality.images} images are a small sample: read the intervals, not the figures.")
 
 
-def _survival(figures: dict[str, Any]) -> str:
+def _survival(estimates: dict[str, QualityEstimate]) -> str:
     """What the best map keeps of itself when the model forgets, in a sentence; a picture of edges keeps all."""
-    kept = figures.get("randomised-model")
-    if not kept or kept["value"] is None:
+    kept = estimates.get("randomised-model")
+    if not kept or kept.value is None:
         return ""
     return (
-        f" Its likeness to the map of a model that has forgotten all it learnt is {_figure(kept, of=0)}: "
+        f" Its likeness to the map of a model that has forgotten all it learnt is {_in_words(kept, of=0)}: "
         "0 shows the model alone, 1 the picture alone."
     )
 
 
-def agreement(told: dict[str, Any]) -> None:
+def agreement(quality: QualityTable) -> None:
     """Which methods tell the same about an image: where two do not, at most one of them can be right."""
-    pairs = pd.DataFrame(told.get("agreement", []))
+    pairs = pd.DataFrame(quality.agreement)
     if pairs.empty:
         return
     st.subheader("Do the methods agree?")
     names = list(dict.fromkeys([*pairs["a"], *pairs["b"]]))
-    titles = [services.maps.method(name).title for name in names]
+    titles = [_title(name) for name in names]
     grid = pd.DataFrame(math.nan, index=names, columns=names)
     words = pd.DataFrame("", index=names, columns=names)
     for pair in pairs.to_dict("records"):
-        said = (
+        cell = (
             f"{pair['spearman']:.2f} ({pair['spearman_low']:.2f} to {pair['spearman_high']:.2f}), "
             f"strongest tenths: IoU {pair['top_iou']:.2f}, n {pair['n']:.0f}"
         )
         for row, column in ((pair["a"], pair["b"]), (pair["b"], pair["a"])):
-            grid.loc[row, column], words.loc[row, column] = pair["spearman"], said
+            grid.loc[row, column], words.loc[row, column] = pair["spearman"], cell
     figure = go.Figure(
         go.Heatmap(
             z=grid,
@@ -108,12 +103,9 @@ def agreement(told: dict[str, Any]) -> None:
     figure.update_layout(height=180 + 34 * len(names), margin={"l": 10, "r": 10, "t": 10, "b": 10})
     figure.update_xaxes(tickangle=-40, automargin=True)
     figure.update_yaxes(autorange="reversed", automargin=True)
-    asking = [
-        not services.maps.method(a).control and not services.maps.method(b).control
-        for a, b in pairs[["a", "b"]].to_numpy()
-    ]
+    asking = [not _is_control(a) and not _is_control(b) for a, b in pairs[["a", "b"]].to_numpy()]
     least = (pairs[asking] if any(asking) else pairs).sort_values("spearman").to_dict("records")[0]
-    lowest = f"{services.maps.method(least['a']).title} and {services.maps.method(least['b']).title}"
+    lowest = f"{_title(least['a'])} and {_title(least['b'])}"
     st.plotly_chart(figure, key="agreement", alt=f"Rank correlation of each two methods; the lowest: {lowest}")
     st.caption(
         f"Mean rank correlation of two methods' maps of the same image, n {pairs['n'].max():.0f}; intervals and the "
@@ -121,22 +113,20 @@ def agreement(told: dict[str, Any]) -> None:
     )
 
 
-def table(told: dict[str, Any]) -> tuple[str, str] | None:
+def table(quality: QualityTable) -> tuple[str, str] | None:
     """All methods and metrics; the method and metric of the chosen cell, or None."""
-    shown = [name for name in services.quality.metrics() if any(name in of for of in told["methods"].values())]
+    shown = [name for name in services.quality.metrics() if any(name in of for of in quality.methods.values())]
     all_of_them = st.toggle("All metrics", key="all metrics", help="Otherwise one or two of each family.")
     shown = [name for name in shown if all_of_them or name in _FIRST]
-    methods = sorted(
-        told["methods"], key=lambda name: (services.maps.method(name).control, -_value(told, name, "dice"))
-    )
+    methods = sorted(quality.methods, key=lambda name: (_is_control(name), -_value(quality, name, "dice")))
     rows = []
     for name in methods:
-        figures = told["methods"][name]
-        cells = {_head(m): _figure(figures[m], of=told["images"]) if m in figures else "–" for m in shown}
-        rate = told["seconds"].get(name)
+        of = quality.methods[name]
+        cells = {_head(m): _in_words(of[m], of=quality.images) if m in of else "–" for m in shown}
+        rate = quality.seconds.get(name)
         speed = {"Images a second": f"{1 / rate:.3g}" if rate else "–"}
-        explains = {"Explains this model": _MARKS[services.quality.survives(figures)]}
-        rows.append({"Method": services.maps.method(name).title} | explains | cells | speed)
+        explains = {"Explains this model": _MARKS[services.quality.survives(of)]}
+        rows.append({"Method": _title(name)} | explains | cells | speed)
     event = st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
@@ -154,33 +144,31 @@ def table(told: dict[str, Any]) -> tuple[str, str] | None:
     )
     by_head = {_head(m): m for m in shown}
     for row, head in event["selection"]["cells"][:1]:
-        if head in by_head and by_head[head] in told["methods"][methods[row]]:
+        if head in by_head and by_head[head] in quality.methods[methods[row]]:
             return methods[row], by_head[head]
     return None
 
 
-def plots(told: dict[str, Any], rows: pd.DataFrame) -> None:
+def plots(quality: QualityTable, rows: pd.DataFrame) -> None:
     """One metric of all methods with intervals, and class by class."""
-    known = [name for name in services.quality.metrics() if any(name in of for of in told["methods"].values())]
+    metrics = [name for name in services.quality.metrics() if any(name in of for of in quality.methods.values())]
     metric = st.selectbox(
         "Metric",
-        known,
-        index=known.index("dice") if "dice" in known else 0,
+        metrics,
+        index=metrics.index("dice") if "dice" in metrics else 0,
         format_func=_head,
         key="metric",
         bind="query-params",
     )
-    about = services.quality.metric(metric)
+    about = services.quality.METRICS[metric]
     st.caption(f"{about.family.capitalize()}. Source: {plain(about.source)}")
-    methods = [name for name in told["methods"] if metric in told["methods"][name]]
-    methods.sort(key=lambda name: _value(told, name, metric))
+    methods = [name for name in quality.methods if metric in quality.methods[name]]
+    methods.sort(key=lambda name: _value(quality, name, metric))
     left, right = st.columns(2)
     left.plotly_chart(
-        _intervals([told["methods"][name][metric] for name in methods], methods, _head(metric)),
+        _intervals([quality.methods[name][metric] for name in methods], methods, _head(metric)),
         key="by method",
-        alt="; ".join(
-            f"{services.maps.method(n).title} {_figure(told['methods'][n][metric])}" for n in reversed(methods)
-        ),
+        alt="; ".join(f"{_title(n)} {_in_words(quality.methods[n][metric])}" for n in reversed(methods)),
     )
     of_metric = rows[rows["metric"] == metric]
     with right:
@@ -191,45 +179,45 @@ def plots(told: dict[str, Any], rows: pd.DataFrame) -> None:
                 icon=":material/folder_off:",
             )
         else:
-            _classes(services.quality.by_class(of_metric), methods, metric)
+            _classes(services.quality.summarise_rows(of_metric, by_class=True), methods, metric)
 
 
-def behind(model: str, told: dict[str, Any], rows: pd.DataFrame, method: str, metric: str) -> None:
+def behind(model: str, quality: QualityTable, rows: pd.DataFrame, method: str, metric: str) -> None:
     """The images with the best and the worst values of one figure, each leading to its map."""
     some = rows[(rows["method"] == method) & (rows["metric"] == metric)]
-    higher = services.quality.metric(metric).higher
-    st.subheader(f"Behind {_head(metric)} of {services.maps.method(method).title}")
+    higher = services.quality.METRICS[metric].higher
+    st.subheader(f"Behind {_head(metric)} of {_title(method)}")
     if some.empty:
         st.info("The values of each image are not stored with this model.", icon=":material/folder_off:")
         return
     some = some.sort_values("value", ascending=not higher, kind="stable")
     ends = (("Best", some.head(_SHOWN)), ("Worst", some.iloc[_SHOWN:].tail(_SHOWN).iloc[::-1]))
     for number, (title, part) in enumerate(ends):
-        found = services.quality.images_behind(model, told["data"], list(part["file"]))
+        there = services.quality.images_behind(model, quality.data, list(part["file"]))
         values = dict(zip(part["file"], part["value"], strict=True))
         if not part.empty:
             st.markdown(f"**{title}**")
-        if not found and not part.empty:
+        if not there and not part.empty:
             st.caption(", ".join(f"{plain(name)} {value:.2f}" for name, value in values.items()))
-            st.caption(f"The measured images of {plain(told['data'])} are not here, so they cannot be shown.")
+            st.caption(f"The measured images of {plain(quality.data)} are not here, so they cannot be shown.")
         gallery(
-            [(path, source, f"{values[source.name]:.2f}") for path, source in found],
-            told["data"],
+            [(path, source, f"{values[source.name]:.2f}") for path, source in there],
+            quality.data,
             columns=_SHOWN,
             page="explain",
             name=f"{number}-",
-            also={"methods" if services.maps.quick(method) else "slow": services.maps.method(method).title},
+            also={"methods" if services.maps.is_quick(method) else "slow": _title(method)},
         )
 
 
 def _classes(table: pd.DataFrame, methods: Sequence[str], metric: str) -> None:
     figure = go.Figure()
-    order = [services.maps.method(name).title for name in methods]
+    order = [_title(name) for name in methods]
     for name, of_class in table.groupby("class", sort=True):
         ranked = of_class.set_index("method").reindex(list(methods)).dropna(subset=["value"])
         figure.add_scatter(
             x=ranked["value"],
-            y=[services.maps.method(method).title for method in ranked.index],
+            y=[_title(method) for method in ranked.index],
             error_x={
                 "array": ranked["high"] - ranked["value"],
                 "arrayminus": ranked["value"] - ranked["low"],
@@ -244,30 +232,33 @@ def _classes(table: pd.DataFrame, methods: Sequence[str], metric: str) -> None:
     st.plotly_chart(figure, key="by class", alt=f"{_head(metric)} of each method, by class, with intervals")
 
 
-def _intervals(figures: Sequence[dict[str, Any]], methods: Sequence[str], title: str) -> go.Figure:
-    known = [(f["low"] is not None and f["high"] is not None) for f in figures]
+def _intervals(estimates: Sequence[QualityEstimate], methods: Sequence[str], title: str) -> go.Figure:
     figure = go.Figure(
         go.Scatter(
-            x=[f["value"] for f in figures],
-            y=[services.maps.method(name).title for name in methods],
+            x=[f.value for f in estimates],
+            y=[_title(name) for name in methods],
             error_x={
-                "array": [f["high"] - f["value"] if ok else 0 for f, ok in zip(figures, known, strict=True)],
-                "arrayminus": [f["value"] - f["low"] if ok else 0 for f, ok in zip(figures, known, strict=True)],
+                "array": [_distance(f.value, f.high) for f in estimates],
+                "arrayminus": [_distance(f.value, f.low) for f in estimates],
                 "symmetric": False,
                 "color": _INTERVAL,
             },
             mode="markers",
             marker={
                 "size": 10,
-                "symbol": ["diamond-open" if services.maps.method(name).control else "circle" for name in methods],
-                "color": [_CONTROL if services.maps.method(name).control else _METHOD for name in methods],
+                "symbol": ["diamond-open" if _is_control(name) else "circle" for name in methods],
+                "color": [_CONTROL if _is_control(name) else _METHOD for name in methods],
             },
-            customdata=[f["n"] for f in figures],
+            customdata=[f.n for f in estimates],
             hovertemplate="%{y}: %{x:.3f}, n %{customdata}<extra></extra>",
         )
     )
     figure.update_layout(**_layout(f"{title}, all classes (diamonds: controls)", len(methods)))
     return figure
+
+
+def _distance(value: float | None, end: float | None) -> float:
+    return 0.0 if value is None or end is None else abs(end - value)
 
 
 def _layout(title: str, rows: int) -> dict[str, Any]:
@@ -280,19 +271,26 @@ def _layout(title: str, rows: int) -> dict[str, Any]:
     }
 
 
+def _title(method: str) -> str:
+    return services.maps.method(method).title
+
+
+def _is_control(method: str) -> bool:
+    return services.maps.method(method).control
+
+
 def _head(metric: str) -> str:
-    about = services.quality.metric(metric)
+    about = services.quality.METRICS[metric]
     return f"{about.title} {'↑' if about.higher else '↓'}"
 
 
-def _value(told: dict[str, Any], method: str, metric: str) -> float:
-    value = told["methods"][method].get(metric, {}).get("value")
-    return -math.inf if value is None else float(value)
+def _value(quality: QualityTable, method: str, metric: str) -> float:
+    estimate = quality.methods[method].get(metric)
+    return -math.inf if estimate is None or estimate.value is None else estimate.value
 
 
-def _figure(found: dict[str, Any], of: int | None = None) -> str:
-    """A figure with its interval; if `of` is given, with the number of its images unless these are all."""
-    if found["value"] is None:
+def _in_words(estimate: QualityEstimate, of: int | None = None) -> str:
+    if estimate.value is None:
         return "–"
-    interval = "" if found["low"] is None or found["high"] is None else f" ({found['low']:.2f} to {found['high']:.2f})"
-    return f"{found['value']:.2f}{interval}" + (f" n {found['n']}" if of not in (None, found["n"]) else "")
+    interval = "" if estimate.low is None or estimate.high is None else f" ({estimate.low:.2f} to {estimate.high:.2f})"
+    return f"{estimate.value:.2f}{interval}" + (f" n {estimate.n}" if of not in (None, estimate.n) else "")

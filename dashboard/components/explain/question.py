@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.common.linked import from_link, to_link
 from dashboard.components.common.text import plain
 from dashboard.components.common.verdict import marked
+from dashboard.components.explain.linked import from_link, to_link
+from dashboard.services.datasets import Refused, Source
+from dashboard.services.images import FirstLook, Tile
+from dashboard.services.models import Predictor
 from steel_core.render import percent
 
 _NOTHING, _ALONE = "nothing", "no other class"
@@ -22,22 +25,16 @@ _OFFERED = 1000  # images of the data set to choose the second one from
 class Subject:
     """A model and an image that it looked at."""
 
-    model: services.models.Predictor
-    source: services.datasets.Source
-    seen: services.images.Look
+    model: Predictor
+    source: Source
+    seen: FirstLook
 
 
 @dataclass(frozen=True)
 class Question:
-    """What the page shall show.
+    """What the page shall show: `methods` in columns, `classes` in rows, for one subject or two side by side.
 
-    Attributes:
-        subjects: what is explained; two where they stand side by side.
-        methods: names of the explainers, in columns.
-        classes: the classes to explain, in rows.
-        against: the class they are contrasted with, or "".
-        layer: the layer that Grad-CAM reads, or "".
-        background: name of the SHAP background, or "".
+    `against` is the class they are contrasted with, `layer` the one that Grad-CAM reads; "" for neither.
     """
 
     subjects: tuple[Subject, ...]
@@ -48,14 +45,9 @@ class Question:
     background: str
 
 
-def question(
-    model: services.models.Predictor,
-    source: services.datasets.Source,
-    seen: services.images.Look,
-    given: Sequence[services.datasets.Source],
-) -> Question:
+def question(model: Predictor, source: Source, seen: FirstLook, sources: Sequence[Source]) -> Question:
     """Draw the choices, and give what was chosen."""
-    first = Subject(model, *services.images.decisive(model, source, seen))
+    first = Subject(model, *services.images.explainable_part(source, seen))
     st.markdown(_said(first))
     with st.container(border=True):
         methods = _methods(model)
@@ -63,26 +55,26 @@ def question(
             classes, against = _classes(model, first.seen)
             layer = _layer(model, methods)
             background = _background(model, methods)
-        second = _beside(first, given)
+        second = _beside(first, sources)
     return Question((first, *second), methods, classes, against, layer, background)
 
 
 def _said(subject: Subject) -> str:
     prediction = subject.seen.prediction
     best = "" if prediction.outcome == prediction.pred else f"most likely {plain(prediction.pred)}, "
-    said = (
+    line = (
         f"**{marked(prediction)}** · {best}{percent(prediction.confidence)} · {plain(subject.source.name)} "
         f"· {plain(subject.model.card.title)}"
     )
-    if isinstance(subject.source, services.images.Tile):
-        said += (
+    if isinstance(subject.source, Tile):
+        line += (
             "  \n:material/view_column: **Only one tile is explained here**, as the picture is too large for one look: "
             f"{plain(prediction.note)}. Inspect has a map of the whole."
         )
-    return said
+    return line
 
 
-def _methods(model: services.models.Predictor) -> tuple[str, ...]:
+def _methods(model: Predictor) -> tuple[str, ...]:
     quick, slow = services.maps.methods()
     chosen = []
     for key, label, names in (("methods", "Methods, made at once", quick), ("slow", "Methods that take longer", slow)):
@@ -106,10 +98,10 @@ def _methods(model: services.models.Predictor) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def _classes(model: services.models.Predictor, seen: services.images.Look) -> tuple[tuple[str, ...], str]:
-    best, second = services.images.likeliest(model, seen)
+def _classes(model: Predictor, seen: FirstLook) -> tuple[tuple[str, ...], str]:
+    best, second = services.images.two_likeliest(model, seen)
     usual = [_ALONE]
-    if second and services.images.doubtful(model, seen):
+    if second and services.images.is_doubtful(model, seen):
         usual = [second]
     key = f"{seen.prediction.image_sha256} {model.hash}"
     classes = st.multiselect(
@@ -134,12 +126,12 @@ def _classes(model: services.models.Predictor, seen: services.images.Look) -> tu
     return tuple(classes), "" if against == _ALONE else against
 
 
-def _layer(model: services.models.Predictor, methods: Sequence[str]) -> str:
+def _layer(model: Predictor, methods: Sequence[str]) -> str:
     if not any("cam layer" in services.maps.method(name).needs for name in methods):
         return ""
-    grids = services.maps.layers(model)
+    grids = model.layers()
     layers = list(grids)
-    usual = services.maps.usual_layer(model)
+    usual = model.model.config.cam_layer
     chosen = from_link("layer", layers, [usual])[0]
     layer = st.selectbox(
         "Layer of Grad-CAM",
@@ -153,8 +145,8 @@ def _layer(model: services.models.Predictor, methods: Sequence[str]) -> str:
     return "" if layer == usual else layer
 
 
-def _background(model: services.models.Predictor, methods: Sequence[str]) -> str:
-    named = services.maps.backgrounds(model)
+def _background(model: Predictor, methods: Sequence[str]) -> str:
+    named = model.backgrounds
     if not named or not any("background" in services.maps.method(name).needs for name in methods):
         return ""
     usual = next(iter(named))
@@ -172,17 +164,16 @@ def _background(model: services.models.Predictor, methods: Sequence[str]) -> str
     return "" if chosen == usual else chosen
 
 
-def _beside(first: Subject, given: Sequence[services.datasets.Source]) -> list[Subject]:
-    """The second model or image, where one was chosen and can be read."""
+def _beside(first: Subject, sources: Sequence[Source]) -> list[Subject]:
     with st.grid(4, min_column_width=220):
         kind = st.selectbox(
             "Side by side with", [_NOTHING, _OTHER_MODEL, _OTHER_IMAGE], key="beside", bind="query-params"
         )
         if kind == _NOTHING:
             return []
-        images = {source.name: source for source in given} | services.datasets.some_images(
-            st.session_state.get("data"), _OFFERED
-        )
+        data = st.session_state.get("data")
+        images = {source.name: source for source in sources}
+        images |= services.datasets.first_sources(data, _OFFERED) if data else {}
         if kind == _OTHER_MODEL:
             names = [name for name in services.models.available() if name != st.session_state.get("model")]
         else:
@@ -195,10 +186,10 @@ def _beside(first: Subject, given: Sequence[services.datasets.Source]) -> list[S
         to_link("second", [name], names[:1])
     model = services.models.predictor(name) if kind == _OTHER_MODEL else first.model
     source = first.source if kind == _OTHER_MODEL else images[name]
-    seen = services.images.look(model, source)
-    if isinstance(seen, services.datasets.Refused):
+    seen = services.images.first_look(model, source)
+    if isinstance(seen, Refused):
         st.error(plain(seen.sentence), icon=":material/broken_image:")
         return []
-    second = Subject(model, *services.images.decisive(model, source, seen))
+    second = Subject(model, *services.images.explainable_part(source, seen))
     st.markdown(_said(second))
     return [second]

@@ -1,10 +1,10 @@
-"""Images of an evaluation with their maps, and plots: what several tabs draw."""
+"""Images of an evaluation with their maps, a page at a time."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -12,30 +12,20 @@ import streamlit as st
 from dashboard import services
 from dashboard.components.common.gallery import image_link
 from dashboard.components.common.text import counted, plain
+from dashboard.services.datasets import Refused
+from dashboard.services.models import Predictor
 from steel_core.render import percent
 from steel_core.types import CLEAR
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 PAGE = 12
 
 
 def worst_images(
-    model: services.models.Predictor,
-    data: str,
-    rows: pd.DataFrame,
-    name: str,
-    below: Callable[[Mapping[Any, Any]], None] | None = None,
+    model: Predictor, data: str, rows: pd.DataFrame, name: str, below: Callable[[Mapping[Any, Any]], None] | None = None
 ) -> None:
-    """One page of images: predicted, actual, loss and probability above each, its map beside it.
+    """One page of images in the order of `rows`: predicted, actual, loss and probability above each, its map beside it.
 
-    Args:
-        model: that was evaluated.
-        data: name of the data set.
-        rows: of an evaluation's table, in the order to be shown.
-        name: tells the pages' numbers from those of other galleries, also in the URL.
-        below: draws more below an image, from its row.
+    `name` tells the page's number, also in the URL, from those of other galleries; `below` draws more from a row.
     """
     pages = max(1, math.ceil(len(rows) / PAGE))
     chosen = st.pagination(pages, key=name, bind="query-params") if pages > 1 else 1
@@ -45,13 +35,13 @@ def worst_images(
     maps, waiting = [], st.empty()
     with st.grid(3, min_column_width=300):
         for row, (path, source) in zip(
-            part.to_dict("records"), services.datasets.shown(services.datasets.dataset(data), part), strict=True
+            part.to_dict("records"), services.datasets.sources_of(services.datasets.dataset(data), part), strict=True
         ):
             with st.container(border=True, gap="xsmall"):
                 st.markdown(_above(row))
                 with st.grid(1 if row.get("tiles", 1) > 1 else 2, min_column_width=110):  # a strip is wide
                     picture = services.datasets.thumbnail(source)
-                    if isinstance(picture, services.datasets.Refused):
+                    if isinstance(picture, Refused):
                         st.caption(plain(picture.sentence))
                     else:
                         st.image(
@@ -69,39 +59,16 @@ def worst_images(
                     below(row)
     for number, (slot, source, row) in enumerate(maps, 1):  # after all pictures: a map takes longer
         waiting.caption(f":material/hourglass_top: Making the maps, {number} of {len(maps)}")
-        made = services.maps.small_map(model, source, row["pred"])
-        if isinstance(made, services.datasets.Refused):
-            slot.caption(plain(made.sentence))
+        drawn = services.maps.row_map(model, source, row["pred"])
+        if isinstance(drawn, Refused):
+            slot.caption(plain(drawn.sentence))
         else:
-            slot.image(services.files.inline(made), width="stretch", alt=f"Grad-CAM of {source.name} for {row['pred']}")
+            slot.image(
+                services.files.inline(drawn), width="stretch", alt=f"Grad-CAM of {source.name} for {row['pred']}"
+            )
     waiting.empty()
     if len(part):
         st.caption(f"Maps: Grad-CAM for the predicted class. {services.maps.CAUTION}")
-
-
-def plot(
-    figure: go.Figure, name: str, chosen: Callable[[], None] | None = None, by: Literal["box", "points"] = "box"
-) -> None:
-    """A figure with its words for those who cannot see it; its toolbar saves it as PNG.
-
-    `chosen` is called when points were dragged over (a box) or clicked on (points; Streamlit does not allow both);
-    `plot NAME` of the session holds them.
-    """
-    shown = figure.to_dict()
-    if chosen:
-        shown["layout"] |= {"dragmode": "select" if by == "box" else False, "selectdirection": "h"}
-    st.plotly_chart(
-        shown,
-        theme=None,
-        key=f"plot {name}",
-        on_select=chosen or "ignore",
-        selection_mode=by,
-        alt=services.evaluation.alternative(figure),
-        config={
-            "displaylogo": False,
-            "toImageButtonOptions": {"format": "png", "scale": 2, "filename": name.lower().replace(" ", "-")},
-        },
-    )
 
 
 def is_right(row: Mapping[Any, Any]) -> bool:
@@ -113,8 +80,8 @@ def is_right(row: Mapping[Any, Any]) -> bool:
 
 def _above(row: Mapping[Any, Any]) -> str:
     named = str(row.get("named", row["pred"])).replace("|", ", ") or "no class"  # several, if the model may name them
-    said = plain(named) if row["outcome"] == named else f"{plain(named)} ({plain(row['outcome'])})"
+    answer = plain(named) if row["outcome"] == named else f"{plain(named)} ({plain(row['outcome'])})"
     loss = "" if math.isnan(row["loss"]) else f" · loss {row['loss']:.2f}"
     actual = plain(row["label"].replace("|", ", ")) or "unlabelled"
     wrong = ":material/close: " if row["label"] and not is_right(row) else ""
-    return f"{wrong}Predicted **{said}**, actual **{actual}**{loss} · probability {percent(row['confidence'])}"
+    return f"{wrong}Predicted **{answer}**, actual **{actual}**{loss} · probability {percent(row['confidence'])}"

@@ -9,25 +9,28 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.guard import guarded
+from dashboard.components.common.plot import draw_plot
 from dashboard.components.common.text import plain
+from dashboard.components.common.worst_images import worst_images
 from dashboard.components.evaluate.headline import countable
-from dashboard.components.evaluate.pictures import plot, worst_images
+from dashboard.services.evaluation import Evaluation
+from dashboard.services.models import Predictor
 from steel_core.render import percent
 
 
 @st.fragment
 @guarded()
-def weak(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:
+def weak(model: Predictor, data: str, evaluation: Evaluation) -> None:
     """Segments with intervals and correction; the gate's measured rates and what it stopped here."""
     st.subheader("Weak segments")
-    if countable(found):
-        _segments(model, data, found)
+    if countable(evaluation):
+        _segments(model, data, evaluation)
     st.subheader("Unfamiliar images")
-    _unfamiliar(model, data, found)
+    _unfamiliar(model, data, evaluation)
 
 
-def _segments(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:
-    table = services.evaluation.counted(found).segments
+def _segments(model: Predictor, data: str, evaluation: Evaluation) -> None:
+    table = services.evaluation.estimates(evaluation).segments
     if table.empty:
         st.info("Too few images to look at segments.", icon=":material/group_off:")
         return
@@ -51,7 +54,7 @@ def _segments(model: services.models.Predictor, data: str, found: services.evalu
                 st.session_state["segment"] = html.unescape(": ".join(point["customdata"]))
                 st.session_state["segment-page"] = 1
 
-    plot(services.evaluation.figures(found)["Weak segments"], "Weak segments", take, by="points")
+    draw_plot(services.evaluation.plots(evaluation)["Weak segments"], "Weak segments", take, by="points")
     chosen = st.selectbox(
         "Images of",
         names,
@@ -61,7 +64,7 @@ def _segments(model: services.models.Predictor, data: str, found: services.evalu
         placeholder="Choose a segment, or click on its point above",
     )
     if chosen in names:
-        rows = services.evaluation.in_segment(found, table.iloc[names.index(chosen)])
+        rows = services.evaluation.in_segment(evaluation, table.iloc[names.index(chosen)])
         worst_images(model, data, rows, "segment-page")
     with st.expander("All segments as a table"):
         st.dataframe(
@@ -75,7 +78,7 @@ def _segments(model: services.models.Predictor, data: str, found: services.evalu
         )
 
 
-def _unfamiliar(model: services.models.Predictor, data: str, found: services.evaluation.Evaluation) -> None:
+def _unfamiliar(model: Predictor, data: str, evaluation: Evaluation) -> None:
     gate = model.card.familiarity
     if not gate:
         st.info(
@@ -96,17 +99,17 @@ def _unfamiliar(model: services.models.Predictor, data: str, found: services.eva
             [
                 {
                     "Images": name,
-                    "Called unfamiliar": percent(rate["unfamiliar"]) if rate["unfamiliar"] is not None else "–",
-                    "95 %": f"{percent(rate['interval'][0])} to {percent(rate['interval'][1])}",
-                    "n": rate["n"],
+                    "Called unfamiliar": percent(rate.unfamiliar) if rate.unfamiliar is not None else "–",
+                    "95 %": " to ".join(percent(end) for end in rate.interval if end is not None),
+                    "n": rate.n,
                 }
-                for name, rate in gate["rates"].items()
+                for name, rate in gate.rates.items()
             ]
         ),
         hide_index=True,
         alt="Share of each set of images that the gate calls unfamiliar",
     )
-    strange = found.table[found.table["strangeness"] > 1].sort_values("strangeness", ascending=False)
-    st.markdown(f"In this part: **{len(strange):,} of {len(found):,}** images are unfamiliar.")
+    strange = evaluation.table[evaluation.table["strangeness"] > 1].sort_values("strangeness", ascending=False)
+    st.markdown(f"In this part: **{len(strange):,} of {len(evaluation):,}** images are unfamiliar.")
     if len(strange):
         worst_images(model, data, strange, "strange-page")

@@ -9,8 +9,8 @@ import streamlit as st
 
 def from_link(name: str, allowed: Sequence[str], otherwise: Sequence[str]) -> list[str]:
     """What the URL says under `name`, as far as it is allowed; what it may not hold at all falls back."""
-    given = [value for value in st.query_params.get_all(name) if value in allowed]
-    return given or list(otherwise)
+    values = [value for value in st.query_params.get_all(name) if value in allowed]
+    return values or list(otherwise)
 
 
 def to_link(name: str, chosen: Sequence[str], otherwise: Sequence[str]) -> None:

@@ -12,17 +12,21 @@ from dashboard.components.common.downloads import report_buttons
 from dashboard.components.common.guard import guarded
 from dashboard.components.common.maps import Cell, legends, opacity, show_maps, waiting
 from dashboard.components.common.text import plain
+from dashboard.services.datasets import Source
+from dashboard.services.images import FirstLook
+from dashboard.services.maps import Style
+from dashboard.services.models import Predictor
 
 
 @st.fragment
 @guarded()
-def heat_row(model: services.models.Predictor, source: services.datasets.Source, seen: services.images.Look) -> None:
+def heat_row(model: Predictor, source: Source, seen: FirstLook) -> None:
     """Maps of one image. Opacity draws the cached raw maps anew."""
     st.subheader("What influenced the model")
     st.markdown(f":material/info: {services.maps.CAUTION}")
     with st.grid(2, min_column_width=240):
         target, against = _question(model, seen)
-        style = services.maps.Style(opacity())
+        style = Style(opacity())
     if against:
         st.markdown(
             f"The maps show what makes the model lean to **{plain(target)}** (red) rather than to "
@@ -36,19 +40,19 @@ def heat_row(model: services.models.Predictor, source: services.datasets.Source,
     cells = []
     for place, name in zip(places[1:], services.maps.MAPS, strict=True):
         with place:
-            cells.append(Cell(model, seen, read, services.maps.wanted(name, target, against), waiting(model, name)))
+            cells.append(Cell(model, seen, read, services.maps.wanted_map(name, target, against), waiting(model, name)))
     legends(services.maps.MAPS)
-    found = show_maps(cells, style)
-    finished = [made for made in found if made]
-    report_buttons(model, source, seen, finished, style)
-    if len(finished) < len(found):
+    maps = show_maps(cells, style)
+    ready = [one for one in maps if one]
+    report_buttons(model, source, seen, ready, style)
+    if len(ready) < len(maps):
         st.caption("The report holds the maps that are finished.")
 
 
-def _question(model: services.models.Predictor, seen: services.images.Look) -> tuple[str, str]:
+def _question(model: Predictor, seen: FirstLook) -> tuple[str, str]:
     """The class to explain, and the one it is contrasted with, or "". A doubtful image begins with the contrast."""
-    best, second = services.images.likeliest(model, seen)
-    doubtful = services.images.doubtful(model, seen)
+    best, second = services.images.two_likeliest(model, seen)
+    doubtful = services.images.is_doubtful(model, seen)
     questions = [(name, "") for name in model.classes]
     if second:
         questions.insert(0 if doubtful else len(questions), (best, second))
@@ -71,5 +75,4 @@ def _question(model: services.models.Predictor, seen: services.images.Look) -> t
 
 
 def _row(count: int, upright: bool) -> list[DeltaGenerator]:
-    """Identical columns; long strips go one below the other."""
     return list(st.columns(count)) if upright else [st.container() for _ in range(count)]
