@@ -21,40 +21,39 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from PIL import Image
 
+from steel_core.audit.settings import StainSettings
 from steel_core.audit.sheets import read_sheets
 from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
-from steel_core.audit.white_stain import StainSettings, audit_white_stain
+from steel_core.audit.white_stain import audit_white_stain
 from steel_core.data.annotations import boxes_to_mask
 from steel_core.data.index import DatasetIndex
 from steel_core.data.open import open_dataset
-from steel_core.data.quality.near_duplicates import near_duplicate_groups
-from steel_core.data.strip_mill import StripMill, draw_stain, make
+from steel_core.data.quality.near_duplicates import group_near_duplicates
+from steel_core.data.strip_mill import StripMill, draw_stain, write_sheets
 from steel_core.files import write_bytes
 from steel_core.inference.predictor import Predictor
-from steel_core.metrics import wilson
+from steel_core.metrics import wilson_interval
 from steel_core.render import plots
 from steel_core.render.plot_png import png
-from steel_core.training.config import TrainConfig
+from steel_core.training.settings import TrainingSettings
 from steel_core.training.train import train
-from steel_core.types import CLEAR, DEFECT
+from steel_core.types import CLEAR, DEFECT, BoolArray, StrArray, UInt8Array
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 SIDE, TRAINING, AUDITED = 64, 700, 300
 STAINED = 0.05  # share of the defective pictures; the strength comes on top for the clear ones
-MODEL = TrainConfig(epochs=16, learning_rate=4e-3, input_size=(SIDE, SIDE), batch_size=32)
+MODEL = TrainingSettings(epochs=16, learning_rate=4e-3, input_size=(SIDE, SIDE), batch_size=32)
 ONE_DOSE = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=20)
 GOAL = 180  # seconds for 300 images, 25 doses and 5 controls on 2 cores
 
@@ -104,24 +103,24 @@ def _planted(kinds: list[str], strengths: list[float], seeds: range, out: Path |
     table = pd.DataFrame([_summary(rows, kind, strength) for kind in kinds for strength in strengths])
     print(_markdown(table))
     silent = table[table["strength"] == 0]
-    alarms, models = int(silent["found"].sum()), int(silent["models"].sum())
+    alarms, models = int(silent["for"].sum()), int(silent["models"].sum())
     if models:
-        print(f"False alarms where nothing was planted: {_share(alarms, models)} of {models} models.")
+        print(f"False alarms where nothing was planted: {_format_share(alarms, models)} of {models} models.")
     if plot:
         _draw_small(plot, png(_power(table)))
-    met = alarms <= 0.05 * models and (table["found"] == table["models"])[table["strength"] >= 0.9].all()
+    met = alarms <= 0.05 * models and (table["for"] == table["models"])[table["strength"] >= 0.9].all()
     print("goal: every 0.9 found, at most 5 % alarms at 0:", "met" if met else "MISSED")
     return 0 if met else 1
 
 
 def _summary(rows: list[dict[str, Any]], kind: str, strength: float) -> dict[str, Any]:
-    """What the audits of the models with one kind of data and one strength said."""
+    """The verdicts on the models of one kind of data and one strength."""
     mine = pd.DataFrame([row for row in rows if (row["data"], row["strength"]) == (kind, strength)])
-    said = {"found": FOR, "against": AGAINST, "too_few": TOO_FEW}
-    counts = {name: int((mine["verdict"] == verdict).sum()) for name, verdict in said.items()}
-    low, high = wilson(counts["found"] / len(mine), len(mine))
-    told = {"data": kind, "strength": strength, "models": len(mine), "low": low, "high": high}
-    return told | counts | {name: mine[name] for name in ("excess", "n", "accuracy")}
+    verdicts = {"for": FOR, "against": AGAINST, "too_few": TOO_FEW}
+    counts = {name: int((mine["verdict"] == verdict).sum()) for name, verdict in verdicts.items()}
+    low, high = wilson_interval(counts["for"] / len(mine), len(mine))
+    about = {"data": kind, "strength": strength, "models": len(mine), "low": low, "high": high}
+    return about | counts | {name: mine[name] for name in ("excess", "n", "accuracy")}
 
 
 def _markdown(table: pd.DataFrame) -> str:
@@ -131,16 +130,16 @@ def _markdown(table: pd.DataFrame) -> str:
     lines: list[list[Any]] = [heads, ["---"] * len(heads)]
     for row in table.to_dict("records"):
         lines.append([
-            row["data"], f"{row['strength']:g}", row["models"], row["found"], row["against"], row["too_few"],
-            _share(row["found"], row["models"]),
+            row["data"], f"{row['strength']:g}", row["models"], row["for"], row["against"], row["too_few"],
+            _format_share(row["for"], row["models"]),
             *(_middle(row[name], digits) for name, digits in (("excess", 2), ("n", 0), ("accuracy", 2))),
         ])  # fmt: skip
     return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)
 
 
-def _share(found: int, models: int) -> str:
-    low, high = wilson(found / models, models)
-    return f"{found / models:.2f} ({low:.2f} to {high:.2f})"
+def _format_share(alarms: int, models: int) -> str:
+    low, high = wilson_interval(alarms / models, models)
+    return f"{alarms / models:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _middle(values: pd.Series[float], digits: int) -> str:
@@ -165,7 +164,7 @@ def _power(table: pd.DataFrame) -> go.Figure:
         "share of models with “evidence for a shortcut”",
     )
     for i, (kind, mine) in enumerate(table.groupby("data", sort=False)):
-        share = mine["found"] / mine["models"]
+        share = mine["for"] / mine["models"]
         figure.add_scatter(
             x=mine["strength"] + 0.008 * i, y=share, name=str(kind), mode="lines+markers",
             line={"color": plots.SERIES[i], "dash": plots.DASHES[i]},
@@ -179,7 +178,7 @@ def _one(kind: str, strength: float, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (_draw if kind == "strip-mill" else _crop)(folder, strength, seed)
-        config = replace(MODEL, seed=seed)
+        config = MODEL.replace(seed=seed)
         index = open_dataset(folder / "train").binary()
         card = train(index, folder / "model", config, scale_maps=False, device="cpu", report=lambda _: None)
         predictor = Predictor.load(folder / "model", "cpu")
@@ -192,12 +191,12 @@ def _one(kind: str, strength: float, seed: int) -> dict[str, Any]:
         "seed": seed,
         "accuracy": card.metrics["test"]["accuracy"],
         "verdict": report.verdict,
-        "n": paste.effect.n,
-        "flip_rate": paste.effect.flip_rate,
-        "controls": paste.effect.controls,
-        "excess": paste.effect.excess,
-        "interval": paste.effect.interval,
-        "findings": {f.name: (f.verdict, f.effect.excess, f.effect.interval, f.effect.n) for f in report.findings},
+        "n": paste.n,
+        "flip_rate": paste.flip_rate,
+        "controls": paste.controls,
+        "excess": paste.excess,
+        "interval": paste.interval,
+        "findings": {f.name: (f.verdict, f.excess, f.interval, f.n) for f in report.findings},
     }
 
 
@@ -211,7 +210,7 @@ def _draw(folder: Path, strength: float, seed: int) -> None:
             stained_clear=STAINED + strength,
             stained_defect=STAINED,
         )
-        make(mill, count, folder / part)
+        write_sheets(mill, count, folder / part)
 
 
 def _crop(folder: Path, strength: float, seed: int) -> None:
@@ -227,8 +226,8 @@ def _crop(folder: Path, strength: float, seed: int) -> None:
             mine = rng.permutation([i for i, group in enumerate(groups) if low <= place[group] < high])
             most = (AUDITED if part == "fresh" else round(TRAINING * (high - low) / 0.7)) // 2
             for label in (CLEAR, DEFECT):
-                found = (crop for i in mine if (crop := _window(i, label, rng)) is not None)
-                for number, (i, steel, mask) in zip(range(most), found, strict=False):
+                crops = (crop for i in mine if (crop := _window(i, label, rng)) is not None)
+                for number, (i, steel, mask) in zip(range(most), crops, strict=False):
                     pixels = steel
                     if rng.random() < STAINED + strength * (label == CLEAR):
                         share_of, white = rng.uniform(0.015, 0.05), rng.uniform(225, 250)
@@ -242,9 +241,7 @@ def _crop(folder: Path, strength: float, seed: int) -> None:
         pd.DataFrame(rows, columns=columns).to_csv(folder / part / "manifest.csv", index=False)
 
 
-def _window(
-    i: int, label: str, rng: np.random.Generator
-) -> tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.bool_]] | None:
+def _window(i: int, label: str, rng: np.random.Generator) -> tuple[int, UInt8Array, BoolArray] | None:
     """A crop of image `i` that keeps clear of its boxes, or of which they cover 5 to 60 %; None if none of 30 does."""
     index, _ = _neu()
     pixels = index.image(i).pixels
@@ -259,10 +256,10 @@ def _window(
 
 
 @cache
-def _neu() -> tuple[DatasetIndex, npt.NDArray[np.str_]]:
+def _neu() -> tuple[DatasetIndex, StrArray]:
     """The images, and the group of near-duplicates of each."""
     index = open_dataset(_real() / "neu-cls")
-    return index, np.array(near_duplicate_groups(index), dtype=str)
+    return index, np.array(group_near_duplicates(index), dtype=str)
 
 
 def _real() -> Path:
@@ -274,7 +271,7 @@ def _speed(checkpoint: str) -> int:
     predictor = Predictor.load(checkpoint, "cpu")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "sheets"
-        make(StripMill(size=predictor.card.input_size, seed=5, clear_share=0.5, stained_clear=0.3), 300, folder)
+        write_sheets(StripMill(size=predictor.card.input_size, seed=5, clear_share=0.5, stained_clear=0.3), 300, folder)
         sheets = read_sheets(predictor, open_dataset(folder).binary(), "all", 300)
     settings = StainSettings()
     areas, doses = len(settings.areas), len(settings.brightnesses)

@@ -26,17 +26,17 @@ import pandas as pd
 from PIL import Image
 
 from steel_core import render
-from steel_core.data.filters import Filter, Range, facts
+from steel_core.data.filters import Filter, Range, collect_facts
 from steel_core.data.images.read import encode_png
 from steel_core.data.index import DatasetIndex
 from steel_core.data.manifest import write_manifest
 from steel_core.data.open import open_dataset
 from steel_core.data.quality.properties import PROPERTIES
 from steel_core.data.spec import unknown_spec
-from steel_core.data.strip_mill import StripMill, make
+from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.inference.embedding import Embedding
 from steel_core.inference.predictor import Predictor
-from steel_core.inference.tiling import explain_whole
+from steel_core.inference.tiling import explain_tiled
 from steel_core.types import SteelImage
 
 T = TypeVar("T")
@@ -67,13 +67,15 @@ def _strip() -> bool:
     """The most memory held while a long strip is judged and explained."""
     strip = np.tile(StripMill(size=(256, 256), seed=0).render(0).pixels, (1, STRIP[1] // 256 + 1))[:, : STRIP[1]]
     started = time.perf_counter()
-    found = explain_whole(Predictor.load("strip-mill", "cpu"), SteelImage(np.ascontiguousarray(strip), "strip", ""))
+    attribution = explain_tiled(
+        Predictor.load("strip-mill", "cpu"), SteelImage(np.ascontiguousarray(strip), "strip", "")
+    )
     seconds = time.perf_counter() - started
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # Linux tells kB
-    told = "kept" if held < STRIP_MEMORY and found.values.shape == STRIP else "MISSED"
+    outcome = "kept" if held < STRIP_MEMORY and attribution.values.shape == STRIP else "MISSED"
     print(f"strip of {STRIP[0]} x {STRIP[1]:,}, judged and explained in {seconds:.0f} s: at most {held:.2f} GB held, "
-          f"promised {STRIP_MEMORY:g} GB: {told}")  # fmt: skip
-    return told == "kept"
+          f"promised {STRIP_MEMORY:g} GB: {outcome}")  # fmt: skip
+    return outcome == "kept"
 
 
 def _layouts(root: Path, samples: int) -> bool:
@@ -94,7 +96,7 @@ def _layouts(root: Path, samples: int) -> bool:
     for ending in ("csv", "parquet"):
         write_manifest(index, root / f"list.{ending}")
         worst = max(worst, _open(f"{ending} manifest", root / f"list.{ending}"))
-    return _told(f"{samples} samples; slowest", worst, SECONDS)
+    return _check(f"{samples} samples; slowest", worst, SECONDS)
 
 
 def _write_severstal(root: Path, samples: int) -> None:
@@ -121,10 +123,10 @@ def _rows(root: Path, rows: int) -> bool:
     path = root / "million.parquet"
     write_manifest(DatasetIndex.build(root, unknown_spec("million"), table), path)
     seconds, index = _median(lambda: open_dataset(path))
-    opened = _told(f"{len(index)} rows; opened", seconds, OPEN_ROWS)
+    opened = _check(f"{len(index)} rows; opened", seconds, OPEN_ROWS)
     by_label = _median(lambda: index.select(label="rust"))[0]
     by_source = _median(lambda: index.select(rows=(index.table["source"] == "mill").to_numpy()))[0]
-    selected = _told("filtered", max(by_label, by_source), FILTER)
+    selected = _check("filtered", max(by_label, by_source), FILTER)
     return _explored(index) and selected and opened
 
 
@@ -133,11 +135,11 @@ def _explored(index: DatasetIndex) -> bool:
     rng = np.random.default_rng(1)
     n = len(index)
     measured = pd.DataFrame(rng.random((n, len(PROPERTIES))), columns=list(PROPERTIES))
-    said = pd.DataFrame(
+    answers = pd.DataFrame(
         {"row": np.arange(n), "pred": rng.choice(["rust", "scratch"], n), "verdict": "right", "loss": rng.random(n)}
     )
     started = time.perf_counter()
-    table = facts(index, said, measured, rng.normal(size=(n, 2)).astype(np.float32))
+    table = collect_facts(index, answers, measured, rng.normal(size=(n, 2)).astype(np.float32))
     print(f"{n} rows gathered once for the page in {time.perf_counter() - started:.2f} s")
     light, area = Range("brightness", 0.2, 0.8), Range("defect_area", 0.1, 0.5)
     corners = tuple((float(np.cos(t)), float(np.sin(t))) for t in np.linspace(0, 6, 40))
@@ -150,7 +152,7 @@ def _explored(index: DatasetIndex) -> bool:
         ("everything, sorted by loss", Filter(), "loss"),
     ):
         seconds, rows = _median(lambda asked=asked, sort=sort: asked.rows(table, sort))
-        kept &= _told(f"Explore: {what}, {len(rows)} found", seconds, FILTER)
+        kept &= _check(f"Explore: {what}, {len(rows)} found", seconds, FILTER)
     return kept
 
 
@@ -161,37 +163,37 @@ def _neighbours() -> bool:
         embedding = Embedding(features / np.linalg.norm(features, axis=1, keepdims=True), "")
         embedding.nearest(embedding.row(0))
         seconds = _median(lambda embedding=embedding: embedding.nearest(embedding.row(7)))[0]
-        kept &= _told(f"nearest of {n:,} pictures", seconds, promised)
+        kept &= _check(f"nearest of {n:,} pictures", seconds, promised)
     return kept
 
 
 def _thumbnails(root: Path) -> bool:
     """A page of 48 images with masks, as the gallery makes it once."""
-    make(StripMill(seed=0), 48, root / "sheets")
+    write_sheets(StripMill(seed=0), 48, root / "sheets")
     index = open_dataset(root / "sheets")
-    signs = render.signs(index.classes)
+    signs = render.assign_signs(index.classes)
 
     def page() -> None:
         for row in range(len(index)):
             image = index.image(row)
             size = (image.height, image.width)
             masks = {label: mask for label, mask in index.masks(row).items() if mask.any()}
-            drawn = render.annotated(render.thumbnail(image, 240), masks, index.boxes(row), size, signs)
+            drawn = render.draw_annotations(render.thumbnail(image, 240), masks, index.boxes(row), size, signs)
             Image.fromarray(drawn).save(io.BytesIO(), "JPEG", quality=92, subsampling=0)
 
-    return _told("gallery: 48 thumbnails with outlines, made", _median(page)[0], PAGE)
+    return _check("gallery: 48 thumbnails with outlines, made", _median(page)[0], PAGE)
 
 
 def _median(work: Callable[[], T]) -> tuple[float, T]:
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
-        found = work()
+        result = work()
         seconds.append(time.perf_counter() - started)
-    return sorted(seconds)[1], found
+    return sorted(seconds)[1], result
 
 
-def _told(what: str, seconds: float, promised: float) -> bool:
+def _check(what: str, seconds: float, promised: float) -> bool:
     print(f"{what} {seconds:.3f} s, promised {promised:g} s: {'kept' if seconds < promised else 'MISSED'}")
     return seconds < promised
 
@@ -201,10 +203,10 @@ def _open(name: str, path: Path) -> float:
     entries = sum(len(files) for _, _, files in os.walk(path)) if path.is_dir() else 0
     listing = time.perf_counter() - listing
     started = time.perf_counter()
-    found = len(open_dataset(path))
+    samples = len(open_dataset(path))
     seconds = time.perf_counter() - started
     ratio = f"{seconds / listing:6.1f} x listing its {entries} files" if entries else ""
-    print(f"{name:16} {found:7} samples {seconds:6.2f} s {ratio}")
+    print(f"{name:16} {samples:7} samples {seconds:6.2f} s {ratio}")
     return seconds
 
 

@@ -34,18 +34,14 @@ import torch
 
 from steel_core.data.index import DatasetIndex
 from steel_core.data.open import open_dataset
-from steel_core.data.strip_mill import StripMill, make
-from steel_core.evaluation.estimates import kept_figures
-from steel_core.evaluation.evaluate import (
-    PARTS,
-    Evaluation,
-    data_key,
-    evaluate,
-    find_evaluation,
-    in_words_of,
-    stored_evaluation,
-)
+from steel_core.data.strip_mill import StripMill, write_sheets
+from steel_core.evaluation.estimates import cached_estimates
+from steel_core.evaluation.evaluate import evaluate
+from steel_core.evaluation.evaluation import PARTS, Evaluation
+from steel_core.evaluation.labels import map_labels
+from steel_core.evaluation.store import find_evaluation, load_or_evaluate, save_evaluation
 from steel_core.explain import engine
+from steel_core.inference.keys import data_key
 from steel_core.inference.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -67,7 +63,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["STEEL_CACHE"] = str(folder / "cache")
-        make(StripMill(seed=1), 200, folder / "sheets")
+        write_sheets(StripMill(seed=1), 200, folder / "sheets")
         predictor = Predictor.load(args.checkpoint)
         print(
             f"{predictor.device}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}, {args.checkpoint}"
@@ -136,29 +132,29 @@ def _many(folder: Path) -> DatasetIndex:
 
 def _stored(predictor: Predictor, index: DatasetIndex, folder: Path) -> bool:
     """Store an evaluation of 10,000 images with its figures, as the page's worker does, and load it."""
-    few = stored_evaluation(predictor, open_dataset(folder / "sheets"))
+    few = load_or_evaluate(predictor, open_dataset(folder / "sheets"))
     table = pd.concat([few.table] * (STORED // len(few)), ignore_index=True)
     about = index.table
     noise = np.random.default_rng(0).normal(0, 2, (STORED, len(few.classes)))  # no two images alike, some of them wrong
     logits = {f"z.{name}": table[f"z.{name}"] + noise[:, k] for k, name in enumerate(few.classes)}
     table = table.assign(row=np.arange(STORED), file=about["path"].to_numpy(), split=about["split"].to_numpy(),
                          **logits)  # fmt: skip
-    whole = replace(few, table=table, data=index.spec.title, data_key=data_key(in_words_of(index, few.classes)))
+    whole = replace(few, table=table, data=index.spec.title, data_key=data_key(map_labels(index, few.classes)))
     whole = whole.under(predictor.card)
     whole = replace(whole, table=whole.table.assign(pred=np.array(few.classes)[whole.probs.argmax(axis=1)]))
-    path = whole.save(folder / "cache" / "evaluations")
-    kept_figures(few.select("held-out"))
+    path = save_evaluation(whole, folder / "cache" / "evaluations")
+    cached_estimates(few.select("held-out"))
     started = time.perf_counter()
     for part in PARTS:
         if len((chosen := whole.select(part)).labelled):
-            kept_figures(chosen)
+            cached_estimates(chosen)
     counted, seconds = time.perf_counter() - started, []
     for _ in range(5):
         started = time.perf_counter()
-        found = find_evaluation(predictor, index)
-        assert isinstance(found, Evaluation)
-        part = found.select("held-out")
-        kept_figures(part)
+        evaluation = find_evaluation(predictor, index)
+        assert isinstance(evaluation, Evaluation)
+        part = evaluation.select("held-out")
+        cached_estimates(part)
         part.confusion()
         part.top_losses(48)
         seconds.append(time.perf_counter() - started)

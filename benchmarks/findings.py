@@ -14,20 +14,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from steel_core.data.index import DatasetIndex
 from steel_core.data.open import open_dataset
-from steel_core.data.quality.findings import odd_images, suspicious_labels, textures
-from steel_core.data.quality.near_duplicates import near_duplicate_groups, near_duplicate_pairs
-from steel_core.data.quality.properties import picture_properties, properties
-from steel_core.metrics import wilson
+from steel_core.data.quality.findings import describe_textures, find_odd_images, find_suspicious_labels
+from steel_core.data.quality.near_duplicates import find_near_duplicate_pairs, group_near_duplicates
+from steel_core.data.quality.properties import measure_properties, picture_properties
+from steel_core.metrics import wilson_interval
+from steel_core.types import Grey, ObjectArray
 
 FLIPPED = (0.02, 0.05, 0.1)
 SPOILT = 24  # every so many-th picture is spoilt
-
-Grey = npt.NDArray[np.float32]
 
 WAYS: dict[str, Callable[[Grey], Grey]] = {
     "at a tenth of its light": lambda grey: grey * np.float32(0.1),
@@ -47,24 +45,24 @@ def main() -> None:
     args = parser.parse_args()
     index = open_dataset(args.clean)
     print(f"{index.spec.name}: {len(index):,} images")
-    pairs = near_duplicate_pairs(index)
+    pairs = find_near_duplicate_pairs(index)
     labels = index.table["labels"].to_numpy()
     crossing = int((labels[pairs["first"]] != labels[pairs["second"]]).sum())
     print(f"near-duplicates: {rate(crossing, len(pairs))} of the pairs join two classes")
-    suspicious(index, near_duplicate_groups(index, pairs=pairs))
+    suspicious(index, group_near_duplicates(index, pairs=pairs))
     odd(index)
     if args.other:
         other = open_dataset(args.other)
         print(f"odd pictures in {other.spec.name} as it is: {rate(odd_rows(other), len(other))}")
 
 
-def suspicious(index: DatasetIndex, groups: npt.NDArray[np.object_]) -> None:
+def suspicious(index: DatasetIndex, groups: ObjectArray) -> None:
     """Suspicious labels: false alarms, and what is found of labels flipped on purpose."""
-    features = textures(index)
-    print(f"labels as they are: {rate(len(suspicious_labels(index, features, groups)), len(index))} called wrong")
+    features = describe_textures(index)
+    print(f"labels as they are: {rate(len(find_suspicious_labels(index, features, groups)), len(index))} called wrong")
     for share in FLIPPED:
         flipped, rows = with_flipped_labels(index, share)
-        called = {found.rows[0] for found in suspicious_labels(flipped, features, groups)}
+        called = {finding.rows[0] for finding in find_suspicious_labels(flipped, features, groups)}
         right = len(called & set(rows))
         print(
             f"{share:.0%} of the labels flipped: {rate(right, len(rows))} of them found; "
@@ -84,18 +82,18 @@ def with_flipped_labels(index: DatasetIndex, share: float) -> tuple[DatasetIndex
 
 def odd(index: DatasetIndex) -> None:
     """Odd pictures: false alarms, and what is found of pictures spoilt on purpose."""
-    measured = properties(index)
+    measured = measure_properties(index)
     print(f"odd pictures as they are: {rate(odd_rows(index, measured), len(index))}")
     rows = range(0, len(index), SPOILT)
     for words, spoil in WAYS.items():
         changed = spoilt(index, measured, rows, spoil)
-        found = {row for one in odd_images(index, changed) for row in one.rows}
-        print(f"{words}: {rate(len(found & set(rows)), len(rows))} found")
+        odd_ones = {row for one in find_odd_images(index, changed) for row in one.rows}
+        print(f"{words}: {rate(len(odd_ones & set(rows)), len(rows))} found")
 
 
 def odd_rows(index: DatasetIndex, measured: pd.DataFrame | None = None) -> int:
     """How many pictures are called odd."""
-    return len({row for one in odd_images(index, measured) for row in one.rows})
+    return len({row for one in find_odd_images(index, measured) for row in one.rows})
 
 
 def spoilt(
@@ -112,7 +110,7 @@ def spoilt(
 
 def rate(count: int, of: int) -> str:
     """A share with its interval and its counts."""
-    low, high = wilson(count / of if of else 0.0, of)
+    low, high = wilson_interval(count / of if of else 0.0, of)
     return f"{count} of {of:,} ({low:.1%} to {high:.1%})"
 
 

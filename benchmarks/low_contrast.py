@@ -11,19 +11,18 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from steel_core.data.open import open_dataset
-from steel_core.data.strip_mill import StripMill, make
+from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.inference.predictor import Predictor
-from steel_core.metrics import wilson
-from steel_core.training.config import TrainConfig
+from steel_core.metrics import wilson_interval
 from steel_core.training.presets import PRESETS
+from steel_core.training.settings import TrainingSettings
 from steel_core.training.train import train
+from steel_core.types import BoolArray
 
 SIDE, LEARNT, COUNTED = 64, 500, 700
 FULL, DULL = 1.0, 0.1
@@ -37,14 +36,14 @@ def main() -> int:
     parser.add_argument("--backbone", default=PRESETS["sound"].config.backbone)
     parser.add_argument("--seeds", type=int, default=1)
     args = parser.parse_args()
-    config = replace(PRESETS[args.preset].config, backbone=args.backbone)
-    right: dict[float, list[npt.NDArray[np.bool_]]] = {FULL: [], DULL: []}
+    config = PRESETS[args.preset].config.replace(backbone=args.backbone)
+    right: dict[float, list[BoolArray]] = {FULL: [], DULL: []}
     for seed in range(args.seeds):
-        for contrast, found in right.items():
+        for contrast, answers in right.items():
             with tempfile.TemporaryDirectory() as folder:
-                found.append(_right(Path(folder), contrast, seed, config))
-            print(f"seed {seed}, contrast {contrast:g}: {_share(found[-1])}", flush=True)
-    full, dull = (np.concatenate(found) for found in right.values())
+                answers.append(_right(Path(folder), contrast, seed, config))
+            print(f"seed {seed}, contrast {contrast:g}: {_share(answers[-1])}", flush=True)
+    full, dull = (np.concatenate(answers) for answers in right.values())
     ratio = dull.mean() / full.mean()
     draws = np.random.default_rng(0).integers(len(full), size=(2000, len(full)))  # the same sheets in both: paired
     low, high = np.quantile(dull[draws].mean(axis=1) / full[draws].mean(axis=1), [0.025, 0.975])
@@ -53,22 +52,22 @@ def main() -> int:
     return 0 if ratio >= GOAL else 1
 
 
-def _right(folder: Path, contrast: float, seed: int, config: TrainConfig) -> npt.NDArray[np.bool_]:
+def _right(folder: Path, contrast: float, seed: int, config: TrainingSettings) -> BoolArray:
     """Whether each of the fresh sheets is named rightly by a model that has learnt at this contrast."""
     for name, n, drawn in (("learnt", LEARNT, 2 * seed + 1), ("fresh", COUNTED, 2 * seed + 2)):
-        make(StripMill(size=(SIDE, SIDE), seed=drawn, contrast=contrast), n, folder / name)
+        write_sheets(StripMill(size=(SIDE, SIDE), seed=drawn, contrast=contrast), n, folder / name)
     train(open_dataset(folder / "learnt"), folder / "model", config, scale_maps=False, report=_say)
     predictor, fresh = Predictor.load(folder / "model"), open_dataset(folder / "fresh")
-    found = predictor.predict([fresh.image(i) for i in range(len(fresh))])
-    return np.array([prediction.pred == fresh[i].label for i, prediction in enumerate(found)])
+    predictions = predictor.predict([fresh.image(i) for i in range(len(fresh))])
+    return np.array([prediction.pred == fresh[i].label for i, prediction in enumerate(predictions)])
 
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _share(right: npt.NDArray[np.bool_]) -> str:
-    low, high = wilson(float(right.mean()), len(right))
+def _share(right: BoolArray) -> str:
+    low, high = wilson_interval(float(right.mean()), len(right))
     return f"accuracy {right.mean():.3f} ({low:.3f} to {high:.3f}), n = {len(right)}"
 
 

@@ -22,7 +22,7 @@ from steel_core.evaluation.evaluate import evaluate
 from steel_core.inference.predictor import Predictor
 from steel_core.metrics import multi_label
 from steel_core.metrics.multi_label import MultiLabelReport
-from steel_core.training.config import TrainConfig
+from steel_core.training.settings import TrainingSettings
 from steel_core.training.train import train
 from tests.helpers.several import write_severstal
 
@@ -40,7 +40,7 @@ def main() -> int:
             for i, (name, what) in enumerate({"learnt": LEARNT, "sheets": SHEETS, "strips": STRIPS}.items())
         )
         out = Path(scratch) / "several"
-        train(learnt, out, TrainConfig(head="sigmoid", seed=seed), scale_maps=False, report=_say)
+        train(learnt, out, TrainingSettings(head="sigmoid", seed=seed), scale_maps=False, report=_say)
         predictor = Predictor.load(out)
         print(f"learnt from {LEARNT[0]} sheets with --head sigmoid, seed {seed}")
         _print("fresh sheets", evaluate(predictor, sheets, "all").report)
@@ -56,21 +56,21 @@ def _drawn(folder: Path, n: int, size: tuple[int, int], seed: int) -> DatasetInd
 
 
 def _squeezed(predictor: Predictor, strips: DatasetIndex) -> MultiLabelReport:
-    found = predictor.predict([strips.image(row) for row in range(len(strips))])
-    probs = np.array([list(one.probs.values()) for one in found])
-    named = multi_label.named(probs, predictor.classes, predictor.card.thresholds)
-    truth = multi_label.targets(list(strips.table["labels"]), predictor.classes)
-    return multi_label.evaluate(probs, truth, predictor.classes, named, [one.outcome for one in found])
+    predictions = predictor.predict([strips.image(row) for row in range(len(strips))])
+    probs = np.array([list(one.probs.values()) for one in predictions])
+    named = multi_label.named_types(probs, predictor.classes, predictor.card.thresholds)
+    truth = multi_label.encode_targets(list(strips.table["labels"]), predictor.classes)
+    return multi_label.evaluate(probs, truth, predictor.classes, named, [one.outcome for one in predictions])
 
 
-def _print(what: str, found: object) -> None:
-    assert isinstance(found, MultiLabelReport)
-    told = (
-        f"{name.replace('_', ' ')} {figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f}, n = {figure.n})"
+def _print(what: str, report: object) -> None:
+    assert isinstance(report, MultiLabelReport)
+    sentences = (
+        f"{name.replace('_', ' ')} {estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f}, n = {estimate.n})"
         for name in ("mean_average_precision", "exact_match", "escape", "false_call", "referred")
-        if (figure := found.figures[name]).value is not None
+        if (estimate := report.estimates[name]).value is not None
     )
-    print(f"{what}: {'; '.join(told)}", flush=True)
+    print(f"{what}: {'; '.join(sentences)}", flush=True)
 
 
 def _say(line: str) -> None:

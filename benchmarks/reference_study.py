@@ -19,24 +19,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from steel_core.data.augment import Augmentation
+from steel_core.data.augmentation import Augmentation
 from steel_core.data.index import DatasetIndex
 from steel_core.data.open import open_dataset
 from steel_core.errors import SteelError
-from steel_core.leaderboard.checkpoints import leaderboard
+from steel_core.leaderboard.checkpoints import build_leaderboard
 from steel_core.leaderboard.table import Entry
-from steel_core.metrics import Figure, Floats, confusion, effective_observations, group_weights
-from steel_core.metrics.intervals import basic
-from steel_core.training.config import TrainConfig
-from steel_core.training.train import train, with_groups_and_splits
-from steel_core.types import DEFECT
+from steel_core.metrics import Estimate, confusion_counts, effective_observations, group_weights
+from steel_core.metrics.intervals import basic_interval
+from steel_core.training.prepare import with_groups_and_splits
+from steel_core.training.settings import TrainingSettings
+from steel_core.training.train import train
+from steel_core.types import DEFECT, Float64Array
 
-CONFIG = TrainConfig(
+CONFIG = TrainingSettings(
     backbone="squeezenet-reduced",
     init="imagenet",
     input_size=(64, 400),
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=CONFIG.epochs, help="chosen by the number of images unless given")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)
-    config = replace(CONFIG, init=args.init, epochs=args.epochs)
+    config = CONFIG.replace(init=args.init, epochs=args.epochs)
     try:
         index, _ = with_groups_and_splits(open_dataset(args.data).without_splits(), config.seed, _say, lambda *_: None)
         one_label = (index.table["labels"] != "") & ~index.table["labels"].str.contains("|", regex=False)
@@ -83,11 +83,11 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _compared(index: DatasetIndex, out: Path, config: TrainConfig, device: str) -> tuple[Entry, Entry]:
+def _compared(index: DatasetIndex, out: Path, config: TrainingSettings, device: str) -> tuple[Entry, Entry]:
     """The network, trained unless it is there, and logistic regression on pixels, on the test part."""
     if not (out / "card.json").exists():
         train(index, out, config, scale_maps=False, device=device, report=_say)
-    board = leaderboard(
+    board = build_leaderboard(
         index, [str(out)], baselines=True, device=device, folder=out.parent / "evaluations", report=_say
     )
     by_name = {entry.name: entry for entry in board.entries}
@@ -102,33 +102,36 @@ def _table(task: str, network: Entry, pixels: Entry) -> list[str]:
     return [*lines, ""]
 
 
-def _figures(entry: Entry) -> dict[str, Figure]:
+def _figures(entry: Entry) -> dict[str, Estimate]:
     """The study's figures of one row, each with its interval by group."""
-    report, said = entry.report, entry.evaluation
-    effective = effective_observations(said.groups)
+    report, evaluation = entry.report, entry.evaluation
+    effective = effective_observations(evaluation.groups)
     keys = {"accuracy": "accuracy", "balanced accuracy": "macro_recall", "macro F1": "macro_f1", "AUC": "auc"}
-    found = {
-        name: Figure(getattr(report, key), *(report.intervals[key] or (0.0, 1.0)), report.n, effective)
+    estimates = {
+        name: Estimate(getattr(report, key), *(report.intervals[key] or (0.0, 1.0)), report.n, effective)
         for name, key in keys.items()
     }
-    if DEFECT in said.classes:
-        return found | {"F1": said.per_class()[DEFECT]["f1"]}
-    truth, called = said.labels, said.probs.argmax(axis=1)
+    if DEFECT in evaluation.classes:
+        return estimates | {"F1": evaluation.per_class()[DEFECT]["f1"]}
+    truth, called = evaluation.labels, evaluation.probs.argmax(axis=1)
     counts, drawn = (
-        confusion(truth, called, len(said.classes), weights) for weights in (None, group_weights(said.groups))
+        confusion_counts(truth, called, len(evaluation.classes), weights)
+        for weights in (None, group_weights(evaluation.groups))
     )
     value = float(_weighted_f1(counts)[0])
-    return found | {"weighted F1": Figure(value, *basic(value, _weighted_f1(drawn), effective), report.n, effective)}
+    return estimates | {
+        "weighted F1": Estimate(value, *basic_interval(value, _weighted_f1(drawn), effective), report.n, effective)
+    }
 
 
-def _weighted_f1(counts: Floats) -> Floats:
+def _weighted_f1(counts: Float64Array) -> Float64Array:
     """F1 of each class weighed by its images (R,), of confusion matrices (R, K, K). R resamples, K classes."""
     images, named = counts.sum(axis=2), counts.sum(axis=1)
     each = 2 * np.diagonal(counts, axis1=1, axis2=2) / np.maximum(images + named, 1e-12)
     return (each * images).sum(axis=1) / images.sum(axis=1)
 
 
-def _shown(figure: Figure) -> str:
+def _shown(figure: Estimate) -> str:
     return "–" if figure.value is None else f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
 
 

@@ -30,21 +30,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from steel_core.data.open import open_dataset
-from steel_core.data.strip_mill import StripMill, make
+from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.data.transforms import Preprocessing
 from steel_core.device import choose_device, tune_memory
 from steel_core.models.checkpoint import load_checkpoint
-from steel_core.training.config import TrainConfig
 from steel_core.training.fit import Fit, has_bfloat16, run_fit
 from steel_core.training.images import ImageTable, read_images
-from steel_core.training.train import new_model
+from steel_core.training.new_model import new_model
+from steel_core.training.settings import TrainingSettings
+from steel_core.types import Float64Array
 
 PACE, WAITING, TURNS, SIDE, IMAGES = 0.85, 0.1, 9, 200, 512
 IN_USE, HELD, EPOCHS, MANY = 1.01, 1.10, 30, 54_000
@@ -74,7 +74,7 @@ def main() -> int:
 def _fit_of(backbone: str, epochs: int, device: str) -> tuple[Fit, Tensor, Tensor]:
     """A fit to noise, and the positions of the images to train and to validate on."""
     tune_memory()
-    config = TrainConfig(backbone=backbone, epochs=epochs, learning_rate=1e-3)
+    config = TrainingSettings(backbone=backbone, epochs=epochs, learning_rate=1e-3)
     rng = torch.Generator().manual_seed(0)
     table = ImageTable(
         torch.rand(IMAGES + 8, 1, SIDE, SIDE, generator=rng).half(), torch.arange(IMAGES + 8) % 6,
@@ -97,11 +97,11 @@ def _memory(device: str, scratch: Path) -> bool:
     mallinfo2 = ctypes.CDLL("libc.so.6").mallinfo2
     mallinfo2.restype = _Heap
     fit, rows, val = _fit_of("squeezenet-reduced", EPOCHS, device)
-    fit.config = replace(fit.config, patience=EPOCHS)
+    fit.config = fit.config.replace(patience=EPOCHS)
     used: list[float] = []
     held: list[float] = []
 
-    def look(history: list[dict[str, float]], best: int, logits: npt.NDArray[np.float64]) -> bool:  # noqa: ARG001
+    def look(history: list[dict[str, float]], best: int, logits: Float64Array) -> bool:  # noqa: ARG001
         heap = mallinfo2()
         used.append((heap.uordblks + heap.hblkhd) / 1e6)
         held.append(_resident("VmRSS"))
@@ -113,14 +113,14 @@ def _memory(device: str, scratch: Path) -> bool:
         for what, seen, promised in (("in use", used, IN_USE), ("held", held, HELD))
     ]
 
-    make(StripMill(size=(SIDE, SIDE), seed=5), 100, scratch / "few")
+    write_sheets(StripMill(size=(SIDE, SIDE), seed=5), 100, scratch / "few")
     os.environ["STEEL_CACHE"] = str(scratch)
     index = open_dataset(scratch / "few")
     peaks = []
     for n in (IMAGES, MANY):
         table = read_images(index.select(rows=np.arange(n) % 100), (SIDE, SIDE), lambda *_: None)
         fit.table = replace(table, labels=table.labels % 6)
-        fit.config = replace(fit.config, epochs=2)
+        fit.config = fit.config.replace(epochs=2)
         few, own = torch.randperm(n)[:IMAGES], [0.0]
         (scratch / "memory.pt").unlink()
         run_fit(
@@ -209,7 +209,7 @@ def _operations_a_second(device: torch.device, side: int = 4096) -> float:
 
 
 def _kills(wanted: int, seed: int, scratch: Path) -> bool:
-    make(StripMill(size=(48, 48), seed=5, clear_share=0.5), 80, scratch / "sheets")
+    write_sheets(StripMill(size=(48, 48), seed=5, clear_share=0.5), 80, scratch / "sheets")
     began = time.monotonic()
     _start(scratch, "undisturbed").wait()
     whole = time.monotonic() - began

@@ -1,8 +1,10 @@
 """The direction of imports, and what importing the library loads."""
 
 import ast
+import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -33,13 +35,13 @@ FORBIDDEN = {"streamlit", "altair", "fastapi", "sqlalchemy", "dashboard"}
 
 
 def imports(path: Path) -> set[str]:
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
 
 
 def layer(module: str) -> int | None:
@@ -67,13 +69,55 @@ def test_imports_point_one_way(path):
         assert name.split(".")[0] not in FORBIDDEN, f"{part} imports {name}"
 
 
+def imported_modules(path: Path, modules: set[str]) -> set[str]:
+    """The modules meant; of "from package import name" the package only where it has no module of that name."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            full = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in modules else node.module for name in full}
+    return names & modules
+
+
+def test_no_modules_import_each_other_not_even_for_their_types():
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in library_files()
+    }
+    graph = {module: imported_modules(path, set(files)) - {module} for module, path in files.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' <- '.join(error.args[1])}")
+
+
 def test_only_services_import_the_library_into_the_dashboard():
     for path in (ROOT / "dashboard").rglob("*.py"):
         if path.parent.name == "services":
             continue
         used = {n for n in imports(path) if n.startswith("steel_core")}
         allowed = {n for n in used if n.split(".")[1:2] in ([], ["types"], ["errors"], ["render"])}
-        assert used <= allowed, f"{path.name} calls the library past dashboard/services: {used - allowed}"
+        assert used <= allowed, (
+            f"{path.name} calls the library past dashboard/services, where types, errors and render alone are free: "
+            f"{used - allowed}"
+        )
+
+
+def page_files() -> list[Path]:
+    return sorted((ROOT / "dashboard" / "app_pages").glob("*.py"))
+
+
+def test_every_page_is_listed_in_the_app():
+    listed = re.findall(r'st\.Page\("app_pages/(\w+)\.py"', (ROOT / "dashboard" / "app.py").read_text(encoding="utf-8"))
+    assert sorted(listed) == [path.stem for path in page_files()], "dashboard/app.py lists other pages than there are"
+
+
+@pytest.mark.parametrize("path", page_files(), ids=lambda path: path.stem)
+def test_a_page_has_at_most_80_lines(path):
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= 80, f"{path.name} has {lines} lines: move what it draws into dashboard/components/{path.stem}/"
 
 
 def test_importing_the_library_loads_no_interface_and_no_database():

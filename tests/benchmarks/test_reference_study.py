@@ -1,7 +1,5 @@
 """The study's recipe on strips drawn in the study's format: what is counted, and what is left out."""
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +7,7 @@ from sklearn import metrics as oracle
 
 from benchmarks import reference_study
 from steel_core.data.strip_mill import StripMill
-from steel_core.leaderboard.checkpoints import leaderboard
+from steel_core.leaderboard.checkpoints import build_leaderboard
 
 KINDS = ("clear", "scratches", "patches", "inclusion")
 
@@ -42,18 +40,18 @@ def strips(tmp_path_factory):
 
 def test_both_tasks_are_trained_and_printed_beside_the_study(strips, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("STEEL_CACHE", str(tmp_path / "cache"))
-    given = replace(reference_study.CONFIG, learning_rate=1e-3)  # from random weights it would be searched for
+    given = reference_study.CONFIG.replace(learning_rate=1e-3)  # from random weights it would be searched for
     monkeypatch.setattr(reference_study, "CONFIG", given)
     boards = []
     monkeypatch.setattr(
-        reference_study, "leaderboard", lambda *a, **k: boards.append(leaderboard(*a, **k)) or boards[-1]
+        reference_study, "build_leaderboard", lambda *a, **k: boards.append(build_leaderboard(*a, **k)) or boards[-1]
     )
     call = [str(strips), "--out", str(tmp_path / "out"), "--init", "random", "--epochs", "1"]
     assert reference_study.main(call) == 0
     printed = capsys.readouterr().out
     binary, five = boards
     assert set(binary.classes) == {"clear", "defect"} and len(five.classes) == 4
-    assert len(binary.told) == 56 and len(five.told) == 54, "two strips have two types"
+    assert len(binary.index) == 56 and len(five.index) == 54, "two strips have two types"
     for board, studied in ((binary, "0.941"), (five, "0.921")):
         (network,) = (entry for entry in board.entries if not entry.baseline)
         assert network.evaluation.table["split"].eq("test").all()

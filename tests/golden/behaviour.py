@@ -29,7 +29,18 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("STEEL_DATA", ROOT.parent / "shared" / "data")).resolve()
 SHEETS = ROOT / "assets" / "demo" / "strip-mill"
-VOLATILE = {"when", "time", "seconds", "milliseconds", "date", "id", "name_of_run", "throughput", "images_per_second"}
+VOLATILE = {
+    "when",
+    "time",
+    "seconds",
+    "milliseconds",
+    "date",
+    "id",
+    "name_of_run",
+    "throughput",
+    "images_per_second",
+    "speed",
+}
 RENAMED: dict[str, str] = {}
 """Keys that were renamed on purpose: old to new."""
 
