@@ -1,7 +1,6 @@
 """What the command line loads, and how quickly it answers."""
 
 import json
-import resource
 import subprocess
 import sys
 
@@ -31,13 +30,6 @@ def test_help_loads_neither_torch_nor_readers(command):
         assert "pydantic" not in modules
     else:
         assert f"steel_core.cli.{command[0].replace('-', '_')}" in modules
-
-
-def test_help_answers_within_three_tenths_of_a_second_of_computing():
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-m", "steel_core", "--help"], cwd=ROOT, capture_output=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3
 
 
 def test_predict_loads_no_training_and_no_audit(checkpoint_folder, tmp_path):

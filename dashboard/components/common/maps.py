@@ -101,9 +101,8 @@ def _computing(model: Predictor, name: str, queued: bool = False) -> None:
 def _draw(cell: Cell, attribution: Attribution, style: Style, scale: float, refining: bool = False) -> None:
     drawn = services.maps.panel(cell.model, cell.seen, attribution, style, scale)
     st.image(
-        drawn.picture,
+        services.files.inline(services.files.jpeg(drawn.picture)),  # a rough map is replaced while a browser fetches it
         width="stretch",
-        output_format="JPEG",
         alt=f"{drawn.title} map of {cell.seen.prediction.name}. {drawn.caption}",
     )
     if refining:
