@@ -26,6 +26,7 @@ def upload(page, *files):
 def expect_maps(page):
     for title in MAPS:
         expect(page.get_by_role("img", name=re.compile(rf"^{title}.* map of "))).to_be_visible()
+    expect(page.get_by_text("How this map was made")).to_have_count(len(MAPS))  # drawn below what says "being refined"
     expect(page.get_by_text("being refined")).to_have_count(0, timeout=180_000)
     expect(page.get_by_text("The report holds the maps that are finished")).to_have_count(0, timeout=180_000)
 

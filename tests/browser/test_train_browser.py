@@ -43,7 +43,7 @@ def test_a_tiny_run_ends_in_a_model_that_every_chooser_offers(visit, home):
     page.context.clear_cookies()
     with dashboard(home, STEEL_DATA=None) as other:  # another dashboard reads the same files
         page.goto(other + again)
-        expect(page.get_by_text("Finished", exact=True)).to_be_visible()
+        expect(page.get_by_text("Finished", exact=True)).to_be_visible(timeout=240_000)
         expect(page.get_by_text("Validation images, as the network learns")).to_be_visible()
         expect(page.get_by_role("button", name="Audit it")).to_be_visible()
         assert load_checkpoint(home / "models" / "tiny-steel").card.classes == ("clear", "defect")
