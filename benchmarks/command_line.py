@@ -4,8 +4,6 @@
 with 1 where a help takes more than 0.3 s; the machine must be quiet.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

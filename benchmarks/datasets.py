@@ -8,8 +8,6 @@ in 1.5 GB of memory, the program and the strip included. Empty files are enough:
 exception, read once and then remembered. Medians of 3; exits with 1 where a promise is missed.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import os

@@ -5,8 +5,6 @@ Then labels are flipped and pictures spoilt on purpose, in memory, to see how mu
 clean data set, on which only odd pictures are counted: no limit was chosen on it. Intervals are Wilson's, 95 %.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -6,8 +6,6 @@ and nothing tuned, and counts on 700 fresh sheets of the same kind. It exits wit
 is below 0.9 of the other.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

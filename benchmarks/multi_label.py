@@ -7,8 +7,6 @@ command does, and squeezed into the network's input, as nothing does. Prints fig
 minutes on one core.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

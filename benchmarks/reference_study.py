@@ -15,8 +15,6 @@ Where ImageNet weights cannot be fetched, `--init FILE` takes them from a file. 
 made again; a model that is finished in `--out` is not trained again.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

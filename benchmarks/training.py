@@ -17,8 +17,6 @@ the weights of a run that nobody disturbed, bit for bit on the CPU, and no check
 Exits with 1 where a promise is missed.
 """
 
-from __future__ import annotations
-
 import argparse
 import ctypes
 import os

@@ -5,8 +5,6 @@ network, timed in turn with it in the same run. Exits with 1 where a promise of 
 2 s, all three maps within 10 s more.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import sys

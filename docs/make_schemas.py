@@ -1,7 +1,5 @@
 """`python -m docs.make_schemas`: write the JSON schema of every published record into `docs/schemas`."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import pkgutil

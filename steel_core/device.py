@@ -1,7 +1,5 @@
 """Choice of the device, thread and memory settings, seeds."""
 
-from __future__ import annotations
-
 import ctypes
 import random
 import sys

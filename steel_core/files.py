@@ -1,7 +1,5 @@
 """Files that are either whole or not there, and arrays larger than the memory."""
 
-from __future__ import annotations
-
 import errno
 import os
 import secrets

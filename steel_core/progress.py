@@ -1,7 +1,5 @@
 """How long work tells how far it is: one protocol for all of it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """Settings and records: validated with a sentence, written and read as JSON or TOML, described by a schema."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from pathlib import Path

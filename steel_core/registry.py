@@ -3,8 +3,6 @@
 A broken plug-in of this library raises when it is discovered. One of another package is left out with a warning.
 """
 
-from __future__ import annotations
-
 import importlib
 import logging
 import pkgutil

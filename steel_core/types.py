@@ -3,8 +3,6 @@
 Legend of shapes: N images, C channels, H rows, W columns, K classes.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NotRequired

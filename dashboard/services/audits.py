@@ -1,7 +1,5 @@
 """The shortcut audits of whole data sets: made by a worker, kept, and read again."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass

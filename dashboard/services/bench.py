@@ -1,7 +1,5 @@
 """The live bench: one image with and without a stain, and the controls beside it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 What comes from a visitor's own images is kept per session: it goes when the visitor does.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable

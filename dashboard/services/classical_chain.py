@@ -1,7 +1,5 @@
 """Inside the classical chain: taught beside the page, then looked into for any image."""
 
-from __future__ import annotations
-
 import functools
 
 import cv2

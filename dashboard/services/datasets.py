@@ -1,7 +1,5 @@
 """Data sets, their images, and what a visitor brings along."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

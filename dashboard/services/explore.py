@@ -1,7 +1,5 @@
 """What is known of the images of a data set, gathered; and the long work that finds out more."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace

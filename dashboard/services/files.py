@@ -1,7 +1,5 @@
 """How results become bytes, and when a file has changed."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

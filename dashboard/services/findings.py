@@ -1,7 +1,5 @@
 """What is wrong with a data set, and what can be carried away of it."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path

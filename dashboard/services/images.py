@@ -1,7 +1,5 @@
 """Verdicts: what a page shows of an image at first sight."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Work beside the pages: one board for all that goes on when its page is left, and what is refined while it is seen."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import math

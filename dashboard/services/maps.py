@@ -1,7 +1,5 @@
 """Maps: which there are, how far they have come, how they are drawn, and what they mark."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace

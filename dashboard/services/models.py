@@ -1,7 +1,5 @@
 """The models that can be chosen."""
 
-from __future__ import annotations
-
 import importlib
 import threading
 

@@ -1,7 +1,5 @@
 """How good the methods are, as measured and stored."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import pandas as pd

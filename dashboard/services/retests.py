@@ -1,7 +1,5 @@
 """Patches that an audit came upon, and the white-stain test of one of them by itself."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 from typing import Any

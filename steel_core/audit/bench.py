@@ -3,8 +3,6 @@
 Legend of shapes: H, W of the grid the network sees.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

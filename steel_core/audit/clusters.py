@@ -7,8 +7,6 @@ Source: Lapuschkin et al., Unmasking Clever Hans Predictors, Nature Communicatio
 Legend of shapes: N images, F features; H, W of a grid.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

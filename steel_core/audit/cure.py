@@ -5,8 +5,6 @@ Each training image gets, or loses, the artefact by chance, alike in all classes
 Legend of shapes: N images, C channels; H, W of a grid.
 """
 
-from __future__ import annotations
-
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path

@@ -6,8 +6,6 @@ on images of other classes, against patches of the same outline from elsewhere i
 Legend of shapes: K classes; H, W of a grid.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterator
 from pathlib import Path

@@ -6,8 +6,6 @@ area. Both leave the defect as it is; an image whose defect fills half of either
 Legend of shapes: N images, V variants, K classes; H, W of a grid.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 Legend of shapes: N images, K classes; H, W of a grid.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any

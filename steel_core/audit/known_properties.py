@@ -3,8 +3,6 @@
 Legend of shapes: N images; H, W of a grid.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ it: a dark defect does not make its sheet dark.
 Legend of shapes: N images, K classes; H, W of a grid.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What every audit ends in: a verdict, the effects it rests on, and everything needed to make it again."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Self
 

@@ -1,7 +1,5 @@
 """Audit a checkpoint on a data set: read the images once, ask one question or all of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from steel_core.audit.discover import audit_discover

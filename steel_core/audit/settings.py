@@ -1,7 +1,5 @@
 """Settings of the audits and of the cure. Quick to import: the command line makes its flags from them."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, computed_field, model_validator

@@ -1,7 +1,5 @@
 """The stains of an audit and their controls: drawn or cut out, in one outline at one place."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterator, Sequence
 from functools import lru_cache

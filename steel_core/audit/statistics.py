@@ -3,8 +3,6 @@
 Legend: N images, R resamples.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 import numpy as np

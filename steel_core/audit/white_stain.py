@@ -6,8 +6,6 @@ controls of the same outline at the same place, and only the excess over the str
 Legend of shapes: N images, A areas, K classes; H, W of a grid.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,13 +1,10 @@
 """What a network must beat: classifiers that need no network, fitted anew wherever they are compared."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from typing_extensions import override
 
 from steel_core.registry import Registry
 from steel_core.types import Float32Array, Float64Array, FloatArray, Int64Array
@@ -50,13 +47,11 @@ class FeatureBaseline(Baseline):
     def make_model(self, features: FloatArray) -> Any:
         """The classifier, not fitted yet, for features (N, F)."""
 
-    @override
     def fit(self, grids: Float32Array, labels: Int64Array, classes: int) -> None:
         features = self.features(grids)
         self.classes = classes
         self.model = self.make_model(features).fit(features, labels)
 
-    @override
     def predict(self, grids: Float32Array) -> Float64Array:
         return self.over_all_classes(self.model.predict_proba(self.features(grids)))
 

@@ -1,7 +1,5 @@
 """`steel-lens app`: the dashboard, started from any folder."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import subprocess

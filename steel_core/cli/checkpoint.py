@@ -1,7 +1,5 @@
 """`checkpoint`: import weights, and measure anew what stands in a card."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 

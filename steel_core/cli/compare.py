@@ -1,7 +1,5 @@
 """`compare`: two checkpoints on the same images."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from steel_core.cli.arguments import add_data, add_device, open_data

@@ -1,7 +1,5 @@
 """`cross-validate`: every image counted once, by a model that has not seen its near-duplicates."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`cure`: fine-tune a shortcut away, and ask again; the exit status is that of the audit afterwards."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any

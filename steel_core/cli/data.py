@@ -1,7 +1,5 @@
 """`data`: describe, check, make, index or export a data set."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 

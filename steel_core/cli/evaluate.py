@@ -1,7 +1,5 @@
 """`evaluate`: estimates of a checkpoint on labelled images."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`leaderboard`: all checkpoints and baselines on the same images."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 

@@ -8,8 +8,6 @@ Each command is a module with its `HELP`, `add_arguments(parser)` and `run(argum
 imported, and it imports what is slow to load (torch, readers, pydantic) when it runs.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

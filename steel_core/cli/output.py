@@ -1,7 +1,5 @@
 """What commands print: bars and lines on standard error, tables of estimates, exit statuses."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from typing import Any

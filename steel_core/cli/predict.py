@@ -1,7 +1,5 @@
 """`predict`: verdict and probabilities for images."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from steel_core.cli.arguments import add_images, add_model

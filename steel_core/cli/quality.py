@@ -1,7 +1,5 @@
 """`quality`: how good the explanations of a checkpoint are."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`search`: settings of training tried by short trainings."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from argparse import ArgumentParser, Namespace

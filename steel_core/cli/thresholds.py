@@ -1,7 +1,5 @@
 """`thresholds`: where to draw the line, from what errors cost."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path

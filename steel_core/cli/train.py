@@ -1,7 +1,5 @@
 """`train`: from labelled images to a checkpoint."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any

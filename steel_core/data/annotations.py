@@ -1,7 +1,5 @@
 """Boxes in Pascal VOC XML and masks in PNG, read with the distrust that foreign files deserve."""
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Collection, Sequence

@@ -4,8 +4,6 @@ Refused for what no honest program writes (after OWASP ASVS 5.2; D. Fifield, A b
 no reader of data sets uses, other archives among them, are left out and reported.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import shutil

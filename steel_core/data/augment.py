@@ -1,7 +1,5 @@
 """Augmentation of whole batches on the device, each image by its own draw; torchvision draws once for a batch."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """What a data set holds, in numbers that need no pixels."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from steel_core.data import regions

@@ -1,7 +1,5 @@
 """An index as COCO, for the tools of others. As a manifest: `steel_core.data.manifest.write_manifest`."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -3,8 +3,6 @@
 No step loops over samples, so that a million rows answer at once. Legend: N samples, M matching ones.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The index of a folder of a million files: listed in parts, resumed where interrupted, merged into one manifest."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Files below a folder that was handed over: what may be opened, and what is left out."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable

@@ -6,8 +6,6 @@ not where it is found in a folder (an unpacked archive, say). In CSV a cell that
 is written with a leading apostrophe, which is taken off again when it is read (OWASP, CSV Injection).
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Open a data set by the layout of its folder."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

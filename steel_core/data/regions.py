@@ -13,8 +13,6 @@ region was written down, for messages. Nothing is decoded before a picture's box
 Run lengths are Severstal's: pixel 1 is at the top left, pixel 2 below it. Legend: H rows, W columns, R runs.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The facts of a data set, and the words for its splits."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 SPLITS = {

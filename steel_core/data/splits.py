@@ -1,7 +1,5 @@
 """Splits and folds that keep class shares and part no group, lest near-duplicates make a test reward memory."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold

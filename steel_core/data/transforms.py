@@ -1,7 +1,5 @@
 """From a decoded picture to what a network sees: grey, resized with its proportions kept, normalised."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Check a data set before it is believed: near-duplicates, leaks, suspicious labels, odd pictures."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Sequence

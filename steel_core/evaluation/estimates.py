@@ -4,8 +4,6 @@ With 10,000 images of six classes the thousand resamples take seconds, which no 
 found by what they follow from (truth, probabilities, groups, properties), so it can never be out of date.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 All estimates come from the evaluation's table, so a page never runs the network again.
 """
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Labels of a data set in the words of a checkpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from steel_core.data.index import DatasetIndex

@@ -4,8 +4,6 @@ Choose images the checkpoint has not learnt from; on some of them choose the rul
 count: localisation where a mask or a box is on file, faithfulness, robustness, randomisation, completeness, agreement.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Teach a checkpoint to say "unfamiliar: no verdict", and measure how well it does so."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which images of a data set the quality of maps is measured on: none that the checkpoint has learnt from."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How good explanations are on a data set: a row for each image, method and metric, and their means."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any

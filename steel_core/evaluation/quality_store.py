@@ -1,7 +1,5 @@
 """Where measured quality is kept: a table in the card, and the value of each image beside it."""
 
-from __future__ import annotations
-
 import gzip
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The store of evaluations: each is made once for a checkpoint and a data set, and loaded from then on."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import json

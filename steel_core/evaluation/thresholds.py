@@ -1,7 +1,5 @@
 """Thresholds as a plant sets them: chosen on validation, shown on test, saved into the card with who and why."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

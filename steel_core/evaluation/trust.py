@@ -1,7 +1,5 @@
 """How far one map can be trusted, against what was measured for its method."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What SHAP and its like compare a picture with: reference images in which there is nothing to see."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import replace
 

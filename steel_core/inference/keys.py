@@ -1,7 +1,5 @@
 """Hashes by which what was computed once for a checkpoint or a data set is found again."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -3,8 +3,6 @@
 Explanations need gradients and stay with torch; so do a few verdicts, there before a network would be translated.
 """
 
-from __future__ import annotations
-
 import io
 import threading
 import warnings

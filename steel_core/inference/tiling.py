@@ -5,8 +5,6 @@ strip is as bad as its worst tile, and the maps of the tiles are stitched into o
 pictures to verdicts: pages, commands and evaluations call it, so that what is counted is what an inspector is told.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections import Counter

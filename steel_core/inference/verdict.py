@@ -3,8 +3,6 @@
 Legend: N images, H rows, W columns, K classes, F features.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -8,8 +8,6 @@ two runs are never at work at once, and whoever looks (`RunQueue.wake`) can tell
 next. Nothing hangs on the process that asked: a run whose process was killed is "crashed" and can go on where it was.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -18,8 +18,6 @@
 A file named `stop` ends the run after the epoch it is in, and is taken away then; the same call goes on from there.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time

@@ -3,8 +3,6 @@
 Legend: N images, H rows, W columns, K classes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Sequence

@@ -6,8 +6,6 @@ can be paired. What cannot be compared is listed with the reason.
 Legend: N images, K classes.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A leaderboard on all images of a data set: every cross-validation in a folder, and baselines, on the same folds."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Legend: N images, K classes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import time
 from collections.abc import Callable, Container, Iterable, Mapping

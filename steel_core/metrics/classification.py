@@ -4,8 +4,6 @@ Every metric is a function of a weight for each sample, (R, N), so that a bootst
 instead of a thousand calls of scikit-learn. Legend: N samples, K classes, R resamples, B bins.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -3,8 +3,6 @@
 Legend: N samples, K classes, R resamples.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -3,8 +3,6 @@
 Each returns a table, one row a point; intervals 95 %, pointwise. Legend: N samples, K classes, T thresholds, B bins.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

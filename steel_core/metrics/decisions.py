@@ -3,8 +3,6 @@
 All is chosen on validation images and must be reported on test. Legend: N samples, K classes, T thresholds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

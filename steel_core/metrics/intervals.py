@@ -3,8 +3,6 @@
 Legend: N samples, G groups of near-duplicates, R resamples, K classes, M tests.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -17,8 +17,6 @@ an image belongs to no single row. Each type has a table of two by two instead, 
 Legend: N images, K types, R resamples.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """What every classifier offers to training, prediction and explanation."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +8,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import override
 
 from steel_core.errors import CheckpointError
 from steel_core.registry import Registry
@@ -100,7 +97,6 @@ class ConvolutionalHead(HeadedClassifier):
     def __init__(self, features: nn.Sequential, width: int, classes: int, dropout: float) -> None:
         super().__init__(features, nn.Conv2d(width, classes, kernel_size=1), dropout)
 
-    @override
     def classify(self, features: Tensor) -> Tensor:
         return self.head(self.dropout(features)).mean(dim=(2, 3))
 
@@ -111,7 +107,6 @@ class LinearHead(HeadedClassifier):
     def __init__(self, features: nn.Sequential, width: int, classes: int, dropout: float) -> None:
         super().__init__(features, nn.Linear(width, classes), dropout)
 
-    @override
     def classify(self, features: Tensor) -> Tensor:
         return self.head(self.dropout(features.mean(dim=(2, 3))))
 

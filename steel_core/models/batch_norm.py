@@ -4,8 +4,6 @@ A network without it learns slowly from random weights; folded at the end, it is
 Ioffe and Szegedy, Batch Normalization, ICML 2015; folding: Jacob et al., CVPR 2018, section 3.2.
 """
 
-from __future__ import annotations
-
 import copy
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """The card of a checkpoint: what a person and the program must know about it, as it stands in `card.json`."""
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 

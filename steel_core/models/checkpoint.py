@@ -3,8 +3,6 @@
 Nothing here runs code from a file. Everything is checked against the card before a weight is used.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

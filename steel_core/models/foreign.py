@@ -1,11 +1,8 @@
 """Any PyTorch classifier as a `Classifier`, so that every explainer works on it."""
 
-from __future__ import annotations
-
 import copy
 
 from torch import Tensor, nn
-from typing_extensions import override
 
 from steel_core.errors import UsageError
 from steel_core.models.base import BackboneConfig, Classifier, forbid_inplace
@@ -18,7 +15,6 @@ class _WrappedNetwork(Classifier):
         self.module = module
         self.config = config  # type: ignore[misc]  # of this one network, not of a class
 
-    @override
     def classify(self, features: Tensor) -> Tensor:
         return self.module(features)
 

@@ -1,7 +1,5 @@
 """Weights that were trained elsewhere: as a checkpoint of their own, or as a start for training."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

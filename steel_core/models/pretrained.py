@@ -1,7 +1,5 @@
 """Weights that others trained: fetched, found in an installed package, or read from a file; no code is unpickled."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -3,14 +3,11 @@
 Legend of shapes: H rows, W columns.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from typing_extensions import override
 
 from steel_core.errors import UsageError
 from steel_core.registry import Registry
@@ -82,7 +79,6 @@ class Perturbation(ABC):
 class WholePicture(Perturbation):
     """A change to every pixel; it pays no heed to pixels to avoid, nor to a donor."""
 
-    @override
     def perturb(
         self, grid: Grey, severity: float, seed: int, *, avoid: Mask | None = None, donor: Grey | None = None
     ) -> Perturbed:

@@ -1,14 +1,11 @@
 """What a stain and its controls share: outline and place, which depend on severity and seed and never on the fill."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
-from typing_extensions import override
 
 from steel_core.errors import UsageError
 from steel_core.perturb import stencil
@@ -52,7 +49,6 @@ class PatchPerturbation(Perturbation):
         if not 1 <= self.number <= MOST_STAINS:
             raise UsageError(f"number of stains: expected 1 to {MOST_STAINS}, got {self.number}")
 
-    @override
     def perturb(
         self, grid: Grey, severity: float, seed: int, *, avoid: Mask | None = None, donor: Grey | None = None
     ) -> Perturbed:
@@ -98,7 +94,6 @@ class PatchPerturbation(Perturbation):
     def fill(self, grid: Grey, placed: PlacedPatch, rng: Generator, avoid: Mask | None, donor: Grey | None) -> Grey:
         """What the patch shows where it covers fully, (H, W) or a number; outside the patch it does not matter."""
 
-    @override
     def parameters(self) -> dict[str, Any]:
         kept = super().parameters()
         return kept | ({"source": "cut out of a picture"} if self.source is not None else {})

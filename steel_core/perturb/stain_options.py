@@ -1,7 +1,5 @@
 """What a stain can be: names and bounds, quick to import for settings and command lines."""
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 Shape = Literal["blot", "streak", "ring", "spatter"]

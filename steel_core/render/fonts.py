@@ -4,8 +4,6 @@ The program's own font has little more than English needs; DejaVu Sans (of matpl
 Noto Sans SC (of pylopdf-fonts-zh-cn) Chinese and Japanese, and pylopdf-fonts-ko, where installed, Korean.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import unicodedata

@@ -8,8 +8,6 @@ The way of a map: `evidence` -> `evidence_scale` on the validation split, once -
 Legend of shapes: H, W rows and columns of the attribution, H', W' of the picture it is drawn on.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """Boxes and outlines on a picture, each class marked by a colour and a number."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 

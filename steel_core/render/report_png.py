@@ -1,7 +1,5 @@
 """One sheet to carry away: the verdict, the picture beside its maps, and the small print, as PNG."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple

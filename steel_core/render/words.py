@@ -1,7 +1,5 @@
 """Maps in numbers and in words, and how a share is written."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """An audit as one HTML file, from what `AuditReport.to_json` wrote: its sentences, plots and pairs of pictures."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from functools import partial

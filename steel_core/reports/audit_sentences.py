@@ -1,7 +1,5 @@
 """An audit in plain sentences, from what `AuditReport.to_json` wrote, perhaps read back from a file."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from steel_core import render

@@ -1,7 +1,5 @@
 """An evaluation to carry away: one HTML file with figures, plots, the worst images with their maps, and the card."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime

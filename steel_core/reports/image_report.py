@@ -1,7 +1,5 @@
 """What a user carries away from one image: a page with verdict and maps (PNG), and the same in numbers (JSON)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 A name holds when a run began and a random number: no two sessions write the same file, and a link can hold it.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

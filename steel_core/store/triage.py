@@ -3,8 +3,6 @@
 Entries are only ever added; the last one of an image counts. SQLite lets several sessions write, and survives a crash.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager

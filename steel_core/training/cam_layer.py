@@ -1,7 +1,5 @@
 """Whether a network sees images of some size, and which of its layers Grad-CAM reads if its author did not say."""
 
-from __future__ import annotations
-
 import torch
 
 from steel_core.errors import UsageError

@@ -1,7 +1,5 @@
 """k-fold cross-validation by group: every image is counted once, by a model that has not seen its near-duplicates."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """How long a training will take, judged by one step that is timed."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The parts that training recipes share: images decoded once, the search for a learning rate, one fit, its state."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The images of a data set on the grid that a network sees, decoded once."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Losses of training, for one class an image or several: cross-entropy and focal loss, by softmax or class by class."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss

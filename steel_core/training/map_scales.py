@@ -1,7 +1,5 @@
 """The scale of each explainer's maps: the evidence that gets the full colour, fixed on validation images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A network before training, with the initial weights that the settings ask for."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from steel_core.errors import UsageError

@@ -1,7 +1,5 @@
 """From a data set and settings to what a fit needs: groups, splits, images, preprocessing."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

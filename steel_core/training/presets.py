@@ -1,7 +1,5 @@
 """Settings of training that suit most: `sound`, a quick look before it, and a thorough run after it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from steel_core.data.augmentation import Augmentation

@@ -1,7 +1,5 @@
 """A search over the few settings that matter, within a number of minutes: short trainings, judged on validation."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time

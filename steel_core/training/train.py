@@ -1,7 +1,5 @@
 """Train a checkpoint: read, split, measure, find a learning rate, fit, calibrate, test, save. Reads top to bottom."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -10,8 +10,6 @@ are told by a hash of their rounded values. `compare` lists each key that differ
 Floats agree to a relative 1e-6: two records are made on one machine.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Picture files of every kind that is read, and of every kind that must be refused; nothing is downloaded."""
 
-from __future__ import annotations
-
 import io
 import pickle
 import struct

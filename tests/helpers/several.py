@@ -1,7 +1,5 @@
 """Sheets of the strip mill with several defect types at once, in Severstal's format: no real image, no licence."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Small stand-ins that need no training: an untrained checkpoint, a grey picture."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

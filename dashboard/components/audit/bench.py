@@ -1,7 +1,5 @@
 """The live bench: one sheet, a stain that the visitor places and sizes, verdict and map before and after, controls."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

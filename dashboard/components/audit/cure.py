@@ -1,7 +1,5 @@
 """The cure: what it does, how to run it, and what it changed, from the cured model's card."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

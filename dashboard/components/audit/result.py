@@ -1,7 +1,5 @@
 """What an audit found: the verdict in three words, the excess over the controls, findings, pairs, limits."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

@@ -1,7 +1,5 @@
 """An audit of a whole data set as a job: asked for, watched, stopped, and shown when it is finished."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from dashboard import services

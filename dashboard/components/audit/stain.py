@@ -1,7 +1,5 @@
 """Which stain is pasted: one drawn by the program, or a real one that the visitor marks with a box in an image."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from dashboard import services

@@ -1,7 +1,5 @@
 """The slim row above every page that chooses model and data set, and keeps both in the URL."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 

@@ -1,7 +1,5 @@
 """What a visitor carries away."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import PurePath

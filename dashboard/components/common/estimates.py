@@ -1,7 +1,5 @@
 """The estimates of a model from its card, each with its interval and against its target."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Pictures side by side; the whole of a tile is a link that can be copied."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st

@@ -1,7 +1,5 @@
 """No raw exception on a page: an expected one shows its sentence, any other a number to find it by in the log."""
 
-from __future__ import annotations
-
 import logging
 import secrets
 from collections.abc import Iterator

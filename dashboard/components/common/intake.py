@@ -1,7 +1,5 @@
 """Where the images to inspect come from: files, the camera, or a link to an image of the data set."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import streamlit as st

@@ -1,7 +1,5 @@
 """One heat map on a page: shown as soon as it is there, refined while the visitor looks."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Two models on the same images: is one better, by how much, and where do they disagree."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How far a worker is, and how long it will take."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, TypeVar
 

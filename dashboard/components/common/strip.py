@@ -1,7 +1,5 @@
 """A long strip: the verdict on the whole, on each tile along it, and what influenced it; any part at full size."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Words on a page."""
 
-from __future__ import annotations
-
 import re
 
 

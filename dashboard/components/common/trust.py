@@ -1,7 +1,5 @@
 """How far one map can be trusted: badges under it, and the words for what they mean."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from dashboard import services

@@ -1,7 +1,5 @@
 """The verdict in words, and the probabilities behind it."""
 
-from __future__ import annotations
-
 import html
 
 import streamlit as st

@@ -1,7 +1,5 @@
 """Images of an evaluation with their maps, a page at a time."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Any

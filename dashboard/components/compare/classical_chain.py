@@ -1,7 +1,5 @@
 """Inside the classical chain: what it segments in an image, what it measures, and what each feature counts for."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from dashboard import services

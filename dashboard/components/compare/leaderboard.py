@@ -1,7 +1,5 @@
 """The leaderboard: asked for, watched while it is made, and shown as table, dots with intervals, and curves."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """How far the probabilities can be believed, before and after temperature; softmax beside sigmoid."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from dashboard import services

@@ -1,7 +1,5 @@
 """Two models on the same images: is one better, by how much, and where do they disagree."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from dashboard import services

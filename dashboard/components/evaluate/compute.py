@@ -1,7 +1,5 @@
 """Where an evaluation comes from: stored, or made by a worker that the page looks after."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from dashboard import services

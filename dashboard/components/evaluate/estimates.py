@@ -1,7 +1,5 @@
 """Per-class estimates, curves, histograms of scores and the most confused pairs."""
 
-from __future__ import annotations
-
 import pandas as pd
 import streamlit as st
 

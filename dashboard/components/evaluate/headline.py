@@ -1,7 +1,5 @@
 """What was evaluated, the finding in one sentence, and what a reader of the estimates must know."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from dashboard import services

@@ -1,7 +1,5 @@
 """Top losses: where the model is most wrong, and what a person finds about each image."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

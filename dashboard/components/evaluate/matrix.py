@@ -1,7 +1,5 @@
 """The confusion matrix: a cell that is chosen shows its images, sorted by loss."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What is carried away from an evaluation."""
 
-from __future__ import annotations
-
 import functools
 
 import streamlit as st

@@ -1,7 +1,5 @@
 """Where the model is weak, and which images it does not know at all."""
 
-from __future__ import annotations
-
 import html
 
 import pandas as pd

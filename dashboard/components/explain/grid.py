@@ -1,7 +1,5 @@
 """The maps of the Explain page: classes in rows, methods in identical columns; and from a map to a region."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Choices that lie in the URL although their options change with the image, which a bound widget cannot follow."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import streamlit as st

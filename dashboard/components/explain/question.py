@@ -1,7 +1,5 @@
 """What is asked of the Explain page: methods, classes, layer, background, and what stands beside it; all in the URL."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

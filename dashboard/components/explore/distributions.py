@@ -1,7 +1,5 @@
 """How numbers are spread in each class; what is dragged over in a plot becomes a filter."""
 
-from __future__ import annotations
-
 import html
 from typing import Any
 

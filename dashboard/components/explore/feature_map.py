@@ -1,7 +1,5 @@
 """Images as the model sees them: a map of its features, and the images most alike one of the visitor's own."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from dashboard import services

@@ -1,7 +1,5 @@
 """Which images are meant: choices in the URL, and a chip for each of them that takes it back."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """What is wrong with the data, as far as pictures and labels tell: images, evidence, and the rate of false alarms."""
 
-from __future__ import annotations
-
 import functools
 import math
 

@@ -1,7 +1,5 @@
 """What the data set is: title, licence, and what was left out of it."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from dashboard.components.common.text import counted, plain

@@ -1,7 +1,5 @@
 """One image by its link: what it shows, what the model says, where it stands among the others, and what is alike."""
 
-from __future__ import annotations
-
 from urllib.parse import urlencode
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Work that takes minutes: offered with its time, watched, stopped; the page is drawn anew when it is done."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from dashboard import services

@@ -1,7 +1,5 @@
 """The gallery: one page of the images that match, with outlines; and what the images of a class have in common."""
 
-from __future__ import annotations
-
 import html
 import math
 from collections.abc import Sequence

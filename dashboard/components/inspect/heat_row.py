@@ -1,7 +1,5 @@
 """The heat-map row of Inspect: the picture beside one map a method, with the choice of class and opacity."""
 
-from __future__ import annotations
-
 import functools
 
 import streamlit as st

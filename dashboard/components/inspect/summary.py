@@ -1,7 +1,5 @@
 """Many images at a glance: progress while they are looked at, a table of verdicts, the choice of one."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 

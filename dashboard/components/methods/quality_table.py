@@ -1,7 +1,5 @@
 """How good the methods are: the table with intervals, the plots, and the images behind an estimate."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

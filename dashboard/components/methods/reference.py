@@ -1,7 +1,5 @@
 """The table of a published study, to stand beside ours."""
 
-from __future__ import annotations
-
 import pandas as pd
 import streamlit as st
 

@@ -1,7 +1,5 @@
 """What to train: data, recipe, architecture and name, with what it will cost."""
 
-from __future__ import annotations
-
 import datetime
 
 import streamlit as st

@@ -1,7 +1,5 @@
 """The runs of this server, the newest first, each with its link."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from dashboard import services

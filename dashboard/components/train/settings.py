@@ -1,7 +1,5 @@
 """Everything about a training that a preset decides otherwise: a widget for each setting, made from its definition."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How training varies images: set here, and seen on images of the data set before anything is trained."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from dashboard import services

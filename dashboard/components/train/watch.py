@@ -1,7 +1,5 @@
 """A run as it goes on: how far it is, curves, examples, how it ended, and what can be done with it."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

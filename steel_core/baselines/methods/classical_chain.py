@@ -1,7 +1,5 @@
 """The classical chain: detector, featuriser, classifier. Each step can be looked at for any image."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +10,6 @@ import shap
 from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
 from skimage.measure import label, regionprops_table
 from sklearn.ensemble import ExtraTreesClassifier
-from typing_extensions import override
 
 from steel_core.baselines.base import BASELINES, BaselineInfo, FeatureBaseline
 from steel_core.types import AnyArray, Float32Array, Float64Array, FloatArray
@@ -44,11 +41,9 @@ class ClassicalChain(FeatureBaseline):
         "Machine Learning 63, 2006",
     )
 
-    @override
     def features(self, grids: Float32Array) -> Float64Array:
         return np.array([list(measure_regions(grid).features.values()) for grid in grids])
 
-    @override
     def make_model(self, features: FloatArray) -> ExtraTreesClassifier:
         return ExtraTreesClassifier(_TREES, class_weight="balanced", random_state=self.seed)
 

@@ -1,11 +1,8 @@
 """The majority class: what knowing nothing of the image reaches."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import numpy as np
-from typing_extensions import override
 
 from steel_core.baselines.base import BASELINES, Baseline, BaselineInfo
 from steel_core.types import Float32Array, Float64Array, Int64Array
@@ -21,10 +18,8 @@ class Majority(Baseline):
         source="Holte, Machine Learning 11, 1993 (0-R)",
     )
 
-    @override
     def fit(self, grids: Float32Array, labels: Int64Array, classes: int) -> None:
         self.shares = np.bincount(labels, minlength=classes) / len(labels)
 
-    @override
     def predict(self, grids: Float32Array) -> Float64Array:
         return np.tile(self.shares, (len(grids), 1))

@@ -1,7 +1,5 @@
 """Logistic regression on principal components of the pixels: what brightness and coarse layout alone tell."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import cv2
@@ -10,7 +8,6 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from typing_extensions import override
 
 from steel_core.baselines.base import BASELINES, BaselineInfo, FeatureBaseline
 from steel_core.types import Float32Array, FloatArray
@@ -29,14 +26,12 @@ class Pixels(FeatureBaseline):
         source="Turk and Pentland, Journal of Cognitive Neuroscience 3, 1991 (PCA of pixels)",
     )
 
-    @override
     def features(self, grids: Float32Array) -> Float32Array:
         zoom = min(1.0, _LONGEST / max(grids.shape[1:]))
         height, width = (max(1, round(side * zoom)) for side in grids.shape[1:])
         small = [cv2.resize(grid, (width, height), interpolation=cv2.INTER_AREA) for grid in grids]
         return np.stack(small).reshape(len(grids), -1)
 
-    @override
     def make_model(self, features: FloatArray) -> Pipeline:
         components = PCA(min(_COMPONENTS, *features.shape), random_state=self.seed)
         return make_pipeline(components, StandardScaler(), LogisticRegression(max_iter=2000))

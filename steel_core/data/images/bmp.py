@@ -1,7 +1,5 @@
 """BMP files (Microsoft, BITMAPINFOHEADER and its successors)."""
 
-from __future__ import annotations
-
 import struct
 
 from steel_core.data.images.raw import Raw, check_size, open_with_pillow, pixel_values

@@ -1,7 +1,5 @@
 """PNG files (ISO/IEC 15948), each checksum and row checked."""
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Iterator

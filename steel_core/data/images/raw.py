@@ -4,8 +4,6 @@ Decoders are lenient: they fill the missing half of a photograph with grey and s
 walked first and refused unless every row is in it; the decoder gets only the parts that make up the picture.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -4,8 +4,6 @@ Only JPEG (with MPO), PNG, BMP and TIFF are decoded, told apart by content. Size
 header, and half-read pictures are refused, before a picture can be called clear.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import stat

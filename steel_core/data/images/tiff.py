@@ -1,7 +1,5 @@
 """TIFF files (TIFF 6.0, Adobe, 1992; BigTIFF), one decoder for each compression that is read."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import logging

@@ -4,8 +4,6 @@ Rates of false alarms (`KINDS`) were measured by `python -m benchmarks.findings`
 are clean as far as anybody knows. Legend: N samples, F features.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

@@ -8,8 +8,6 @@ landmarks are found in lists around learnt centres (inverted file index: J. Sivi
 Legend: N pictures, L landmarks, D = 64 cells.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

@@ -9,8 +9,6 @@ Of more than `EVERY_PAIR` pictures, and of pictures of different sizes, an index
 (`steel_core.data.quality.landmarks`) names the pairs and shifts that are worth the fine look.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math

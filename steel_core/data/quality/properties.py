@@ -3,8 +3,6 @@
 Legend: H rows, W columns.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import math

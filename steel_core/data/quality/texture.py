@@ -5,8 +5,6 @@ histogram of local binary patterns (T. Ojala, M. Pietikäinen, T. Mäenpää, IE
 are doubted: a network that was trained on them would defend them.
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -1,7 +1,5 @@
 """What the readers of annotation files share: JSON, the way from a name to an image, regions in order, the index."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

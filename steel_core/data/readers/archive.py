@@ -1,11 +1,7 @@
 """A zip archive that holds a data set of any other layout."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
-
-from typing_extensions import override
 
 from steel_core.data.archive import is_archive, unpack_archive
 from steel_core.data.index import DatasetIndex
@@ -22,11 +18,9 @@ class ArchiveReader(Reader):
     priority = 60
     layout = "a zip archive of one of these"
 
-    @override
     def matches(self, root: Path) -> bool:
         return root.is_file() and is_archive(root)
 
-    @override
     def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
         folder, problems = unpack_archive(root, progress)
         inside = list(folder.iterdir())

@@ -6,8 +6,6 @@ listed, 2 bits which size of a count, the count less 1, and the value or values:
 pixel, row by row. Decoded here, because Label Studio's packages bring two dozen others and trust the number of values.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 from collections.abc import Sequence

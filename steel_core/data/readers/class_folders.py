@@ -1,12 +1,9 @@
 """One folder a class, the layout of torchvision's ImageFolder."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
 import pandas as pd
-from typing_extensions import override
 
 from steel_core.data.index import DatasetIndex
 from steel_core.data.listing import list_files
@@ -32,11 +29,9 @@ class ClassFoldersReader(Reader):
     priority = 0
     layout = "one folder a class, perhaps within train, val and test"
 
-    @override
     def matches(self, root: Path) -> bool:
         return root.is_dir() and any(split_and_label(path) for path in list_files(root, depth=3)[0])
 
-    @override
     def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
         paths, problems = list_files(root, depth=3)
         rows = []

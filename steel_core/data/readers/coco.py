@@ -1,13 +1,10 @@
 """COCO (T.-Y. Lin et al., ECCV 2014), without pycocotools, which keeps no account of bad annotations."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from typing_extensions import override
 
 from steel_core.data.index import DatasetIndex
 from steel_core.data.readers.annotation_files import (
@@ -42,11 +39,9 @@ class CocoReader(Reader):
     priority = 44
     layout = "COCO, a JSON file with images, annotations and categories beside the images"
 
-    @override
     def matches(self, root: Path) -> bool:
         return root.is_dir() and bool(find_json_files(root, b"{", _KEYS))
 
-    @override
     def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
         names = ImageNames(root)
         problems = list(names.problems)

@@ -1,7 +1,5 @@
 """Images with PNG masks of the same name, such as NEU-Seg."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -10,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from typing_extensions import override
 
 from steel_core.data.annotations import read_mask
 from steel_core.data.index import DatasetIndex, format_mask_classes
@@ -47,11 +44,9 @@ class ImageMasksReader(Reader):
     priority = 30
     layout = "images/ with masks/ of the same names"
 
-    @override
     def matches(self, root: Path) -> bool:
         return (root / "images").is_dir() and (root / "masks").is_dir()
 
-    @override
     def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
         images, problems = list_files(root / "images")
         masks, more = list_files(root / "masks", frozenset({".png"}))

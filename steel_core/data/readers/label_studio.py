@@ -1,13 +1,9 @@
 """Label Studio's JSON export: a list of tasks, each with an image and annotations in per cent of its size."""
 
-from __future__ import annotations
-
 import math
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
-
-from typing_extensions import override
 
 from steel_core.data.images.read import SUFFIXES
 from steel_core.data.index import DatasetIndex
@@ -46,11 +42,9 @@ class LabelStudioReader(Reader):
     priority = 42
     layout = "Label Studio, its JSON export beside the images"
 
-    @override
     def matches(self, root: Path) -> bool:
         return root.is_dir() and bool(find_json_files(root, b"[", _KEYS))
 
-    @override
     def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
         names = ImageNames(root)
         problems = list(names.problems)

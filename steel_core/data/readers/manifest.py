@@ -1,10 +1,6 @@
 """A manifest, or the folder that holds one."""
 
-from __future__ import annotations
-
 from pathlib import Path
-
-from typing_extensions import override
 
 from steel_core.data.index import DatasetIndex
 from steel_core.data.manifest import read_manifest
@@ -21,13 +17,11 @@ class ManifestReader(Reader):
     priority = 50
     layout = "a manifest.csv or manifest.parquet with the column path (or such a file itself)"
 
-    @override
     def matches(self, root: Path) -> bool:
         if root.is_file():
             return root.suffix.lower() in {".csv", ".parquet", ".pq"}
         return any((root / name).is_file() for name in _NAMES)
 
-    @override
     def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
         if root.is_file():
             return read_manifest(root, named=True)

@@ -1,12 +1,9 @@
 """The NEU surface defect database (NEU-CLS), and its boxes (NEU-DET)."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
-from typing_extensions import override
 
 from steel_core.data.index import DatasetIndex
 from steel_core.data.listing import list_files
@@ -47,14 +44,12 @@ class NeuReader(Reader):
     priority = 40
     layout = "NEU-CLS or NEU-DET, with images such as Cr_1.bmp or crazing_1.jpg in the folder or in images/"
 
-    @override
     def matches(self, root: Path) -> bool:
         if not root.is_dir():
             return False
         paths, _ = _images(root)
         return sum(_code(path) is not None for path in paths) > 0.9 * len(paths)
 
-    @override
     def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
         paths, problems = _images(root)
         codes = [_code(path) for path in paths]

@@ -1,13 +1,9 @@
 """Severstal: Steel Defect Detection (Kaggle, 2019): strips of 256 x 1600 with run-length masks in train.csv."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
-
-from typing_extensions import override
 
 from steel_core.data.images.read import image_size
 from steel_core.data.index import DatasetIndex, format_mask_classes
@@ -48,7 +44,6 @@ class SeverstalReader(Reader):
     priority = 45
     layout = "Severstal, train.csv with ImageId, ClassId and EncodedPixels beside train_images/"
 
-    @override
     def matches(self, root: Path) -> bool:
         try:
             with (root / TABLE).open("rb") as file:
@@ -57,7 +52,6 @@ class SeverstalReader(Reader):
             return False
         return b"imageid" in head and b"encodedpixels" in head
 
-    @override
     def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
         table = read_text_table(root / TABLE)
         names = tuple(name.lower() for name in table.header)

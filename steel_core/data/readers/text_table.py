@@ -1,7 +1,5 @@
 """Text tables of any origin, in UTF-8, UTF-16 or Latin-1; a bad row becomes a sentence and stops no other."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import io

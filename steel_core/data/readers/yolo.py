@@ -1,13 +1,10 @@
 """YOLO: a text file for each image with class, centre and size of each box as shares of the picture, and data.yaml."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
-from typing_extensions import override
 
 from steel_core.data.index import DatasetIndex
 from steel_core.data.listing import list_files
@@ -40,11 +37,9 @@ class YoloReader(Reader):
     priority = 43
     layout = "YOLO, data.yaml or classes.txt with images/ and labels/"
 
-    @override
     def matches(self, root: Path) -> bool:
         return any((root / name).is_file() for name in _LISTS) and any(root.glob("**/labels"))
 
-    @override
     def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
         names = _read_class_names(root)
         images, problems = list_files(root, depth=3)

@@ -4,8 +4,6 @@ A defect is a relative change of the grey level: -0.4 takes 40 % of the light aw
 direction runs down the picture.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import cv2

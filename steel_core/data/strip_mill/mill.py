@@ -1,7 +1,5 @@
 """The dials of the strip mill and one rendered sheet. No disk."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

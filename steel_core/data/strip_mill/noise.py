@@ -1,7 +1,5 @@
 """Random fields, the raw material of texture and of ragged edges: float arrays (H, W), H rows, W columns."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

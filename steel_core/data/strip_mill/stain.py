@@ -1,7 +1,5 @@
 """White stains: dried emulsion or water on the strip, harmless, and the shortcut that is planted on purpose."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

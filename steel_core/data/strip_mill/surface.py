@@ -1,7 +1,5 @@
 """The sound strip: finish, rolling lines, mottling and light, as a line-scan camera sees them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

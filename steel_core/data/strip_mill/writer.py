@@ -1,7 +1,5 @@
 """Writes sheets of the strip mill as a data set: pictures, masks, a manifest and the facts about it."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """`python -m steel_core.explain.quality [CHECKPOINT]`: its card's quality of maps, as tables for `docs/quality.md`."""
 
-from __future__ import annotations
-
 import sys
 
 from steel_core.explain.base import EXPLAINERS

@@ -3,8 +3,6 @@
 Source: Krishna et al., The Disagreement Problem in Explainable Machine Learning, TMLR 2024, arXiv:2202.01602.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import combinations
 

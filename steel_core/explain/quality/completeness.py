@@ -1,7 +1,5 @@
 """Completeness: do the values of an additive method sum to what they claim to divide among the pixels?"""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -1,7 +1,5 @@
 """Faithfulness: does the prediction depend on the pixels that the map names?"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

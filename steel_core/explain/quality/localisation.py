@@ -3,8 +3,6 @@
 A large defect is hit by chance: see `Metric.chance`. Images without a mask or a box of the explained class are NaN.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Randomisation: a map that stays when the model forgets what it learnt does not explain this model."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from functools import lru_cache

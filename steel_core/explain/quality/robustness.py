@@ -4,8 +4,6 @@ The change is L2(new map - map) / L2(map): 0 where nothing moves, about 1.4 for 
 Images whose prediction does not stand are NaN: their map has a reason to move.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 import torch.nn.functional as F

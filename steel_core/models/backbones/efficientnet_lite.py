@@ -4,8 +4,6 @@ Cut behind the stage of 80 channels: 0.26 million weights, a 13 x 13 grid of evi
 for ReLU6, whose bound serves quantisation only. The weights come from a package under the Apache licence 2.0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
-from typing_extensions import override
 
 from steel_core.models.base import BACKBONES, BackboneConfig, ConvolutionalHead
 from steel_core.models.pretrained import find_packaged_weights, rename_by_position
@@ -67,12 +64,10 @@ class ReducedEfficientNetLite(ConvolutionalHead):
             before = channels
         super().__init__(nn.Sequential(*stages), before, classes, dropout)
 
-    @override
     @classmethod
     def pretrained(cls) -> Path:
         return find_packaged_weights(cls.config.weights_package, _FILE)
 
-    @override
     @classmethod
     def translate_state(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if "_conv_stem.weight" not in state:

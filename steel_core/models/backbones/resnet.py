@@ -1,7 +1,5 @@
 """ResNet-18 with batch normalisation, from torchvision's parts; every activation a module of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -9,7 +7,6 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights
 from torchvision.ops import Conv2dNormActivation
-from typing_extensions import override
 
 from steel_core.models.base import BACKBONES, BackboneConfig, LinearHead
 from steel_core.models.pretrained import fetch_weights, rename_by_position
@@ -55,12 +52,10 @@ class ResNet18(LinearHead):
             before = width
         super().__init__(nn.Sequential(*stages), before, classes, dropout)
 
-    @override
     @classmethod
     def pretrained(cls) -> Path:
         return fetch_weights(ResNet18_Weights.IMAGENET1K_V1)
 
-    @override
     @classmethod
     def translate_state(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return rename_by_position(list(cls(2).state_dict()), state) if "layer1.0.conv1.weight" in state else dict(state)

@@ -1,7 +1,5 @@
 """A plain small network, as a yardstick for what the others' architecture is worth."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from torch import nn

@@ -4,8 +4,6 @@ Reduced as in the Severstal interpretability study: without the last three fire 
 grid of evidence for a 200 x 200 image. No ReLU follows the head, so that a logit can be negative, and Grad-CAM signed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +12,6 @@ from typing import ClassVar
 from torch import Tensor
 from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 from torchvision.models.squeezenet import Fire
-from typing_extensions import override
 
 from steel_core.models.base import BACKBONES, BackboneConfig, ConvolutionalHead, forbid_inplace
 from steel_core.models.pretrained import fetch_weights
@@ -42,12 +39,10 @@ class SqueezeNet(ConvolutionalHead):
         width = last.expand1x1.out_channels + last.expand3x3.out_channels
         super().__init__(features, width, classes, dropout)
 
-    @override
     @classmethod
     def pretrained(cls) -> Path:
         return fetch_weights(SqueezeNet1_1_Weights.IMAGENET1K_V1)
 
-    @override
     @classmethod
     def translate_state(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name.replace("classifier.1.", "head."): value for name, value in state.items()}

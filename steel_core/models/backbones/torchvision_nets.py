@@ -1,7 +1,5 @@
 """Every classifier of torchvision: `torchvision:NAME`, or `torchvision:NAME@LAYER` with the module for Grad-CAM."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -10,7 +8,6 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 from torchvision import models
-from typing_extensions import override
 
 from steel_core.errors import UsageError
 from steel_core.models.base import BACKBONES, BackboneConfig, Classifier, LinearHead, forbid_inplace
@@ -43,12 +40,10 @@ class TorchvisionNet(LinearHead):
         normalised = any(isinstance(part, _NORMS) for part in network.modules())
         self.config = replace(self.config, batch_norm=normalised)  # type: ignore[misc]  # known once it is built
 
-    @override
     @classmethod
     def pretrained(cls) -> Path:
         return fetch_weights(models.get_model_weights(cls.name).DEFAULT)
 
-    @override
     @classmethod
     def translate_state(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         own = cls(2).state_dict().keys()

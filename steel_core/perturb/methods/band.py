@@ -1,9 +1,6 @@
 """A band inside the picture replaced: the control of the border."""
 
-from __future__ import annotations
-
 import numpy as np
-from typing_extensions import override
 
 from steel_core.perturb.base import PERTURBATIONS, Perturbation, PerturbationInfo, Perturbed
 from steel_core.types import Grey, Mask
@@ -22,7 +19,6 @@ class Band(Perturbation):
         control=True,
     )
 
-    @override
     def perturb(
         self, grid: Grey, severity: float, seed: int, *, avoid: Mask | None = None, donor: Grey | None = None
     ) -> Perturbed:

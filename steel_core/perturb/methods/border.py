@@ -1,9 +1,6 @@
 """The border of the picture replaced: does a model look at the edges?"""
 
-from __future__ import annotations
-
 import numpy as np
-from typing_extensions import override
 
 from steel_core.perturb.base import PERTURBATIONS, Perturbation, PerturbationInfo, Perturbed
 from steel_core.types import Grey, Mask
@@ -21,7 +18,6 @@ class Border(Perturbation):
         usual=0.08,
     )
 
-    @override
     def perturb(
         self, grid: Grey, severity: float, seed: int, *, avoid: Mask | None = None, donor: Grey | None = None
     ) -> Perturbed:

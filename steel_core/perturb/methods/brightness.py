@@ -1,10 +1,6 @@
 """Every pixel brighter or darker."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-
-from typing_extensions import override
 
 from steel_core.perturb.base import PERTURBATIONS, PerturbationInfo, WholePicture
 from steel_core.types import AnyArray, Grey
@@ -25,6 +21,5 @@ class Brightness(WholePicture):
         usual=0.1,
     )
 
-    @override
     def redraw(self, grid: Grey, severity: float, seed: int) -> AnyArray:
         return grid + self.sign * severity

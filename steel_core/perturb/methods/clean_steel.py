@@ -1,10 +1,7 @@
 """A patch of clean steel, from elsewhere in the picture or from another one."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.random import Generator
-from typing_extensions import override
 
 from steel_core.perturb import stencil
 from steel_core.perturb.base import PERTURBATIONS
@@ -18,7 +15,6 @@ class CleanSteel(PatchPerturbation):
 
     info = describe_patch("Clean steel", "Control: the same patch filled with clean steel.", control=True)
 
-    @override
     def fill(self, grid: Grey, placed: PlacedPatch, rng: Generator, avoid: Mask | None, donor: Grey | None) -> Grey:
         if donor is not None:
             spread = max(float(donor.std()), 1e-4)

@@ -1,11 +1,8 @@
 """More or less contrast around the mean grey."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
-from typing_extensions import override
 
 from steel_core.perturb.base import PERTURBATIONS, PerturbationInfo, WholePicture
 from steel_core.types import AnyArray, Grey
@@ -26,6 +23,5 @@ class Contrast(WholePicture):
         usual=0.4,
     )
 
-    @override
     def redraw(self, grid: Grey, severity: float, seed: int) -> AnyArray:
         return grid.mean() + np.exp(self.sign * severity) * (grid - grid.mean())

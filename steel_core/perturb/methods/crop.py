@@ -1,9 +1,6 @@
 """The middle of the picture, enlarged: is the verdict about the steel or about its frame?"""
 
-from __future__ import annotations
-
 import cv2
-from typing_extensions import override
 
 from steel_core.perturb.base import PERTURBATIONS, PerturbationInfo, WholePicture
 from steel_core.types import AnyArray, Grey
@@ -21,7 +18,6 @@ class Crop(WholePicture):
         usual=0.1,
     )
 
-    @override
     def redraw(self, grid: Grey, severity: float, seed: int) -> AnyArray:
         height, width = grid.shape
         rows, columns = round(severity * height), round(severity * width)

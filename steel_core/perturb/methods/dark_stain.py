@@ -1,12 +1,9 @@
 """The dark stain: the same film as the white one, with the opposite sign."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
-from typing_extensions import override
 
 from steel_core.perturb.base import PERTURBATIONS
 from steel_core.perturb.patch import PatchPerturbation, PlacedPatch, describe_patch, draw_film
@@ -22,6 +19,5 @@ class DarkStain(PatchPerturbation):
 
     info = describe_patch("Dark stain", "Control: the same stain, dark instead of white.", control=True)
 
-    @override
     def fill(self, grid: Grey, placed: PlacedPatch, rng: Generator, avoid: Mask | None, donor: Grey | None) -> Grey:
         return np.minimum(draw_film(grid, placed, self.brightness), grid)

@@ -1,10 +1,7 @@
 """JPEG compression, as a camera or an archive applies it."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
-from typing_extensions import override
 
 from steel_core.perturb.base import PERTURBATIONS, PerturbationInfo, WholePicture
 from steel_core.types import AnyArray, Grey
@@ -18,7 +15,6 @@ class Jpeg(WholePicture):
         "JPEG", "Compresses the picture as JPEG.", "100 minus the quality of the encoder", largest=99, usual=70
     )
 
-    @override
     def redraw(self, grid: Grey, severity: float, seed: int) -> AnyArray:
         eight = np.clip(np.round(grid * 255), 0, 255).astype(np.uint8)
         _, data = cv2.imencode(".jpg", eight, [cv2.IMWRITE_JPEG_QUALITY, round(100 - severity)])

@@ -1,10 +1,7 @@
 """A patch of the picture's mean grey."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.random import Generator
-from typing_extensions import override
 
 from steel_core.perturb.base import PERTURBATIONS
 from steel_core.perturb.patch import PatchPerturbation, PlacedPatch, describe_patch
@@ -17,6 +14,5 @@ class MeanGrey(PatchPerturbation):
 
     info = describe_patch("Mean grey", "Control: a patch of the sheet's own mean grey.", control=True)
 
-    @override
     def fill(self, grid: Grey, placed: PlacedPatch, rng: Generator, avoid: Mask | None, donor: Grey | None) -> Grey:
         return np.full_like(grid, grid.mean())

@@ -1,9 +1,6 @@
 """Pixel noise, as of a dim light."""
 
-from __future__ import annotations
-
 import numpy as np
-from typing_extensions import override
 
 from steel_core.perturb.base import PERTURBATIONS, PerturbationInfo, WholePicture
 from steel_core.types import AnyArray, Grey
@@ -17,6 +14,5 @@ class Noise(WholePicture):
         "Noise", "Adds noise to every pixel.", "standard deviation in grey levels, 0 to 1", largest=0.3, usual=0.04
     )
 
-    @override
     def redraw(self, grid: Grey, severity: float, seed: int) -> AnyArray:
         return grid + severity * np.random.default_rng(seed).standard_normal(grid.shape)

@@ -1,10 +1,7 @@
 """The phase-scrambled stain: the stain's shares of coarse and fine, without its outline and without being white."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.random import Generator
-from typing_extensions import override
 
 from steel_core.perturb import stencil
 from steel_core.perturb.base import PERTURBATIONS
@@ -24,7 +21,6 @@ class ScrambledStain(WhiteStain):
         "Scrambled stain", "Control: the stain's light and dark shuffled, without being white anywhere.", control=True
     )
 
-    @override
     def fill(self, grid: Grey, placed: PlacedPatch, rng: Generator, avoid: Mask | None, donor: Grey | None) -> Grey:
         white = super().fill(grid, placed, rng, avoid, donor)
         window = stencil.bound_mask(placed.mask)

@@ -1,11 +1,8 @@
 """Sharper, or blurred."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2
-from typing_extensions import override
 
 from steel_core.perturb.base import PERTURBATIONS, PerturbationInfo, WholePicture
 from steel_core.types import AnyArray, Grey
@@ -26,6 +23,5 @@ class Sharpness(WholePicture):
         usual=0.5,
     )
 
-    @override
     def redraw(self, grid: Grey, severity: float, seed: int) -> AnyArray:
         return grid + self.sign * severity * (grid - cv2.GaussianBlur(grid, (0, 0), 2))

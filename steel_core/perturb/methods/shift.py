@@ -1,10 +1,7 @@
 """The picture moved: a verdict should not hang on where the camera looked."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
-from typing_extensions import override
 
 from steel_core.perturb.base import PERTURBATIONS, PerturbationInfo, WholePicture
 from steel_core.types import AnyArray, Grey
@@ -18,7 +15,6 @@ class Shift(WholePicture):
         "Shift", "Moves the picture a little.", "distance as a share of the shorter side", largest=0.5, usual=0.1
     )
 
-    @override
     def redraw(self, grid: Grey, severity: float, seed: int) -> AnyArray:
         angle = np.random.default_rng(seed).uniform(0, 2 * np.pi)
         down, right = (round(severity * min(grid.shape) * turn(angle)) for turn in (np.sin, np.cos))

@@ -1,12 +1,9 @@
 """The white stain: dried emulsion or water, harmless, and the thing a model may take for a sign of a clear sheet."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
-from typing_extensions import override
 
 from steel_core.data.strip_mill.noise import noise
 from steel_core.errors import UsageError
@@ -39,7 +36,6 @@ class WhiteStain(PatchPerturbation):
                 f"got {self.brightness:g} and {self.texture!r}"
             )
 
-    @override
     def fill(self, grid: Grey, placed: PlacedPatch, rng: Generator, avoid: Mask | None, donor: Grey | None) -> Grey:
         if placed.grey is not None:
             return placed.grey

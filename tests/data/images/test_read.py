@@ -1,7 +1,5 @@
 """Reading pixels: true brightness, upright, whole, or a refusal in plain words."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os
