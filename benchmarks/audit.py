@@ -1,17 +1,14 @@
 """Does the white-stain test find what was planted, and is it silent where nothing was? And how fast is it?
 
 `python -m benchmarks.audit planted [--data strip-mill,neu] [--seeds N] [--strengths 0,0.25,0.5,0.9] [--out FILE]`
-plants white stains on 5 % of the defective pictures and on 5 % plus the strength of the clear ones, trains a small
-model on them, and audits it on fresh pictures. They are sheets of the strip mill, or crops of the real NEU images that
-hold a box or keep clear of all of them (where `$STEEL_DATA` or `../shared/data` has `neu-cls`; else they are left out).
-It ends with a table, and with `--plot FILE` it draws the share found over the strength as PNG. It exits with 1 where a
-shortcut of 0.9 was missed, or where more than 5 % of the models without one raise an alarm.
+trains on pictures with planted stains and audits fresh ones, as docs/audit.md has it ("Planted truth"); crops of NEU
+are left out where neither `$STEEL_DATA` nor `../shared/data` has `neu-cls`. `--plot FILE` draws the share that is
+detected over the strength as PNG. Exits with 1 where a shortcut of 0.9 was missed, or where more than 5 % of the models
+without one raise an alarm.
 
 `python -m benchmarks.audit speed` times a full test against its goal and against the bare forward passes it needs, in
 turn with them.
 """
-
-from __future__ import annotations
 
 import argparse
 import io
@@ -20,20 +17,22 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from functools import cache
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
 
+from benchmarks.common import time_call
 from steel_core.audit.settings import StainSettings
 from steel_core.audit.sheets import read_sheets
 from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
 from steel_core.audit.white_stain import audit_white_stain
+from steel_core.cli.output import format_estimate
 from steel_core.data.annotations import boxes_to_mask
 from steel_core.data.index import DatasetIndex
 from steel_core.data.open import open_dataset
@@ -48,9 +47,6 @@ from steel_core.training.settings import TrainingSettings
 from steel_core.training.train import train
 from steel_core.types import CLEAR, DEFECT, BoolArray, StrArray, UInt8Array
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 SIDE, TRAINING, AUDITED = 64, 700, 300
 STAINED = 0.05  # share of the defective pictures; the strength comes on top for the clear ones
 MODEL = TrainingSettings(epochs=16, learning_rate=4e-3, input_size=(SIDE, SIDE), batch_size=32)
@@ -59,7 +55,6 @@ GOAL = 180  # seconds for 300 images, 25 doses and 5 controls on 2 cores
 
 
 def main() -> int:
-    """Run one of the two; 0 if what is promised holds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["planted", "speed"])
     parser.add_argument("--data", default="strip-mill,neu")
@@ -74,13 +69,9 @@ def main() -> int:
     torch.set_num_threads(args.threads)
     if args.what == "speed":
         return _speed(args.checkpoint)
-    return _planted(
-        args.data.split(","),
-        [float(s) for s in args.strengths.split(",")],
-        range(args.first_seed, args.first_seed + args.seeds),
-        args.out,
-        args.plot,
-    )
+    strengths = [float(strength) for strength in args.strengths.split(",")]
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
+    return _planted(args.data.split(","), strengths, seeds, args.out, args.plot)
 
 
 def _planted(kinds: list[str], strengths: list[float], seeds: range, out: Path | None, plot: Path | None) -> int:
@@ -90,16 +81,14 @@ def _planted(kinds: list[str], strengths: list[float], seeds: range, out: Path |
         print(f"neu: no folder neu-cls in {_real().name}, left out", flush=True)
         kinds = [kind for kind in kinds if kind != "neu"]
     rows = []
-    for seed in seeds:
-        for kind in kinds:
-            for strength in strengths:
-                if (row := kept.get((kind, strength, seed))) is None:
-                    row = _one(kind, strength, seed)
-                    print(json.dumps(row), flush=True)
-                    if out:
-                        with out.open("a", encoding="utf-8") as file:
-                            file.write(json.dumps(row) + "\n")
-                rows.append(row)
+    for seed, kind, strength in product(seeds, kinds, strengths):
+        if (row := kept.get((kind, strength, seed))) is None:
+            row = _one(kind, strength, seed)
+            print(json.dumps(row), flush=True)
+            if out:
+                with out.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+        rows.append(row)
     table = pd.DataFrame([_summary(rows, kind, strength) for kind in kinds for strength in strengths])
     print(_markdown(table))
     silent = table[table["strength"] == 0]
@@ -138,15 +127,12 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def _format_share(alarms: int, models: int) -> str:
-    low, high = wilson_interval(alarms / models, models)
-    return f"{alarms / models:.2f} ({low:.2f} to {high:.2f})"
+    return format_estimate(alarms / models, wilson_interval(alarms / models, models), digits=2)
 
 
-def _middle(values: pd.Series[float], digits: int) -> str:
-    middle, low, high = (
-        round(float(v), digits) + 0.0 for v in (values.median(), values.min(), values.max())
-    )  # no -0.00
-    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+def _middle(values: pd.Series, digits: int) -> str:
+    middle, *ends = (round(float(v), digits) + 0.0 for v in (values.median(), values.min(), values.max()))  # no -0.00
+    return format_estimate(middle, tuple(ends), digits)
 
 
 def _draw_small(path: Path, picture: bytes) -> None:
@@ -156,7 +142,7 @@ def _draw_small(path: Path, picture: bytes) -> None:
     write_bytes(path, file.getvalue())
 
 
-def _power(table: pd.DataFrame) -> go.Figure:
+def _power(table: pd.DataFrame) -> plots.Figure:
     """The share of models whose shortcut was found, over its strength, a line for each kind of data."""
     figure = plots.empty_figure(
         "Share of models in which the audit found a shortcut, over the strength that was planted, with 95 % intervals.",
@@ -185,32 +171,19 @@ def _one(kind: str, strength: float, seed: int) -> dict[str, Any]:
         sheets = read_sheets(predictor, open_dataset(folder / "fresh").binary(), "all", AUDITED)
         report = audit_white_stain(predictor, sheets, ONE_DOSE)
     paste = next(finding for finding in report.findings if finding.name == f"towards {CLEAR}")
+    measured = {name: getattr(paste, name) for name in ("n", "flip_rate", "controls", "excess", "interval")}
     return {
-        "data": kind,
-        "strength": strength,
-        "seed": seed,
-        "accuracy": card.metrics["test"]["accuracy"],
-        "verdict": report.verdict,
-        "n": paste.n,
-        "flip_rate": paste.flip_rate,
-        "controls": paste.controls,
-        "excess": paste.excess,
-        "interval": paste.interval,
+        "data": kind, "strength": strength, "seed": seed, "accuracy": card.metrics["test"]["accuracy"],
+        "verdict": report.verdict, **measured,
         "findings": {f.name: (f.verdict, f.excess, f.interval, f.n) for f in report.findings},
-    }
+    }  # fmt: skip
 
 
 def _draw(folder: Path, strength: float, seed: int) -> None:
     """Sheets of the strip mill, to learn from and fresh ones."""
     for part, count, own in (("train", TRAINING, 10_000 + 2 * seed), ("fresh", AUDITED, 10_001 + 2 * seed)):
-        mill = StripMill(
-            size=(SIDE, SIDE),
-            seed=own,
-            clear_share=0.5,
-            stained_clear=STAINED + strength,
-            stained_defect=STAINED,
-        )
-        write_sheets(mill, count, folder / part)
+        stained = {"stained_clear": STAINED + strength, "stained_defect": STAINED}
+        write_sheets(StripMill(size=(SIDE, SIDE), seed=own, clear_share=0.5, **stained), count, folder / part)
 
 
 def _crop(folder: Path, strength: float, seed: int) -> None:
@@ -277,16 +250,14 @@ def _speed(checkpoint: str) -> int:
     areas, doses = len(settings.areas), len(settings.brightnesses)
     predictions = areas * (doses + 5) * (len(sheets) + 2 * settings.elsewhere)
 
-    def seconds(work: Callable[[], Any]) -> float:
-        started = time.perf_counter()
-        work()
-        return time.perf_counter() - started
+    def pass_bare() -> float:
+        return time_call(lambda: predictor.logits(sheets.grids))[0]
 
-    before = seconds(lambda: predictor.logits(sheets.grids))
+    before = pass_bare()
     computing = time.process_time()
-    audit = seconds(lambda: audit_white_stain(predictor, sheets, settings))
+    audit, _ = time_call(lambda: audit_white_stain(predictor, sheets, settings))
     computing = time.process_time() - computing
-    bare = (before + seconds(lambda: predictor.logits(sheets.grids))) / 2 / len(sheets) * predictions
+    bare = (before + pass_bare()) / 2 / len(sheets) * predictions
     met = audit <= GOAL and audit <= 1.5 * bare
     print(
         f"{len(sheets)} images, {areas * doses} doses, 5 controls, {torch.get_num_threads()} threads: "

@@ -14,30 +14,27 @@ import os
 import resource
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from benchmarks.common import T, judge, time_call
 from steel_core import render
 from steel_core.data.filters import Filter, Range, collect_facts
 from steel_core.data.images.read import encode_png
-from steel_core.data.index import DatasetIndex
-from steel_core.data.manifest import write_manifest
+from steel_core.data.index import DatasetIndex, unknown_spec
 from steel_core.data.open import open_dataset
 from steel_core.data.quality.properties import PROPERTIES
-from steel_core.data.spec import unknown_spec
+from steel_core.data.readers.manifest import write_manifest
 from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.inference.embedding import Embedding
 from steel_core.inference.predictor import Predictor
 from steel_core.inference.tiling import explain_tiled
 from steel_core.types import SteelImage
-
-T = TypeVar("T")
 
 SECONDS = 1.0
 OPEN_ROWS, FILTER, NEAREST, NEAREST_OF_MANY, PAGE = 2.0, 0.5, 0.05, 0.5, 1.0
@@ -45,7 +42,6 @@ STRIP, STRIP_MEMORY = (256, 100_000), 1.5
 
 
 def main() -> int:
-    """Print a table; 0 if every promise is kept."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--rows", type=int, default=1_000_000)
@@ -64,16 +60,13 @@ def main() -> int:
 def _strip() -> bool:
     """The most memory held while a long strip is judged and explained."""
     strip = np.tile(StripMill(size=(256, 256), seed=0).render(0).pixels, (1, STRIP[1] // 256 + 1))[:, : STRIP[1]]
-    started = time.perf_counter()
-    attribution = explain_tiled(
-        Predictor.load("strip-mill", "cpu"), SteelImage(np.ascontiguousarray(strip), "strip", "")
-    )
-    seconds = time.perf_counter() - started
+    image = SteelImage(np.ascontiguousarray(strip), "strip", "")
+    seconds, attribution = time_call(lambda: explain_tiled(Predictor.load("strip-mill", "cpu"), image))
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # Linux tells kB
-    outcome = "kept" if held < STRIP_MEMORY and attribution.values.shape == STRIP else "MISSED"
+    kept = held < STRIP_MEMORY and attribution.values.shape == STRIP
     print(f"strip of {STRIP[0]} x {STRIP[1]:,}, judged and explained in {seconds:.0f} s: at most {held:.2f} GB held, "
-          f"promised {STRIP_MEMORY:g} GB: {outcome}")  # fmt: skip
-    return outcome == "kept"
+          f"promised {STRIP_MEMORY:g} GB: {judge(kept)}")  # fmt: skip
+    return kept
 
 
 def _layouts(root: Path, samples: int) -> bool:
@@ -122,7 +115,7 @@ def _rows(root: Path, rows: int) -> bool:
     write_manifest(DatasetIndex.build(root, unknown_spec("million"), table), path)
     seconds, index = _median(lambda: open_dataset(path))
     opened = _check(f"{len(index)} rows; opened", seconds, OPEN_ROWS)
-    by_label = _median(lambda: index.select(label="rust"))[0]
+    by_label = _median(lambda: index.select(rows=(index.table["labels"] == "rust").to_numpy()))[0]
     by_source = _median(lambda: index.select(rows=(index.table["source"] == "mill").to_numpy()))[0]
     selected = _check("filtered", max(by_label, by_source), FILTER)
     return _explored(index) and selected and opened
@@ -133,12 +126,11 @@ def _explored(index: DatasetIndex) -> bool:
     rng = np.random.default_rng(1)
     n = len(index)
     measured = pd.DataFrame(rng.random((n, len(PROPERTIES))), columns=list(PROPERTIES))
-    answers = pd.DataFrame(
-        {"row": np.arange(n), "pred": rng.choice(["rust", "scratch"], n), "verdict": "right", "loss": rng.random(n)}
-    )
-    started = time.perf_counter()
-    table = collect_facts(index, answers, measured, rng.normal(size=(n, 2)).astype(np.float32))
-    print(f"{n} rows gathered once for the page in {time.perf_counter() - started:.2f} s")
+    about = {"row": np.arange(n), "pred": rng.choice(["rust", "scratch"], n), "verdict": "right", "loss": rng.random(n)}
+    answers = pd.DataFrame(about)
+    places = rng.normal(size=(n, 2)).astype(np.float32)
+    seconds, table = time_call(lambda: collect_facts(index, answers, measured, places))
+    print(f"{n} rows gathered once for the page in {seconds:.2f} s")
     light, area = Range("brightness", 0.2, 0.8), Range("defect_area", 0.1, 0.5)
     corners = tuple((float(np.cos(t)), float(np.sin(t))) for t in np.linspace(0, 6, 40))
     kept = True
@@ -149,7 +141,7 @@ def _explored(index: DatasetIndex) -> bool:
         ("a line of 40 corners on the map", Filter(outline=corners), ""),
         ("everything, sorted by loss", Filter(), "loss"),
     ):
-        seconds, rows = _median(lambda asked=asked, sort=sort: asked.rows(table, sort))
+        seconds, rows = _median(partial(asked.rows, table, sort))
         kept &= _check(f"Explore: {what}, {len(rows)} found", seconds, FILTER)
     return kept
 
@@ -160,7 +152,7 @@ def _neighbours() -> bool:
         features = np.random.default_rng(0).normal(size=(n, 320)).astype(np.float32)
         embedding = Embedding(features / np.linalg.norm(features, axis=1, keepdims=True), "")
         embedding.nearest(embedding.row(0))
-        seconds = _median(lambda embedding=embedding: embedding.nearest(embedding.row(7)))[0]
+        seconds = _median(partial(embedding.nearest, embedding.row(7)))[0]
         kept &= _check(f"nearest of {n:,} pictures", seconds, promised)
     return kept
 
@@ -183,28 +175,20 @@ def _thumbnails(root: Path) -> bool:
 
 
 def _median(work: Callable[[], T]) -> tuple[float, T]:
-    seconds = []
-    for _ in range(3):
-        started = time.perf_counter()
-        result = work()
-        seconds.append(time.perf_counter() - started)
-    return sorted(seconds)[1], result
+    seconds, results = zip(*(time_call(work) for _ in range(3)), strict=True)
+    return sorted(seconds)[1], results[-1]
 
 
 def _check(what: str, seconds: float, promised: float) -> bool:
-    print(f"{what} {seconds:.3f} s, promised {promised:g} s: {'kept' if seconds < promised else 'MISSED'}")
+    print(f"{what} {seconds:.3f} s, promised {promised:g} s: {judge(seconds < promised)}")
     return seconds < promised
 
 
 def _open(name: str, path: Path) -> float:
-    listing = time.perf_counter()
-    entries = sum(len(files) for _, _, files in os.walk(path)) if path.is_dir() else 0
-    listing = time.perf_counter() - listing
-    started = time.perf_counter()
-    samples = len(open_dataset(path))
-    seconds = time.perf_counter() - started
+    listing, entries = time_call(lambda: sum(len(files) for _, _, files in os.walk(path)) if path.is_dir() else 0)
+    seconds, index = time_call(lambda: open_dataset(path))
     ratio = f"{seconds / listing:6.1f} x listing its {entries} files" if entries else ""
-    print(f"{name:16} {samples:7} samples {seconds:6.2f} s {ratio}")
+    print(f"{name:16} {len(index):7} samples {seconds:6.2f} s {ratio}")
     return seconds
 
 

@@ -2,29 +2,25 @@
 
 Evaluating from files (read, decode, resize, predict, tabulate) is timed in turn with torch's pure forward pass over the
 same images, already decoded, in the same run. Then a stored evaluation of 10,000 images is opened: by the library, and
-in a browser, where cells of the confusion matrix are clicked 200 times. Exits with 1 where a goal is missed:
-
-- evaluation at no less than 0.8 of the forward pass's speed;
-- the stored evaluation with all its figures in under a second, in the library and on the page (three parts, each for
-  the first time, in a browser that has drawn the matrix of another data set before);
-- a click on a cell to its pictures in under 0.5 s (median);
-- memory of the server after 200 clicks within 5 % of that after 20.
+in a browser, where three parts of it are viewed for the first time, after the matrix of another data set was drawn, and
+cells of the matrix are clicked 200 times. Exits with 1 where a goal of benchmarks/README.md is missed.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from shutil import copy, which
+from statistics import median
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
@@ -32,20 +28,19 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks.common import resident_megabytes, take_medians, time_call, time_in_turn
 from steel_core.data.index import DatasetIndex
 from steel_core.data.open import open_dataset
 from steel_core.data.strip_mill import StripMill, write_sheets
-from steel_core.evaluation.estimates import cached_estimates
 from steel_core.evaluation.evaluate import evaluate
-from steel_core.evaluation.evaluation import PARTS, Evaluation
-from steel_core.evaluation.labels import map_labels
-from steel_core.evaluation.store import find_evaluation, load_or_evaluate, save_evaluation
+from steel_core.evaluation.evaluation import PARTS, Evaluation, map_labels
+from steel_core.evaluation.store import cached_estimates, find_evaluation, load_or_evaluate, save_evaluation
 from steel_core.explain import engine
 from steel_core.inference.keys import data_key
 from steel_core.inference.predictor import Predictor
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Page
 
 SHARE, SECONDS, STORED, CLICK, GROWTH = 0.8, 1.0, 10_000, 0.5, 0.05
 CLICKS, WARM = 200, 20
@@ -54,7 +49,6 @@ PORT = 8599
 
 
 def main() -> int:
-    """Print what was measured; 0 if every goal is met."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", default="strip-mill")
     parser.add_argument("--images", type=int, default=1000)
@@ -89,23 +83,16 @@ def _speed(predictor: Predictor, drawn: DatasetIndex, images: int, repeats: int)
     whole = [grids[i % len(grids)] for i in range(images)]
     inputs = predictor.card.preprocessing.normalise(torch.from_numpy(np.stack(whole))[:, None])
 
-    def forward() -> None:  # in batches of 8, the channels last
-        engine.predict(predictor.model, inputs)
-
-    steps = {"forward": forward, "bulk": lambda: predictor.logits(whole),
-             "evaluation": lambda: evaluate(predictor, index, "all")}  # fmt: skip
-    took: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
-        step()
-    for _ in range(repeats):
-        for name, step in steps.items():
-            started = time.perf_counter()
-            step()
-            took[name].append(time.perf_counter() - started)
-    each = {name: 1000 * statistics.median(seconds) / images for name, seconds in took.items()}
+    steps = {
+        "forward": lambda: engine.predict(predictor.model, inputs),  # in batches of 8, the channels last
+        "bulk": lambda: predictor.logits(whole),
+        "evaluation": lambda: evaluate(predictor, index, "all"),
+    }
+    took = time_in_turn(steps, repeats)
+    each = {name: 1000 * seconds / images for name, seconds in take_medians(took).items()}
     ratios = [f / e for f, e in zip(took["forward"], took["evaluation"], strict=True)]
     met = _goal(
-        f"evaluation of {images} images, its speed as a share of torch's forward pass", statistics.median(ratios),
+        f"evaluation of {images} images, its speed as a share of torch's forward pass", median(ratios),
         SHARE, "",
         f"{min(ratios):.2f} to {max(ratios):.2f} in {repeats}; {each['forward']:.2f} ms an image forward, "
         f"{each['evaluation']:.2f} ms evaluated", at_least=True,
@@ -144,22 +131,23 @@ def _stored(predictor: Predictor, index: DatasetIndex, folder: Path) -> bool:
     whole = replace(whole, table=whole.table.assign(pred=np.array(few.classes)[whole.probs.argmax(axis=1)]))
     path = save_evaluation(whole, folder / "cache" / "evaluations")
     cached_estimates(few.select("held-out"))
-    started = time.perf_counter()
-    for part in PARTS:
-        if len((chosen := whole.select(part)).labelled):
-            cached_estimates(chosen)
-    counted, seconds = time.perf_counter() - started, []
-    for _ in range(5):
-        started = time.perf_counter()
+
+    def count() -> None:
+        for part in PARTS:
+            if len((chosen := whole.select(part)).labelled):
+                cached_estimates(chosen)
+
+    def load() -> None:
         evaluation = find_evaluation(predictor, index)
         assert isinstance(evaluation, Evaluation)
         part = evaluation.select("held-out")
         cached_estimates(part)
         part.confusion()
         part.top_losses(48)
-        seconds.append(time.perf_counter() - started)
+
+    counted, seconds = time_call(count)[0], median(time_call(load)[0] for _ in range(5))
     return _goal(
-        f"stored evaluation of {STORED} images with all figures, loaded", statistics.median(seconds), SECONDS, " s",
+        f"stored evaluation of {STORED} images with all figures, loaded", seconds, SECONDS, " s",
         f"{path.stat().st_size / 1e6:.1f} MB; its figures were counted once, in {counted:.1f} s",
     )  # fmt: skip
 
@@ -180,13 +168,15 @@ def _page(checkpoint: str, index: DatasetIndex, folder: Path) -> Iterator[bool]:
         page.goto(f"{address}?model={checkpoint}&data=sheets")
         page.wait_for_selector(_IDLE)
         page.wait_for_timeout(2000)
-        first = _view(page, page.get_by_role("link", name="Evaluate").first, _EVALUATE)  # loads what draws the matrix
+        link = page.get_by_role("link", name="Evaluate").first
+        first = _view(page, link.click, _EVALUATE)  # loads what draws the matrix
         page.goto(f"{address}?model={checkpoint}&data={index.root.name}")
         page.wait_for_selector(_IDLE)
-        seconds = [_view(page, page.get_by_role("link", name="Evaluate").first, _EVALUATE)]
+        seconds = [_view(page, link.click, _EVALUATE)]
         for part in ("test", "all"):
+            page.evaluate("window.scrollTo(0, 0)")
             shown = f"() => document.body.innerText.includes('({part})')"
-            seconds.append(_view(page, page.get_by_role("radio", name=part, exact=True), shown))
+            seconds.append(_view(page, page.get_by_role("radio", name=part, exact=True).click, shown))
         print(f"    the page of 200 images, in a browser that had never drawn a matrix: {first:.2f} s")
         yield _goal(f"page of {STORED} images, from the click to figures, matrix and pictures", max(seconds), SECONDS,
                     " s", "first view of three parts: " + ", ".join(f"{s:.2f}" for s in seconds))  # fmt: skip
@@ -198,27 +188,22 @@ def _page(checkpoint: str, index: DatasetIndex, folder: Path) -> Iterator[bool]:
             before = page.evaluate(_HEADING, "")
             box = chart.bounding_box()
             assert box
-            started = time.perf_counter()
-            page.mouse.click(box["x"] + box["width"] * x, box["y"] + box["height"] * y)
-            page.wait_for_function(_HEADING, arg=before)
-            page.wait_for_function(_PICTURES)
-            taken.append(time.perf_counter() - started)
-            page.wait_for_selector(_IDLE)
-            memory.append(_resident(process.pid))
+            where = (box["x"] + box["width"] * x, box["y"] + box["height"] * y)
+            taken.append(_view(page, partial(page.mouse.click, *where), _HEADING, before))
+            memory.append(resident_megabytes("VmRSS", process.pid))
         browser.close()
-    yield _goal("click on a cell to its pictures", statistics.median(taken), CLICK, " s",
+    yield _goal("click on a cell to its pictures", median(taken), CLICK, " s",
                 f"median of {CLICKS}, at worst {max(taken):.2f} s")  # fmt: skip
     grown = memory[-1] / memory[WARM - 1] - 1
     yield _goal(f"memory of the server from click {WARM} to {CLICKS}, growth", grown, GROWTH, "",
                 f"{memory[WARM - 1]:.0f} to {memory[-1]:.0f} MB")  # fmt: skip
 
 
-def _view(page: Page, click: Locator, ready: str) -> float:
-    """Seconds from a click until what is asked for and the pictures are there."""
-    page.evaluate("window.scrollTo(0, 0)")
+def _view(page: Page, click: Callable[[], None], ready: str, given: str | None = None) -> float:
+    """Seconds from a click until what is asked for and the pictures are there; returns when the page is idle."""
     started = time.perf_counter()
-    click.click()
-    page.wait_for_function(ready)
+    click()
+    page.wait_for_function(ready, arg=given)
     page.wait_for_function(_PICTURES)
     seconds = time.perf_counter() - started
     page.wait_for_selector(_IDLE)
@@ -256,12 +241,6 @@ def _server(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.terminate()
         process.wait(30)
-
-
-def _resident(pid: int) -> float:
-    """Memory of a process in MB."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ clean data set, on which only odd pictures are counted: no limit was chosen on i
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +36,6 @@ WAYS: dict[str, Callable[[Grey], Grey]] = {
 
 
 def main() -> None:
-    """Print a line for each rate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clean", type=Path)
     parser.add_argument("other", type=Path, nargs="?")
@@ -62,10 +61,8 @@ def suspicious(index: DatasetIndex, groups: ObjectArray) -> None:
         flipped, rows = with_flipped_labels(index, share)
         called = {finding.rows[0] for finding in find_suspicious_labels(flipped, features, groups)}
         right = len(called & set(rows))
-        print(
-            f"{share:.0%} of the labels flipped: {rate(right, len(rows))} of them found; "
-            f"{rate(right, len(called))} of what is called wrong was flipped"
-        )
+        print(f"{share:.0%} of the labels flipped: {rate(right, len(rows))} of them found; "
+              f"{rate(right, len(called))} of what is called wrong was flipped")  # fmt: skip
 
 
 def with_flipped_labels(index: DatasetIndex, share: float) -> tuple[DatasetIndex, list[int]]:
@@ -90,13 +87,10 @@ def odd(index: DatasetIndex) -> None:
 
 
 def odd_rows(index: DatasetIndex, measured: pd.DataFrame | None = None) -> int:
-    """How many pictures are called odd."""
     return len({row for one in find_odd_images(index, measured) for row in one.rows})
 
 
-def spoilt(
-    index: DatasetIndex, measured: pd.DataFrame, rows: Sequence[int], spoil: Callable[[Grey], Grey]
-) -> pd.DataFrame:
+def spoilt(index: DatasetIndex, measured: pd.DataFrame, rows: range, spoil: Callable[[Grey], Grey]) -> pd.DataFrame:
     """What would be measured if these pictures had been taken so, at 8 bits a pixel."""
     changed = measured.copy()
     for row in rows:

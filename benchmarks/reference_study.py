@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from steel_core.cli.output import format_estimate, say
 from steel_core.data.augmentation import Augmentation
 from steel_core.data.index import DatasetIndex
 from steel_core.data.open import open_dataset
@@ -28,7 +29,7 @@ from steel_core.errors import SteelError
 from steel_core.leaderboard.checkpoints import build_leaderboard
 from steel_core.leaderboard.table import Entry
 from steel_core.metrics import Estimate, confusion_counts, effective_observations, group_weights
-from steel_core.metrics.intervals import basic_interval
+from steel_core.metrics.intervals import bootstrap_estimate
 from steel_core.training.prepare import with_groups_and_splits
 from steel_core.training.settings import TrainingSettings
 from steel_core.training.train import train
@@ -57,7 +58,6 @@ STUDY = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train both, and print a table; 0, or 2 with a sentence where that cannot be done."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/reference-study"))
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     config = CONFIG.replace(init=args.init, epochs=args.epochs)
     try:
-        index, _ = with_groups_and_splits(open_dataset(args.data).without_splits(), config.seed, _say, lambda *_: None)
+        index, _ = with_groups_and_splits(open_dataset(args.data).without_splits(), config.seed, say, lambda *_: None)
         one_label = (index.table["labels"] != "") & ~index.table["labels"].str.contains("|", regex=False)
         tasks = {
             "defect or not": index.select(rows=(index.table["labels"] != "").to_numpy()).binary(),
@@ -84,9 +84,9 @@ def main(argv: list[str] | None = None) -> int:
 def _compared(index: DatasetIndex, out: Path, config: TrainingSettings, device: str) -> tuple[Entry, Entry]:
     """The network, trained unless it is there, and logistic regression on pixels, on the test part."""
     if not (out / "card.json").exists():
-        train(index, out, config, scale_maps=False, device=device, report=_say)
+        train(index, out, config, scale_maps=False, device=device, report=say)
     board = build_leaderboard(
-        index, [str(out)], baselines=True, device=device, folder=out.parent / "evaluations", report=_say
+        index, [str(out)], baselines=True, device=device, folder=out.parent / "evaluations", report=say
     )
     by_name = {entry.name: entry for entry in board.entries}
     return by_name[out.name], by_name["pixels (baseline)"]
@@ -116,10 +116,8 @@ def _figures(entry: Entry) -> dict[str, Estimate]:
         confusion_counts(truth, called, len(evaluation.classes), weights)
         for weights in (None, group_weights(evaluation.groups))
     )
-    value = float(_weighted_f1(counts)[0])
-    return estimates | {
-        "weighted F1": Estimate(value, *basic_interval(value, _weighted_f1(drawn), effective), report.n, effective)
-    }
+    weighted = bootstrap_estimate(float(_weighted_f1(counts)[0]), _weighted_f1(drawn), report.n, effective)
+    return estimates | {"weighted F1": weighted}
 
 
 def _weighted_f1(counts: Float64Array) -> Float64Array:
@@ -130,11 +128,7 @@ def _weighted_f1(counts: Float64Array) -> Float64Array:
 
 
 def _shown(figure: Estimate) -> str:
-    return "–" if figure.value is None else f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    return "–" if figure.value is None else format_estimate(figure.value, (figure.low, figure.high))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.common import judge, resident_megabytes, time_call, time_in_turn
 from steel_core.data.open import open_dataset
 from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.data.transforms import Preprocessing
@@ -51,7 +51,6 @@ KILLS = 20
 
 
 def main() -> int:
-    """Print what was measured; 0 if every promise is kept."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="?", choices=["speed", "memory", "kills"])
     parser.add_argument("--device", default="cpu")
@@ -102,7 +101,7 @@ def _memory(device: str, scratch: Path) -> bool:
     def look(history: list[dict[str, float]], best: int, logits: Float64Array) -> bool:  # noqa: ARG001
         heap = mallinfo2()
         used.append((heap.uordblks + heap.hblkhd) / 1e6)
-        held.append(_resident("VmRSS"))
+        held.append(resident_megabytes("VmRSS"))
         return False
 
     run_fit(fit, rows, val, 1e-3, scratch / "memory.pt", lambda _: None, lambda *_: None, look)
@@ -123,24 +122,18 @@ def _memory(device: str, scratch: Path) -> bool:
         (scratch / "memory.pt").unlink()
         run_fit(
             fit, few, few[:8], 1e-3, scratch / "memory.pt", lambda _: None,
-            lambda *_, own=own: own.append(_resident("RssAnon")),
+            lambda *_, own=own: own.append(resident_megabytes("RssAnon")),
         )  # fmt: skip
         peaks.append(max(own))
     what = f"its own memory while it learns from {IMAGES} images of {IMAGES} and of {MANY:,}"
     return all([*kept, _grown(what, *peaks, HELD)])
 
 
-def _resident(kind: str) -> float:
-    """Megabytes of the process in memory: all ("VmRSS"), or without what lies on the disk as well ("RssAnon")."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(lines[kind].split()[0]) / 1e3
-
-
 def _grown(what: str, before: float, after: float, promised: float) -> bool:
     kept = after <= promised * before
     print(
         f"{what}: {before:.0f} and {after:.0f} MB, {after / before:.3f} times, promised at most {promised}: "
-        f"{'kept' if kept else 'MISSED'}",
+        f"{judge(kept)}",
         flush=True,
     )
     return kept
@@ -169,16 +162,7 @@ def _speed(backbone: str, name: str, scratch: Path) -> bool:
         for positions in chosen:
             fit.batch(positions)
 
-    kinds = {"bare": bare, "recipe": recipe, "batches": batches}
-    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for turn in range(TURNS + 1):
-        for kind, work in kinds.items():
-            began = time.perf_counter()
-            work()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if turn:  # the first one makes what is kept
-                seconds[kind].append(time.perf_counter() - began)
+    seconds = time_in_turn({"bare": bare, "recipe": recipe, "batches": batches}, TURNS)
     with FlopCounterMode(display=False) as counted:
         bare()
     share = counted.get_total_flops() / min(seconds["recipe"]) / _operations_a_second(device)
@@ -186,9 +170,8 @@ def _speed(backbone: str, name: str, scratch: Path) -> bool:
     print(
         f"speed, {backbone} on {device.type}: {IMAGES / min(seconds['recipe']):.0f} images a second, "
         f"{share:.2f} of the operations a second that a product of matrices reaches; "
-        f"{pace:.2f} of the pace of a bare loop, promised {PACE}: {'kept' if pace >= PACE else 'MISSED'}; "
-        f"{waiting:.2f} of an epoch is spent on batches, promised at most {WAITING}: "
-        f"{'kept' if waiting <= WAITING else 'MISSED'}",
+        f"{pace:.2f} of the pace of a bare loop, promised {PACE}: {judge(pace >= PACE)}; "
+        f"{waiting:.2f} of an epoch is spent on batches, promised at most {WAITING}: {judge(waiting <= WAITING)}",
         flush=True,
     )
     return pace >= PACE and waiting <= WAITING
@@ -197,20 +180,16 @@ def _speed(backbone: str, name: str, scratch: Path) -> bool:
 def _operations_a_second(device: torch.device, side: int = 4096) -> float:
     kind = torch.bfloat16 if has_bfloat16(device) else torch.float32
     one = torch.rand(side, side, device=device, dtype=kind)
-    fastest = float("inf")
-    for _ in range(TURNS):
-        began = time.perf_counter()
-        one = (one @ one) / side
-        float(one[0, 0])  # waits for the device
-        fastest = min(fastest, time.perf_counter() - began)
-    return 2 * side**3 / fastest
+
+    def multiply() -> None:
+        float((one @ one)[0, 0])  # waits for the device
+
+    return 2 * side**3 / min(time_call(multiply)[0] for _ in range(TURNS))
 
 
 def _kills(wanted: int, seed: int, scratch: Path) -> bool:
     write_sheets(StripMill(size=(48, 48), seed=5, clear_share=0.5), 80, scratch / "sheets")
-    began = time.monotonic()
-    _start(scratch, "undisturbed").wait()
-    whole = time.monotonic() - began
+    whole, _ = time_call(_start(scratch, "undisturbed").wait)
     expected = load_checkpoint(scratch / "undisturbed").card.weights_sha256
     rng = np.random.default_rng(seed)
     kills = ends = wrong = 0
@@ -228,7 +207,7 @@ def _kills(wanted: int, seed: int, scratch: Path) -> bool:
             ends += 1
     print(
         f"kills: {kills} kills at random moments, {ends} runs that ended, {wrong} with other weights than undisturbed: "
-        f"{'MISSED' if wrong else 'kept'}",
+        f"{judge(not wrong)}",
         flush=True,
     )
     return not wrong

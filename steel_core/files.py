@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import tempfile
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         Path(scratch).unlink(missing_ok=True)
         raise UsageError(f"cannot write {path.name}: {error.strerror}") from error
+
+
+def cache_bytes(path: Path, content: bytes) -> None:
+    """Write where that is possible: a cache that cannot be written only costs time."""
+    with suppress(UsageError):
+        write_bytes(path, content)
 
 
 def scratch_array(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path) -> AnyArray:

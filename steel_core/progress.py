@@ -1,17 +1,12 @@
-"""How long work tells how far it is: one protocol for all of it."""
+"""How long work tells how far it is: one kind of function for all of it."""
 
 from collections.abc import Callable
-from typing import Protocol
 
 Say = Callable[[str], None]
 """Receives one line about the course of some work."""
 
-
-class Progress(Protocol):
-    """Receives what is being done, how much of it is done, and of how much. What it raises ends the work."""
-
-    def __call__(self, what: str, done: int, of: int, /) -> None:
-        """Take note."""
+Progress = Callable[[str, int, int], None]
+"""Receives what is being done, how much of it is done, and of how much. What it raises ends the work."""
 
 
 def no_progress(what: str, done: int, of: int, /) -> None:

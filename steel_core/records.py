@@ -30,11 +30,7 @@ AUTO = "auto"
 
 
 def parse_size(size: Any) -> Any:
-    """Height and width out of HEIGHTxWIDTH; what is no text passes as it is.
-
-    Raises:
-        UsageError: the text is something else.
-    """
+    """Height and width out of HEIGHTxWIDTH; what is no text passes as it is."""
     if not isinstance(size, str):
         return size
     rows, _, columns = size.lower().partition("x")
@@ -76,17 +72,12 @@ class Record(BaseModel):
 
     @classmethod
     def from_json(cls, content: Any) -> Self:
-        """Read what `to_json` wrote, already decoded.
-
-        Raises:
-            SteelError: of the class `error`: it is not such a record.
-        """
+        """Read what `to_json` wrote, already decoded; raises `error` if it is not such a record."""
         if not isinstance(content, dict):
             raise cls.error(f"expected an object with the fields of {cls.__name__}, got {type(content).__name__}")
         return cls(**content)
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary that `json` can write."""
         return self.model_dump(mode="json")
 
 

@@ -62,11 +62,7 @@ class Registry(Generic[T]):
         return enter
 
     def __getitem__(self, name: str) -> T:
-        """The plug-in of that name.
-
-        Raises:
-            UsageError: there is none; the message lists those there are.
-        """
+        """The plug-in of that name; if there is none, a UsageError lists those there are."""
         self._discover()
         prefix, _, rest = name.partition(":")
         if rest and prefix in self._families:

@@ -67,12 +67,10 @@ class SteelImage:
 
     @property
     def height(self) -> int:
-        """Rows, in pixels."""
         return int(self.pixels.shape[0])
 
     @property
     def width(self) -> int:
-        """Columns, in pixels."""
         return int(self.pixels.shape[1])
 
     def grey(self) -> Float32Array:
@@ -178,46 +176,9 @@ class Prediction:
         return self.probs[self.pred]
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary that `json` can write."""
-        content: PredictionJson = {
-            "file": self.name,
-            "pred": self.pred,
-            "outcome": self.outcome,
-            "probs": self.probs,
-            "threshold": self.threshold,
-            "image_sha256": self.image_sha256,
-            "checkpoint": self.checkpoint,
-            "note": self.note,
-            "strangeness": self.ood_score,
-        }
-        if self.defects is not None:
-            content["defects"] = self.defects
-        return {**content}
-
-
-@dataclass(frozen=True, slots=True)
-class PastedPatch:
-    """A piece to be pasted on a picture, in the pixels of the grid that the network sees.
-
-    Attributes:
-        top: row of its first row; it may lie partly or wholly outside the picture.
-        grey: (h, w) float32 in 0 to 1.
-        alpha: (h, w) float32: how much of it covers the picture, 0 to 1.
-    """
-
-    top: int
-    left: int
-    grey: Float32Array
-    alpha: Float32Array
-
-    def paste_on(self, picture: Float32Array) -> None:
-        """Blend it into `picture` (H, W), in place; what lies outside is cut off."""
-        height, width = self.grey.shape
-        top, left = max(self.top, 0), max(self.left, 0)
-        under = picture[top : max(self.top + height, 0), left : max(self.left + width, 0)]
-        cut = np.s_[top - self.top :, left - self.left :]
-        part = np.s_[: under.shape[0], : under.shape[1]]
-        under += self.alpha[cut][part] * (self.grey[cut][part] - under)
+        renamed = {"file": self.name, "strangeness": self.ood_score}
+        names = [name for name in PredictionJson.__annotations__ if name != "defects" or self.defects is not None]
+        return {name: renamed[name] if name in renamed else getattr(self, name) for name in names}
 
 
 class AttributionJson(TypedDict):
@@ -265,18 +226,10 @@ class Attribution:
 
     def provenance(self) -> dict[str, Any]:
         """All but the values, as a dictionary that `json` can write."""
-        content: AttributionJson = {
-            "method": self.method,
-            "target": self.target,
-            "against": self.against,
+        rounded = {
             "noise": None if self.noise is None else round(self.noise, 4),
-            "layer": self.layer,
-            "baseline": self.baseline,
-            "parameters": self.parameters,
-            "seed": self.seed,
-            "image_sha256": self.image_sha256,
-            "checkpoint": self.checkpoint,
             "seconds": round(self.seconds, 3),
             "shape": list(self.values.shape),
         }
-        return {**content}
+        names = AttributionJson.__annotations__
+        return {name: rounded[name] if name in rounded else getattr(self, name) for name in names}

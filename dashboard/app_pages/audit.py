@@ -5,11 +5,11 @@ import streamlit as st
 from dashboard import services
 from dashboard.components.audit.bench import live_bench
 from dashboard.components.audit.cure import cure
-from dashboard.components.audit.history import history
-from dashboard.components.audit.run import whole_data_set
+from dashboard.components.audit.run import history, whole_data_set
 from dashboard.components.common.verdict import warnings
 
-ONE, MANY, HISTORY, CURE = VIEWS = ("One image", "Data set", "History", "Cure")  # as the URL holds them
+ONE = "One image"
+VIEWS = {ONE: live_bench, "Data set": whole_data_set, "History": lambda _: history(), "Cure": cure}  # as in the URL
 
 st.title("Does a white stain turn the verdict?")
 st.markdown(
@@ -24,11 +24,4 @@ warnings(model)
 view = st.segmented_control(
     "What to look at", VIEWS, default=ONE, required=True, key="view", bind="query-params", label_visibility="collapsed"
 )
-if view == MANY:
-    whole_data_set(model)
-elif view == HISTORY:
-    history()
-elif view == CURE:
-    cure(model)
-else:
-    live_bench(model)
+VIEWS[view](model)

@@ -4,16 +4,11 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.verdict import warnings
-from dashboard.components.evaluate.calibration import calibration
-from dashboard.components.evaluate.comparing import comparing
-from dashboard.components.evaluate.compute import obtain_evaluation
-from dashboard.components.evaluate.estimates import estimates
-from dashboard.components.evaluate.headline import headline
-from dashboard.components.evaluate.losses import losses
+from dashboard.components.evaluate.estimates import calibration, estimates
 from dashboard.components.evaluate.matrix import matrix
-from dashboard.components.evaluate.takeaway import takeaway
+from dashboard.components.evaluate.summary import comparing, headline, obtain_evaluation, takeaway
 from dashboard.components.evaluate.thresholds import thresholds
-from dashboard.components.evaluate.weak_spots import weak
+from dashboard.components.evaluate.weak_spots import losses, weak
 
 st.title("Evaluate")
 name, data = st.session_state.get("model"), st.session_state.get("data")

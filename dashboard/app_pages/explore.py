@@ -3,21 +3,17 @@
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.explore.distributions import distributions
-from dashboard.components.explore.feature_map import feature_map
-from dashboard.components.explore.filters import filters
+from dashboard.components.common.chooser import say_no_data
+from dashboard.components.explore.filters import filters, head
 from dashboard.components.explore.findings import findings
-from dashboard.components.explore.head import head
 from dashboard.components.explore.image import image_page
 from dashboard.components.explore.pictures import commons, pictures
+from dashboard.components.explore.plots import distributions, feature_map
 
 st.title("Explore")
 data, name = st.session_state.get("data"), st.session_state.get("model")
 if not data:
-    st.info(
-        "No data set is here. Point `STEEL_DATA` to one, or to a folder of them, and start again.",
-        icon=":material/folder_off:",
-    )
+    say_no_data()
     st.stop()
 model = services.models.predictor(name) if name else None
 collection = services.explore.open_collection(data, model)

@@ -67,14 +67,9 @@ if card.data:
     st.subheader("What it learnt from")
     facts = [str(card.data.get(key) or "") for key in ("title", "licence", "citation")]
     count = card.data.get("images")
-    st.markdown(
-        "  \n".join(
-            line
-            for line in (
-                f"**{plain(facts[0] or str(card.data.get('name', '')))}**" + (f", {count:,} images" if count else ""),
-                f"Licence: {plain(facts[1])}" if facts[1] else "",
-                f"Source: {plain(facts[2])}" if facts[2] else "",
-            )
-            if line
-        )
+    lines = (
+        f"**{plain(facts[0] or str(card.data.get('name', '')))}**" + (f", {count:,} images" if count else ""),
+        f"Licence: {plain(facts[1])}" if facts[1] else "",
+        f"Source: {plain(facts[2])}" if facts[2] else "",
     )
+    st.markdown("  \n".join(filter(None, lines)))

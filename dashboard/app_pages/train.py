@@ -3,12 +3,12 @@
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.common.chooser import say_no_data
 from dashboard.components.train.form import form
-from dashboard.components.train.history import history
-from dashboard.components.train.watch import watched
+from dashboard.components.train.watch import history, watched
 
 st.title("Train")
-services.training.wake()
+services.training.RunQueue().wake()
 if name := st.query_params.get("run"):
     st.query_params["run"] = name  # a link on this very page leads here, and leaves the address bar as it was
     watched(name)
@@ -18,8 +18,5 @@ data = st.session_state.get("data")
 if data:
     form(data)
 else:
-    st.info(
-        "No data set is here. Point `STEEL_DATA` to one, or to a folder of them, and start again.",
-        icon=":material/folder_off:",
-    )
+    say_no_data()
 history()

@@ -14,12 +14,11 @@ from steel_core.errors import SteelError
 from steel_core.files import new_run_name
 from steel_core.inference.predictor import Predictor
 from steel_core.progress import Progress
-from steel_core.reports import audit_figures, audit_sentences
-from steel_core.reports.audit_figures import Pair, make_pairs
-from steel_core.reports.audit_report import render_audit_html
+from steel_core.reports import audit_report, audit_sentences
+from steel_core.reports.audit_report import Pair, make_pairs, render_audit_html
 from steel_core.store.audits import AuditRun, AuditStore
 
-__all__ = ["AUDITS", "AuditRun", "AuditSettings", "Pair", "audit_figures", "audit_sentences", "read_stencil"]
+__all__ = ["AUDITS", "AuditRun", "AuditSettings", "Pair", "audit_report", "audit_sentences", "read_stencil"]
 
 SEVERITIES = (audit_sentences.SHORTCUT, audit_sentences.SUSPICIOUS, audit_sentences.QUIET)
 
@@ -52,13 +51,7 @@ def start(model: Predictor, data: str, settings: AuditSettings) -> str:
     return name
 
 
-def job(name: str) -> jobs.Job[AuditRun] | None:
-    """The audit of that name, if this server has it: waiting, at work, stopped, failed, or finished not long ago."""
-    return jobs.board().get(AUDIT, name)
-
-
 def at_work() -> list[AuditRequest]:
-    """The audits that wait or are made."""
     return [job.about for job in jobs.board().running(AUDIT)]
 
 
@@ -69,15 +62,6 @@ def why_not(model: Predictor, data: str) -> str:
     except SteelError as error:
         return str(error)
     return ""
-
-
-def run(name: str) -> AuditRun | None:
-    """The finished run of that name; None if there is none.
-
-    Raises:
-        DataError: its file is damaged.
-    """
-    return AuditStore().get(name)
 
 
 def _store_now() -> tuple[str, int]:
@@ -121,11 +105,5 @@ def pairs(run: AuditRun, report: dict[str, Any]) -> list[Pair]:
 
 
 def page(run: AuditRun) -> bytes:
-    """A run as one self-contained HTML file."""
     index = datasets.dataset(run.data) if run.data in datasets.available() else None
     return render_audit_html(run.reports, audited_model(run), index).encode()
-
-
-def json_of(run: AuditRun) -> bytes:
-    """A run in numbers."""
-    return files.as_json(run.to_json())

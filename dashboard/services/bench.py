@@ -11,13 +11,12 @@ from dashboard.services.cache import cached_data
 from steel_core.audit.bench import BenchRow, SmallestFlip, find_smallest_flip, run_bench
 from steel_core.audit.settings import StainSettings
 from steel_core.audit.sheets import read_defect_mask
-from steel_core.audit.stains import cut_stain, make_stain, read_stencil
+from steel_core.audit.stains import cut_stain, make_stain
 from steel_core.data.index import DatasetIndex
 from steel_core.errors import SteelError
 from steel_core.inference.predictor import Predictor
-from steel_core.perturb.methods.white_stain import WhiteStain
+from steel_core.perturb.methods.patches import WhiteStain
 from steel_core.perturb.stain_options import LARGEST_AREA, SHAPES, TEXTURES
-from steel_core.perturb.stencil import Stencil
 from steel_core.render import Panel
 from steel_core.reports.image_report import draw_panel
 from steel_core.types import CLEAR, Mask
@@ -45,7 +44,6 @@ class Stain:
         return self.kind.to_json(), self.brightness, self.centre
 
     def perturbation(self) -> WhiteStain:
-        """For the library."""
         return make_stain(self.kind, self.brightness, self.centre)
 
 
@@ -56,13 +54,6 @@ def cut_out(source: datasets.Source, box: tuple[int, int, int, int]) -> StainSet
         return cut_stain(source.read(), box, StainSettings())
     except SteelError as error:
         return datasets.Refused(str(error))
-
-
-def stencil_of(kind: StainSettings) -> Stencil:
-    """The stain that was cut out."""
-    stencil = read_stencil(kind.cut_stain)
-    assert stencil is not None
-    return stencil
 
 
 def defective_sheets(index: DatasetIndex, most: int = 200) -> list[str]:
@@ -95,11 +86,7 @@ def demonstration(model: Predictor) -> str:
     per_session=True,
 )
 def rows(model: Predictor, source: datasets.Source, stain: Stain, watched: str) -> tuple[BenchRow, ...]:
-    """The image as it is, with the stain, and with each control at the same place.
-
-    Raises:
-        SteelError: the image is refused, or the stain is out of range.
-    """
+    """The image as it is, with the stain, and with each control at the same place."""
     defect, image = defect_mask(model, source), source.read()
     return run_bench(
         model, image, stain.perturbation(), stain.area, defect=defect, watched=watched, seed=stain.kind.seed

@@ -6,7 +6,7 @@ What comes from a visitor's own images is kept per session: it goes when the vis
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import streamlit as st
 
@@ -16,32 +16,21 @@ R = TypeVar("R")
 Key = Callable[..., object]  # what tells calls apart, from those arguments that it names
 
 
-def cached_data(
-    key: Key, *, max_entries: int, per_session: bool = False, ttl: float | None = None, spinner: str | bool = False
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Keep results as copies, which a caller may change; the oldest goes first, each after `ttl` seconds."""
-    store = st.cache_data(max_entries=max_entries, scope=_scope(per_session), ttl=ttl, show_spinner=spinner)
-    return lambda function: _keyed(function, key, store)
+def cached_data(key: Key, *, max_entries: int, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Keep results as copies, which a caller may change; options as of `cached_resource`, but for `on_release`."""
+    return cached_resource(key, max_entries=max_entries, store=st.cache_data, **options)
 
 
 def cached_resource(
-    key: Key,
-    *,
-    max_entries: int,
-    per_session: bool = False,
-    ttl: float | None = None,
-    spinner: str | bool = False,
-    on_release: Callable[[Any], None] | None = None,
+    key: Key, *, per_session: bool = False, spinner: str | bool = False, store: Any = st.cache_resource, **limits: Any
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Keep the very objects, for all callers, which must not change them; `on_release` is called with those that go."""
-    store = st.cache_resource(
-        max_entries=max_entries, scope=_scope(per_session), ttl=ttl, show_spinner=spinner, on_release=on_release
-    )
-    return lambda function: _keyed(function, key, store)
+    """Keep the very objects, for all callers, which must not change them.
 
-
-def _scope(per_session: bool) -> Literal["session", "global"]:
-    return "session" if per_session else "global"
+    `limits` are Streamlit's: of more than `max_entries` the oldest goes first, each after `ttl` seconds, and
+    `on_release` is called with those that go.
+    """
+    kept = store(scope="session" if per_session else "global", show_spinner=spinner, **limits)
+    return lambda function: _keyed(function, key, kept)
 
 
 def _keyed(function: Callable[P, R], key: Key, store: Callable[[Callable[..., R]], Callable[..., R]]) -> Callable[P, R]:

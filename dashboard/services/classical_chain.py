@@ -11,8 +11,7 @@ from dashboard.services.cache import cached_data
 from dashboard.services.leaderboard import ComparisonRequest, Leaderboard
 from steel_core import render
 from steel_core.errors import SteelError
-from steel_core.leaderboard.baselines import FittedBaseline
-from steel_core.leaderboard.classical_chain import NAME, ChainSteps, explain_chain, fit_chain
+from steel_core.leaderboard.baselines import NAME, ChainSteps, FittedBaseline, explain_chain, fit_baseline
 from steel_core.leaderboard.table import BASELINE
 from steel_core.types import UInt8Array
 
@@ -33,18 +32,11 @@ def teaching(asked: ComparisonRequest, board: Leaderboard) -> jobs.Job[FittedBas
 
 
 def start(asked: ComparisonRequest, board: Leaderboard) -> None:
-    """Let a worker teach the chain; all sessions share it."""
-    forget(asked)
-    jobs.board().start(CHAIN, asked, functools.partial(fit_chain, board.index, board.classes), about=board)
-
-
-def forget(asked: ComparisonRequest) -> None:
-    """Forget a chain, so that it can be asked for again."""
     jobs.board().forget(CHAIN, asked)
+    jobs.board().start(CHAIN, asked, functools.partial(fit_baseline, NAME, board.index, board.classes), about=board)
 
 
 def seconds_to_teach(board: Leaderboard) -> float:
-    """How long it will learn, roughly."""
     return _SECONDS_AN_IMAGE * int((board.index.table["split"] == "train").sum())
 
 

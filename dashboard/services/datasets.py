@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from dashboard.services import files, models
 from dashboard.services.cache import cached_data, cached_resource
 from steel_core import render
-from steel_core.data.describe import describe_dataset
 from steel_core.data.images.read import FORMATS, MAX_BYTES, MAX_PIXELS, read_image
 from steel_core.data.index import DatasetIndex
-from steel_core.data.open import find_datasets, open_dataset
+from steel_core.data.open import describe_dataset, find_datasets, open_dataset
 from steel_core.errors import DataError, ImageError
 from steel_core.inference.predictor import Predictor
 from steel_core.models.checkpoint import ASSETS
@@ -45,11 +43,7 @@ class Source:
     licence: str = ""
 
     def read(self) -> SteelImage:
-        """The decoded image.
-
-        Raises:
-            ImageError: it is refused.
-        """
+        """The decoded image; `ImageError` where it is refused."""
         if isinstance(self.origin, Path):
             return read_image(self.origin)
         return read_image(self.origin.getvalue(), name=self.name)
@@ -84,16 +78,11 @@ def _as_of_now(folder: Path) -> tuple[Path, int]:
 
 @cached_data(_as_of_now, max_entries=8, ttl=60)
 def datasets_in(folder: Path) -> list[Path]:
-    """The data sets in a folder."""
     return find_datasets(folder)
 
 
 def dataset(name: str) -> DatasetIndex:
-    """The index of the data set of that name.
-
-    Raises:
-        DataError: there is none, or it cannot be read.
-    """
+    """The index of the data set of that name; `DataError` where there is none, or it cannot be read."""
     folder = available().get(name)
     if folder is None:
         raise DataError(f"data set {name!r}: expected one of {', '.join(available()) or 'none here'}")
@@ -104,12 +93,6 @@ def dataset(name: str) -> DatasetIndex:
 def open_folder(folder: Path) -> DatasetIndex:
     """The index of a folder, anew where its list of entries has changed."""
     return open_dataset(folder)
-
-
-def first_sources(name: str, count: int) -> dict[str, Source]:
-    """Path and source of the first images of a data set."""
-    index = dataset(name)
-    return {str(path): source(index, i) for i, path in enumerate(index.table["path"].head(count))}
 
 
 def find(index: DatasetIndex, path: str) -> Source:
@@ -234,8 +217,3 @@ def thumbnail(source: Source) -> bytes | Refused:
         return files.jpeg(render.thumbnail(source.read(), THUMBNAIL))
     except ImageError as error:
         return Refused(str(error))
-
-
-def sources_of(index: DatasetIndex, rows: pd.DataFrame) -> list[tuple[str, Source]]:
-    """Path within the data set, and source, of rows of an evaluation's table."""
-    return [(str(file), source(index, int(row))) for file, row in zip(rows["file"], rows["row"], strict=True)]

@@ -1,9 +1,6 @@
 """How numbers are spread in the classes of a data set, and what the images of a class have in common."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,10 +13,8 @@ from steel_core.data.index import DatasetIndex
 from steel_core.data.quality import properties
 from steel_core.errors import ImageError
 from steel_core.render import data_plots
+from steel_core.render.plots import Figure
 from steel_core.types import Float64Array, IndexArray, UInt8Array
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 AVERAGED = 200  # images of a class that its average is made of, at most
 _SIDE = 128  # pixels of an average
@@ -72,7 +67,7 @@ def _grey_picture(grey: Float64Array) -> UInt8Array:
 
 
 @cached_resource(_choice, max_entries=16, spinner="Drawing")
-def plots(collection: Collection, asked: Filter) -> dict[str, go.Figure]:
+def plots(collection: Collection, asked: Filter) -> dict[str, Figure]:
     """Counts, distributions and places of the images that match, by heading; what is the same for all is not drawn."""
     table = collection.facts.iloc[rows(collection, asked)]
     labels = _rows_by_class(collection, asked, table)

@@ -1,7 +1,5 @@
 """Evaluations of a model on a data set, made once by a worker."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import math
@@ -9,19 +7,23 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dashboard.services import datasets, files, jobs, models
+from dashboard.services import datasets, files, jobs
 from dashboard.services.cache import cached_resource
 from steel_core.data.index import DatasetIndex
 from steel_core.evaluation.compare import Comparison, compare
-from steel_core.evaluation.estimates import Estimates, cached_estimates, cached_paired_estimates
-from steel_core.evaluation.evaluation import PARTS, Evaluation
-from steel_core.evaluation.labels import map_labels
-from steel_core.evaluation.store import find_evaluation, load_or_evaluate
+from steel_core.evaluation.evaluation import PARTS, Evaluation, map_labels
+from steel_core.evaluation.store import (
+    Estimates,
+    cached_estimates,
+    cached_paired_estimates,
+    find_evaluation,
+    load_or_evaluate,
+)
 from steel_core.evaluation.thresholds import propose_thresholds, save_thresholds
 from steel_core.inference.keys import data_key
 from steel_core.inference.predictor import Predictor
@@ -31,16 +33,13 @@ from steel_core.metrics.multi_label import MultiLabelReport
 from steel_core.progress import Progress
 from steel_core.render import evaluation_plots
 from steel_core.render.plot_png import pngs
-from steel_core.reports.evaluation_figures import plot_evaluation
-from steel_core.reports.evaluation_report import NO_MATRIX, render_evaluation_html
+from steel_core.render.plots import Figure
+from steel_core.reports.evaluation_report import NO_MATRIX, plot_evaluation, render_evaluation_html
 from steel_core.reports.evaluation_report import main_estimates as report_estimates
 from steel_core.store.triage import FINDINGS, Triage, TriageStore
 from steel_core.types import BoolArray, Float64Array
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-__all__ = ["NO_MATRIX", "PARTS", "Costs", "Estimate", "propose_thresholds"]
+__all__ = ["NO_MATRIX", "PARTS", "Costs", "Estimate", "most_confused", "propose_thresholds", "save_thresholds"]
 
 ANY = "any"  # stands for every class where a cell of a confusion matrix is asked for
 TRIAGE = FINDINGS[:-1]  # what a person may find about an image; without "open", which takes it back
@@ -61,7 +60,6 @@ def running(model: Predictor, data: str) -> jobs.Job[Evaluation] | None:
 
 
 def start(model: Predictor, data: str) -> None:
-    """Let a worker make an evaluation, unless one is at it."""
     index = datasets.dataset(data)
 
     def work(progress: Progress) -> Evaluation:
@@ -76,7 +74,6 @@ def start(model: Predictor, data: str) -> None:
 
 
 def seconds_to_evaluate(data: str) -> float:
-    """How long an evaluation will take, roughly."""
     return len(datasets.dataset(data)) * _SECONDS_AN_IMAGE
 
 
@@ -123,13 +120,11 @@ def _identity(evaluation: Evaluation) -> tuple[str, str, str]:
 
 @cached_resource(lambda whole, part: (*_identity(whole), part), max_entries=16)
 def select_part(whole: Evaluation, part: str) -> Evaluation:
-    """A part of an evaluation of all images."""
     return whole.select(part)
 
 
 @cached_resource(lambda evaluation, outcomes: (*_identity(evaluation), outcomes), max_entries=16)
 def confusion_cells(evaluation: Evaluation, outcomes: bool) -> pd.DataFrame:
-    """The cells of the confusion matrix, see `Evaluation.confusion`."""
     return evaluation.confusion(outcomes)
 
 
@@ -138,11 +133,6 @@ def class_counts(evaluation: Evaluation) -> pd.DataFrame:
     report = estimates(evaluation).report
     tables = report.tables if isinstance(report, MultiLabelReport) else {}
     return pd.DataFrame([{"label": name} | counts for name, counts in tables.items()])
-
-
-def most_confused_pairs(evaluation: Evaluation) -> pd.DataFrame:
-    """The wrong cells that hold images, the fullest first."""
-    return most_confused(confusion_cells(evaluation, False))
 
 
 def in_cell(evaluation: Evaluation, actual: str, predicted: str, outcomes: bool = False) -> pd.DataFrame:
@@ -161,7 +151,7 @@ def uncounted(evaluation: Evaluation, predicted: str = ANY) -> pd.DataFrame:
     return table[(answer == predicted) | (predicted == ANY)]
 
 
-def in_segment(evaluation: Evaluation, segment: pd.Series[Any]) -> pd.DataFrame:
+def in_segment(evaluation: Evaluation, segment: "pd.Series[Any]") -> pd.DataFrame:
     """The labelled images of a segment by falling loss; `segment` is a row of `Estimates.segments`."""
     table = evaluation.top_losses()
     values = table[segment["property"]]
@@ -183,7 +173,7 @@ def main_estimates(evaluation: Evaluation) -> dict[str, tuple[float | None, tupl
 
 
 @cached_resource(_identity, max_entries=8, spinner="Drawing")
-def plots(evaluation: Evaluation) -> dict[str, go.Figure]:
+def plots(evaluation: Evaluation) -> dict[str, Figure]:
     """Every plot of an evaluation by its heading: the same as in its report."""
     return plot_evaluation(evaluation, estimates(evaluation) if len(evaluation.labelled) else None)
 
@@ -194,26 +184,12 @@ def both_heads(evaluation: Evaluation, file: str) -> pd.DataFrame:
     return curves.compare_heads(evaluation.logits[row], evaluation.classes, evaluation.temperature)
 
 
-def latest_triage() -> dict[str, Triage]:
-    """The finding that counts for each image, by its hash."""
-    return TriageStore().latest()
-
-
 def triage(evaluation: Evaluation, row: Mapping[Any, Any], finding: str, who: str, should_be: str = "") -> None:
-    """Keep what a person found about an image; "open" takes an earlier finding back.
-
-    Raises:
-        SteelError: nobody is named, or it cannot be kept.
-    """
+    """Keep what a person found about an image, or raise `SteelError`; "open" takes an earlier finding back."""
     image = {name: str(row[name]) for name in ("image_sha256", "file", "label", "pred")}
     TriageStore().add(
         Triage(**image, checkpoint=evaluation.checkpoint_hash, finding=finding, who=who.strip(), should_be=should_be)
     )
-
-
-def relabelling_csv() -> bytes:
-    """The images whose label is wrong or ambiguous."""
-    return TriageStore().relabelling_csv().encode("utf-8-sig")
 
 
 def plant_estimates(
@@ -227,21 +203,11 @@ def plant_estimates(
 
 def threshold_plot(
     evaluation: Evaluation, label: str, asked: Costs, thresholds: Mapping[str, float], mix: Mapping[str, float] | None
-) -> go.Figure:
-    """What happens as the threshold of one class moves."""
+) -> Figure:
     part = evaluation.labelled
     decided = np.where(part.decidable[:, None], part.probs, part.probs - 2)  # no threshold passes the others
     curve = decisions.threshold_curve(decided, part.labels, part.classes, label, asked, thresholds, mix)
     return evaluation_plots.threshold_costs(curve, label, thresholds.get(label, 0.5))
-
-
-def store_thresholds(name: str, thresholds: Mapping[str, float], who: str, reason: str) -> None:
-    """Write thresholds into the card of a model; verdicts obey at once.
-
-    Raises:
-        SteelError: the model is shipped or cannot be written, or nobody or no reason is named.
-    """
-    save_thresholds(models.available()[name], thresholds, who, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +243,7 @@ def comparison(a: Evaluation, b: Evaluation) -> Comparison:
     return compare(a, b, paired=cached_paired_estimates)
 
 
-def overlaid_curves(a: Evaluation, b: Evaluation, label: str) -> dict[str, go.Figure]:
+def overlaid_curves(a: Evaluation, b: Evaluation, label: str) -> dict[str, Figure]:
     """Curves of one class by both models, on the images they share; none where these are all of it or all not."""
     both = set(a.labelled.table["image_sha256"]) & set(b.labelled.table["image_sha256"])
     sides = {}
@@ -289,7 +255,7 @@ def overlaid_curves(a: Evaluation, b: Evaluation, label: str) -> dict[str, go.Fi
     return draw_curves(sides)
 
 
-def draw_curves(sides: Mapping[str, tuple[Float64Array, BoolArray, list[Any]]]) -> dict[str, go.Figure]:
+def draw_curves(sides: Mapping[str, tuple[Float64Array, BoolArray, list[Any]]]) -> dict[str, Figure]:
     """Curves of one class by several models, from scores, truth and groups; none where all truth is alike."""
     if not all(0 < positive.sum() < len(positive) for _, positive, _ in sides.values()):
         return {}
@@ -301,13 +267,7 @@ def draw_curves(sides: Mapping[str, tuple[Float64Array, BoolArray, list[Any]]]) 
     }
 
 
-def csv(evaluation: Evaluation) -> bytes:
-    """Every image with what the model said of it; no cell runs as a formula."""
-    return evaluation.to_csv().encode("utf-8-sig")
-
-
 def plots_zip(evaluation: Evaluation) -> bytes:
-    """Each plot as PNG."""
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w") as archive:
         for name, picture in pngs(plots(evaluation)).items():

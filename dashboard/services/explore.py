@@ -1,7 +1,8 @@
-"""What is known of the images of a data set, gathered; and the long work that finds out more."""
+"""What is known of the images of a data set, gathered; the long work that finds out more, and what it leads to."""
 
 import functools
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,21 @@ from steel_core import render
 from steel_core.data.filters import PLACES, Filter, Point, Range, collect_facts, number_columns
 from steel_core.data.index import DatasetIndex
 from steel_core.data.quality import properties
-from steel_core.data.quality.findings import DataFinding
+from steel_core.data.quality.findings import KINDS, DataFinding, findings_to_csv, without_findings
+from steel_core.data.readers.manifest import write_manifest
 from steel_core.errors import DataError, ImageError
 from steel_core.evaluation import data_check
 from steel_core.files import cache_folder
 from steel_core.inference import embedding
-from steel_core.inference.embedding import Embedding
+from steel_core.inference.embedding import Embedding, embed_images
 from steel_core.inference.predictor import Predictor
 from steel_core.progress import Progress
-from steel_core.store.triage import Triage, TriageStore
-from steel_core.types import BoolArray, Box, IndexArray
+from steel_core.render import data_plots
+from steel_core.render.plots import Figure
+from steel_core.store.triage import TriageStore
+from steel_core.types import BoolArray, Box, Float32Array, IndexArray, SteelImage
 
-__all__ = ["PLACES", "Filter", "Point", "Range"]
+__all__ = ["PLACES", "Filter", "Point", "Range", "TriageStore", "findings_to_csv"]
 
 MANY = 1000  # names that a person can choose from in a list, at most; of more, a part is typed
 
@@ -43,12 +47,8 @@ TITLES = {
 
 NUMBERS_OF_VERDICTS = ("loss", "confidence")
 
-_QUEUE = "explore"
-_PROPERTIES: jobs.Kind[pd.DataFrame] = jobs.Kind("properties", _QUEUE)
-_EMBEDDING: jobs.Kind[Embedding] = jobs.Kind("embedding", _QUEUE)
-_CHECK: jobs.Kind[list[DataFinding]] = jobs.Kind("check", _QUEUE)
-_KINDS: dict[str, jobs.Kind[Any]] = {kind.name: kind for kind in (_PROPERTIES, _EMBEDDING, _CHECK)}
-_SECONDS = {"properties": 0.005, "embedding": 0.02, "check": 0.08}  # an image, roughly
+_SECONDS = {"properties": 0.005, "embedding": 0.02, "check": 0.08}  # that each kind of work takes an image, roughly
+_KINDS: dict[str, jobs.Kind[Any]] = {kind: jobs.Kind(kind, queue="explore") for kind in _SECONDS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,6 @@ class Collection:
 
     @functools.cached_property
     def numbers(self) -> list[str]:
-        """The numbers that are known."""
         return number_columns(self.facts)
 
     @functools.cached_property
@@ -77,7 +76,6 @@ class Collection:
         return render.assign_signs(self.index.classes)
 
     def row(self, row: int) -> dict[str, Any]:
-        """What is known of one image."""
         return {str(name): self.facts[name].iat[row] for name in self.facts}
 
     def names(self, column: str) -> list[str]:
@@ -91,11 +89,7 @@ class Collection:
 
 
 def open_collection(name: str, model: Predictor | None) -> Collection:
-    """What is known of a data set and, with a model, of what it said of it; gathered once, and anew when more is known.
-
-    Raises:
-        DataError: the data set is not here, or cannot be read.
-    """
+    """What is known of a data set, and what a model said of it; gathered once, and anew when more is known."""
     index = datasets.dataset(name)
     folder = datasets.available()[name]
     places = (properties.properties_folder(index), embedding.embeddings_folder(), _evaluations())
@@ -134,7 +128,6 @@ def _worth_a_look(folder: Path, images: int) -> bool:
 
 @cached_resource(lambda collection, asked, sort, falling: (collection.key, asked, sort, falling), max_entries=16)
 def rows(collection: Collection, asked: Filter, sort: str = "", falling: bool = False) -> IndexArray:
-    """Row numbers of the images that match, in the order wanted."""
     return asked.rows(collection.facts, sort, falling)
 
 
@@ -186,18 +179,11 @@ def _outlined_classes(collection: Collection, row: int) -> set[str]:
 
 
 def outlined_classes(collection: Collection, rows: Iterable[int]) -> set[str]:
-    """Classes that have a box or a mask in some images."""
     return {label for row in rows for label in _outlined_classes(collection, row)}
 
 
 def title(name: str) -> str:
-    """A number in words."""
     return TITLES.get(name, name)
-
-
-def triage_of(sha256: str) -> list[Triage]:
-    """What people found about an image, the newest first."""
-    return TriageStore().history(sha256)[::-1]
 
 
 def work(kind: str, model: Predictor | None, name: str) -> jobs.Job[Any] | None:
@@ -206,12 +192,11 @@ def work(kind: str, model: Predictor | None, name: str) -> jobs.Job[Any] | None:
 
 
 def start(kind: str, model: Predictor | None, name: str) -> None:
-    """Let a worker do it, unless one is at it."""
-    jobs.board().start(_KINDS[kind], _place(kind, model, name), _steps(kind, model, datasets.dataset(name)))
+    steps = functools.partial(_work, kind, model, datasets.dataset(name))
+    jobs.board().start(_KINDS[kind], _place(kind, model, name), steps)
 
 
 def seconds(kind: str, name: str) -> float:
-    """How long the work will take, roughly."""
     return len(datasets.dataset(name)) * _SECONDS[kind]
 
 
@@ -219,21 +204,16 @@ def _place(kind: str, model: Predictor | None, name: str) -> tuple[str, str]:
     return name, model.hash if model and kind != "properties" else ""
 
 
-def _steps(kind: str, model: Predictor | None, index: DatasetIndex) -> Callable[[Progress], Any]:
-    def measure(progress: Progress) -> pd.DataFrame:
+def _work(kind: str, model: Predictor | None, index: DatasetIndex, progress: Progress) -> Any:
+    if kind == "properties":
         return properties.measure_properties(index, progress)
-
-    def embed(progress: Progress) -> Embedding:
-        assert model is not None
-        embedded = embedding.load_or_embed(model, index, progress)
-        progress("Drawing the map", 0, 0)
-        embedded.layout()
-        return embedded
-
-    def check(progress: Progress) -> list[DataFinding]:
+    if kind == "check":
         return data_check.load_or_check(index, model, progress)
-
-    return {"properties": measure, "embedding": embed, "check": check}[kind]
+    assert model is not None
+    embedded = embedding.load_or_embed(model, index, progress)
+    progress("Drawing the map", 0, 0)
+    embedded.layout()
+    return embedded
 
 
 def stored_or_finished(kind: str, model: Predictor | None, name: str, stored: Any) -> Any:
@@ -245,3 +225,61 @@ def stored_or_finished(kind: str, model: Predictor | None, name: str, stored: An
         jobs.board().forget(_KINDS[kind], _place(kind, model, name))
         return stored
     return None if job.stopped or job.future.exception() else job.future.result()
+
+
+@cached_resource(
+    lambda collection, model: (collection.key, model and model.hash, files.stamp(data_check.checks_folder())),
+    max_entries=4,
+)
+def findings(collection: Collection, model: Predictor | None) -> list[DataFinding] | None:
+    """What is wrong with a data set, see `steel_core.evaluation.data_check`; None where nobody has looked yet."""
+    return stored_or_finished("check", model, collection.name, data_check.find_check(collection.index, model))
+
+
+def findings_json(collection: Collection, findings: Sequence[DataFinding]) -> bytes:
+    """Every finding with its evidence, and how often its kind cries wolf."""
+    return files.as_json(
+        {
+            "data": collection.index.spec.title,
+            "images": len(collection.index),
+            "false_alarms": KINDS,
+            "findings": [one.to_json() for one in findings],
+        }
+    )
+
+
+def cleaned_manifest(collection: Collection, findings: Sequence[DataFinding]) -> bytes:
+    """The data set without what is wrong, as a manifest whose paths start from the data set's folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cleaned.csv"
+        write_manifest(without_findings(collection.index, findings), path)
+        return path.read_bytes()
+
+
+@cached_resource(lambda collection, asked, colour: (collection.key, asked, colour), max_entries=16, spinner="Drawing")
+def feature_map(collection: Collection, asked: Filter, colour: str) -> tuple[Figure, int]:
+    """The map of the images that match, coloured by a column of the facts, and how many are on it."""
+    mapped = rows(collection, asked)
+    mapped = mapped[collection.facts[PLACES[0]].notna().to_numpy()[mapped]]
+    chosen = mapped[np.unique(np.linspace(0, len(mapped) - 1, min(len(mapped), data_plots.DRAWN)).astype(int))]
+    table = collection.facts.iloc[chosen]
+    names = collection.index.table["path"].iloc[chosen].str.rpartition("/")[2].tolist() if len(chosen) else []
+    return data_plots.feature_map(table[list(PLACES)].to_numpy(float), names, table[colour], title(colour)), len(mapped)
+
+
+def alike(collection: Collection, row: int, count: int) -> list[tuple[int, float]]:
+    """Rows of the images most alike one of them, and how alike, the image itself left out."""
+    assert collection.embedded is not None
+    nearest = _nearest(collection, collection.embedded.row(row), count + 1)
+    return [(other, likeness) for other, likeness in nearest if other != row][:count]
+
+
+def alike_to(collection: Collection, model: Predictor, image: SteelImage, count: int) -> list[tuple[int, float]]:
+    """Rows of the images most alike any picture, and how alike."""
+    return _nearest(collection, embed_images(model, [image]), count)
+
+
+def _nearest(collection: Collection, query: Float32Array, count: int) -> list[tuple[int, float]]:
+    assert collection.embedded is not None
+    near, likeness = collection.embedded.nearest(query, count)
+    return list(zip(near[0].tolist(), likeness[0].tolist(), strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from steel_core.files import assets_folder
-from steel_core.types import UInt8Array
+from steel_core.types import AnyArray, UInt8Array
 
 
 def as_json(content: dict[str, Any]) -> bytes:
@@ -24,13 +24,19 @@ def jpeg(picture: UInt8Array) -> bytes:
     return file.getvalue()
 
 
+def png(picture: AnyArray) -> bytes:
+    """A picture, or a mask in black and white, as PNG."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return file.getvalue()
+
+
 def inline(file: bytes) -> str:
     """A JPEG as part of the page: a file of Streamlit's is gone when a click interrupts the run that made it."""
     return "data:image/jpeg;base64," + base64.b64encode(file).decode()
 
 
 def asset(name: str) -> str:
-    """The path of a file that is shipped."""
     return str(assets_folder() / name)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from dashboard.services import datasets, files
 from dashboard.services.cache import cached_data
 from steel_core import render
-from steel_core.data.manifest import escape_formula
+from steel_core.data.readers.manifest import escape_formula
 from steel_core.errors import SteelError
 from steel_core.inference.predictor import Predictor
 from steel_core.inference.tiling import TiledPrediction, crop_tile, predict_images
@@ -37,7 +37,6 @@ class FirstLook:
 
     @property
     def prediction(self) -> Prediction:
-        """The verdict."""
         return self.tiled.verdict
 
     @property
@@ -77,11 +76,6 @@ class Tile(datasets.Source):
     place: Box = field(kw_only=True)
 
     def read(self) -> SteelImage:
-        """The decoded tile.
-
-        Raises:
-            ImageError: the strip is refused.
-        """
         return crop_tile(super().read(), self.place)
 
 
@@ -113,11 +107,6 @@ def two_likeliest(model: Predictor, seen: FirstLook) -> tuple[str, str]:
     """The predicted class and the next one, or "" where there is no other."""
     ranked = sorted(model.classes, key=lambda name: -seen.prediction.probs[name])
     return ranked[0], ranked[1] if ranked[1:] else ""
-
-
-def is_doubtful(model: Predictor, seen: FirstLook) -> bool:
-    """Whether the model stands between two classes, so that their contrast is the question to begin with."""
-    return model.default_target(seen.prediction)[1] is not None
 
 
 def verdicts_json(model: Predictor, looks: Looks) -> bytes:

@@ -51,7 +51,6 @@ class Job(Generic[T]):
 
     @property
     def stopped(self) -> bool:
-        """Whether somebody stopped it."""
         return self._stop.is_set()
 
     @property
@@ -132,7 +131,6 @@ class JobBoard:
 
 @st.cache_resource(show_spinner=False)
 def board() -> JobBoard:
-    """The board of this server."""
     return JobBoard()
 
 
@@ -159,11 +157,7 @@ class Refinement(Generic[T]):
         self._future: Future[None] = map_workers().submit(self._work)
 
     def look(self, patience: float) -> RefinementState[T]:
-        """What there is after waiting up to `patience` seconds for a first step.
-
-        Raises:
-            SteelError: as the steps raised it.
-        """
+        """What there is after waiting up to `patience` seconds for a first step; raises as the steps did."""
         self._asked = time.monotonic()
         if self._future.done() and self._given_up:
             self._given_up = False
@@ -175,7 +169,6 @@ class Refinement(Generic[T]):
         return RefinementState(self._latest, done, not done and not self._future.running())
 
     def give_up(self) -> None:
-        """Stop at the next step."""
         self._asked = -math.inf
         self._future.cancel()
 
@@ -198,5 +191,4 @@ def _long_worker(queue: str) -> ThreadPoolExecutor:
 
 @functools.cache
 def map_workers() -> ThreadPoolExecutor:
-    """The threads that make maps."""
     return ThreadPoolExecutor(max_workers=2, thread_name_prefix="maps")

@@ -1,9 +1,7 @@
 """All models and baselines on the same images, compared by a worker."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from dashboard.services import datasets, evaluation, files, jobs, models
 from steel_core.baselines.base import BASELINES
@@ -12,10 +10,8 @@ from steel_core.leaderboard.table import CAUTION, ESTIMATES, Entry, Leaderboard
 from steel_core.models.checkpoint import CARD
 from steel_core.progress import Progress
 from steel_core.render import evaluation_plots
+from steel_core.render.plots import Figure
 from steel_core.types import CLEAR
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 __all__ = ["CAUTION", "ESTIMATES", "PARTS", "Entry", "Leaderboard"]
 
@@ -36,11 +32,6 @@ def _state(data: str) -> tuple[object, ...]:
     return files.stamp(datasets.available()[data]), *((name, files.stamp(folders[name] / CARD)) for name in folders)
 
 
-def comparison(asked: ComparisonRequest) -> jobs.Job[Leaderboard] | None:
-    """The comparison that was asked for, at work, stopped or finished; all sessions share it."""
-    return jobs.board().get(COMPARISON, asked)
-
-
 def is_outdated(asked: ComparisonRequest, comparison: jobs.Job[Leaderboard]) -> bool:
     """Whether the data set or a model has changed, come or gone since it was asked for."""
     return bool(comparison.about != _state(asked.data))
@@ -58,11 +49,6 @@ def start(asked: ComparisonRequest) -> None:
     jobs.board().start(COMPARISON, asked, work, about=_state(asked.data))
 
 
-def forget(asked: ComparisonRequest) -> None:
-    """Forget a comparison, so that it can be asked for again."""
-    jobs.board().forget(COMPARISON, asked)
-
-
 def seconds_to_compare(asked: ComparisonRequest) -> float:
     """How long a comparison will take at the most, roughly: where no evaluation is stored yet."""
     contenders = len(models.available()) + (len(BASELINES) if asked.baselines else 0)
@@ -75,7 +61,7 @@ def tells_types(data: str) -> bool:
     return CLEAR in classes and len(classes) > 2
 
 
-def dots(board: Leaderboard, metric: str) -> go.Figure:
+def dots(board: Leaderboard, metric: str) -> Figure:
     """One metric of every row with its interval."""
     values = {}
     for entry in board.entries:
@@ -85,15 +71,10 @@ def dots(board: Leaderboard, metric: str) -> go.Figure:
     return evaluation_plots.dots(values, ESTIMATES[metric], [entry.name for entry in board.entries if entry.baseline])
 
 
-def overlaid_curves(entries: Sequence[Entry], label: str) -> dict[str, go.Figure]:
+def overlaid_curves(entries: Sequence[Entry], label: str) -> dict[str, Figure]:
     """Curves of one class by several models on the same images; none where these are all of it or all not."""
     sides = {}
     for entry in entries:
         k = entry.evaluation.classes.index(label)
         sides[entry.name] = (entry.evaluation.probs[:, k], entry.evaluation.labels == k, list(entry.evaluation.groups))
     return evaluation.draw_curves(sides)
-
-
-def csv(board: Leaderboard) -> bytes:
-    """The rows in numbers; no cell runs as a formula."""
-    return board.to_csv().encode("utf-8-sig")

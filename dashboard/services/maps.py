@@ -1,12 +1,10 @@
 """Maps: which there are, how far they have come, how they are drawn, and what they mark."""
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import streamlit as st
-from PIL import Image
 
 from dashboard.services import datasets, files, images, jobs
 from dashboard.services.cache import cached_data, cached_resource
@@ -19,13 +17,12 @@ from steel_core.explain.regions import Region, map_to_region
 from steel_core.inference.predictor import Predictor, map_evidence
 from steel_core.inference.tiling import explain_tiled
 from steel_core.models.card import RegionRule
-from steel_core.reports import image_report
-from steel_core.reports.image_report import CAUTION
-from steel_core.types import Attribution, SteelImage, UInt8Array
+from steel_core.reports.image_report import CAUTION, draw_panel, render_image_png, result_to_json
+from steel_core.types import Attribution, SteelImage
 
 Read = Callable[[], SteelImage]
 
-__all__ = ["CAUTION", "Trust"]
+__all__ = ["CAUTION", "Trust", "render_image_png", "result_to_json"]
 
 MAPS = ("grad-cam", "guided-grad-cam", "shap")  # those that Inspect shows, cheap ones first
 _QUICK = 8  # forward and backward passes: a map of so few is made while the page is drawn
@@ -43,7 +40,6 @@ class WantedMap:
     background: str = ""
 
     def settings(self) -> dict[str, Any]:
-        """For the library."""
         layer = {"layer": self.layer} if self.layer else {}
         return {"against": self.against or None, "background": self.background} | layer
 
@@ -60,7 +56,6 @@ def is_quick(name: str) -> bool:
 
 
 def method(name: str) -> ExplainerInfo:
-    """What an explainer is, in words."""
     return EXPLAINERS[name].info
 
 
@@ -76,13 +71,8 @@ def wanted_map(name: str, target: str, against: str = "", layer: str = "", backg
     )
 
 
-class _Picture(NamedTuple):
-    sha256: str
-    read: Read
-
-
-def _wanted_key(model: Predictor, picture: _Picture, asked: WantedMap) -> tuple[object, ...]:
-    return model.hash, picture.sha256, asked
+def _wanted_key(model: Predictor, sha256: str, asked: WantedMap) -> tuple[object, ...]:
+    return model.hash, sha256, asked
 
 
 def explain(
@@ -95,24 +85,24 @@ def explain(
     Raises:
         SteelError: there is no such map of this image.
     """
-    picture = _Picture(seen.prediction.image_sha256, read)
+    sha256 = seen.prediction.image_sha256
     if is_quick(asked.method):
-        result = jobs.RefinementState(_explain(model, picture, asked), True)
+        result = jobs.RefinementState(_explain(model, sha256, read, asked), True)
     else:
-        result = _refine(model, picture, asked).look(patience)
+        result = _refine(model, sha256, read, asked).look(patience)
     if result.latest and result.done:
         _seconds()[model.hash, asked.method] = result.latest.seconds
     return result
 
 
 @cached_data(_wanted_key, max_entries=96, per_session=True)
-def _explain(model: Predictor, picture: _Picture, asked: WantedMap) -> Attribution:
-    return model.explain(picture.read(), asked.method, asked.target, **asked.settings())
+def _explain(model: Predictor, sha256: str, read: Read, asked: WantedMap) -> Attribution:  # noqa: ARG001 - the key
+    return model.explain(read(), asked.method, asked.target, **asked.settings())
 
 
 @cached_resource(_wanted_key, max_entries=64, per_session=True, on_release=jobs.Refinement.give_up)
-def _refine(model: Predictor, picture: _Picture, asked: WantedMap) -> jobs.Refinement[Attribution]:
-    return jobs.Refinement(lambda: model.refine(picture.read(), asked.method, asked.target, **asked.settings()))
+def _refine(model: Predictor, sha256: str, read: Read, asked: WantedMap) -> jobs.Refinement[Attribution]:  # noqa: ARG001
+    return jobs.Refinement(lambda: model.refine(read(), asked.method, asked.target, **asked.settings()))
 
 
 def trust(model: Predictor, read: Read, attribution: Attribution) -> Trust | None:
@@ -175,7 +165,7 @@ def panel(
     model: Predictor, seen: images.FirstLook, attribution: Attribution, style: Style, scale: float | None = None
 ) -> render.Panel:
     """A map drawn over the preview, with the sentence that says where its evidence lies."""
-    return image_report.draw_panel(model, seen.picture(), attribution, style.opacity, style.threshold, scale)
+    return draw_panel(model, seen.picture(), attribution, style.opacity, style.threshold, scale)
 
 
 def scale_of(model: Predictor, maps: Sequence[Attribution]) -> tuple[float, bool]:
@@ -209,18 +199,6 @@ def mark_region(model: Predictor, seen: images.FirstLook, attribution: Attributi
     sentence = render.describe_region(shown, map_to_region(shown, rule).mask)
     marked = map_to_region(shown, rule, attribution.target, (seen.height, seen.width))
     return MarkedRegion(marked, rule, bool(chosen), sentence)
-
-
-def draw_boxes(seen: images.FirstLook, marked: Region) -> UInt8Array:
-    """The preview with a frame around each box of a region."""
-    return render.draw_boxes(seen.picture().display(), marked.boxes, (seen.height, seen.width))
-
-
-def mask_png(marked: Region) -> bytes:
-    """A region's mask as a PNG of the picture's size: white inside, black outside."""
-    file = io.BytesIO()
-    Image.fromarray(marked.mask).save(file, "PNG")
-    return file.getvalue()
 
 
 def region_json(model: Predictor, seen: images.FirstLook, attribution: Attribution, marked: MarkedRegion) -> bytes:
@@ -276,18 +254,6 @@ def row_map(model: Predictor, source: datasets.Source, target: str) -> bytes | d
         image = source.read()
         attribution = explain_tiled(model, image, MAPS[0], target)
         small = SteelImage(render.thumbnail(image, datasets.THUMBNAIL), image.name, image.sha256)
-        return files.jpeg(image_report.draw_panel(model, small, attribution).picture)
+        return files.jpeg(draw_panel(model, small, attribution).picture)
     except SteelError as error:
         return datasets.Refused(str(error))
-
-
-def report_png(
-    model: Predictor, source: datasets.Source, seen: images.FirstLook, maps: Sequence[Attribution], style: Style
-) -> bytes:
-    """The report on one image as a PNG."""
-    return image_report.render_image_png(model, source.read(), seen.prediction, maps, style.opacity, style.threshold)
-
-
-def report_json(model: Predictor, seen: images.FirstLook, maps: Sequence[Attribution]) -> bytes:
-    """The report on one image in numbers."""
-    return files.as_json(image_report.result_to_json(model, seen.prediction, maps))

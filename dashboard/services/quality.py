@@ -1,30 +1,23 @@
 """How good the methods are, as measured and stored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
 from dashboard.services import datasets, files, models
 from dashboard.services.cache import cached_data
-from steel_core.evaluation.quality_report import summarise_rows
-from steel_core.evaluation.quality_store import load_quality_rows
+from steel_core.evaluation.quality_report import load_quality_rows, summarise_rows
 from steel_core.explain.quality.base import FAMILIES, METRICS
 from steel_core.explain.quality.randomisation import explains_model
-from steel_core.models.card import QualityEstimate
+from steel_core.models.card import QualityTable
 
-__all__ = ["METRICS", "summarise_rows"]
-
-
-def metrics() -> list[str]:
-    """All metrics, by family."""
-    return sorted(METRICS, key=lambda name: FAMILIES.index(METRICS[name].family))
+__all__ = ["METRICS", "explains_model", "summarise_rows"]
 
 
-def survives(estimates: Mapping[str, QualityEstimate]) -> bool | None:
-    """Whether maps of a method stay as they are when the model forgets what it learnt; None where that is not clear."""
-    likeness = estimates.get("randomised-model")
-    explains = explains_model(likeness.low, likeness.high) if likeness else None
-    return None if explains is None else not explains
+def metrics(quality: QualityTable) -> list[str]:
+    """The metrics that any method was measured by, by family."""
+    measured = {name for of in quality.methods.values() for name in of}
+    return [name for family in FAMILIES for name in METRICS if name in measured and METRICS[name].family == family]
 
 
 @cached_data(

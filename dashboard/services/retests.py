@@ -1,7 +1,6 @@
 """Patches that an audit came upon, and the white-stain test of one of them by itself."""
 
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from dashboard.services import audits, datasets, files
@@ -10,8 +9,10 @@ from steel_core.audit.discover import format_retest_command
 from steel_core.audit.settings import StainSettings
 from steel_core.audit.stains import cut_stain, name_cut
 from steel_core.errors import DataError, SteelError
-from steel_core.reports.audit_figures import draw_exemplar
+from steel_core.reports.audit_report import draw_exemplar
 from steel_core.store.audits import AuditRun
+
+__all__ = ["format_retest_command"]
 
 
 def exemplars(data: str, cluster: dict[str, Any]) -> list[tuple[str, datasets.Source, dict[str, Any]]]:
@@ -46,11 +47,6 @@ def can_retest(run: AuditRun, cluster: dict[str, Any]) -> bool:
     return "box" in cluster["exemplars"][0] and here
 
 
-def command(run: AuditRun, cluster: dict[str, Any]) -> str:
-    """What `start` does, for the command line."""
-    return format_retest_command(cluster, run.reports[0]["model"], Path("FOLDER"))
-
-
 def history(run: AuditRun, cluster: dict[str, Any]) -> list[AuditRun]:
     """The finished tests of the first exemplar of a cluster, with the same model, the newest first."""
     first = cluster["exemplars"][0]
@@ -63,11 +59,7 @@ def history(run: AuditRun, cluster: dict[str, Any]) -> list[AuditRun]:
 
 
 def start(run: AuditRun, cluster: dict[str, Any]) -> str:
-    """Let a worker ask the white-stain test of the first exemplar of a cluster; the name of the run.
-
-    Raises:
-        SteelError: model or image have gone or changed.
-    """
+    """The name of the run in which a worker asks the white-stain test of the first exemplar of a cluster."""
     model = audits.audited_model(run)
     if model is None:
         raise DataError("the model of this run is not here any more, or is another by now")

@@ -1,9 +1,6 @@
 """Long strips and very large pictures: judged and explained tile by tile, beside the page."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from dashboard.services import datasets, files, jobs, maps
 from dashboard.services.cache import cached_resource
@@ -15,10 +12,8 @@ from steel_core.inference.predictor import Predictor, map_evidence
 from steel_core.inference.tiling import TiledPrediction
 from steel_core.progress import Progress
 from steel_core.render import data_plots
+from steel_core.render.plots import Figure
 from steel_core.types import Attribution, Box, SteelImage, UInt8Array
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 __all__ = ["TiledPrediction"]
 
@@ -73,7 +68,7 @@ def plot(
     chosen: int,
     stitched: Attribution | None,
     opacity: float,
-) -> go.Figure:
+) -> Figure:
     """The whole strip with its tiles marked by their verdicts, under its map if there is one."""
     outcomes = [one.outcome for one in strip.predictions]
     drawn = _thumbnail(source)

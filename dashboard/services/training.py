@@ -1,43 +1,30 @@
 """Training beside the dashboard, in processes of its own: what can be asked, how it stands, and what it leaves."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dashboard.services import datasets, files, models
 from dashboard.services.cache import cached_data
 from steel_core.data.augment import preview_augmentation
 from steel_core.data.augmentation import Augmentation
 from steel_core.errors import UsageError
-from steel_core.jobs import queue
+from steel_core.jobs.queue import RunQueue
+from steel_core.jobs.queue import TrainingRun as Run
 from steel_core.models.base import BACKBONES
 from steel_core.records import Record, describe_fields, to_toml
-from steel_core.render import training_plots
-from steel_core.training.duration import images_to_train, seconds_to_train
-from steel_core.training.presets import PRESETS
-from steel_core.training.settings import TrainingSettings
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from steel_core.render import evaluation_plots
+from steel_core.render.plots import Figure
+from steel_core.training.prepare import images_to_train, seconds_to_train
+from steel_core.training.settings import PRESETS, TrainingSettings
 
 __all__ = ["PRESETS", "Augmentation", "Record", "TrainingSettings", "describe_fields"]
-
-Run = queue.TrainingRun
 
 _SHOWN = 30  # runs
 
 
 def backbones() -> dict[str, str]:
-    """Name and title of every architecture that can be trained."""
     return {name: BACKBONES[name].config.title for name in BACKBONES}
-
-
-def destination() -> Path:
-    """The folder that new models go to: the one of the user's own models, which every chooser reads."""
-    return Path(os.environ.get("STEEL_MODELS") or "runs").absolute()
 
 
 def start(preset: str, config: TrainingSettings, name: str, data: str, binary: bool = False) -> str:
@@ -53,7 +40,7 @@ def start(preset: str, config: TrainingSettings, name: str, data: str, binary: b
     if name in models.available() or name in waiting:
         raise UsageError(f"there is a model or a run of the name {name} already; choose another one")
     datasets.dataset(data)  # what cannot be read is refused now
-    place = destination()
+    place = Path(os.environ.get("STEEL_MODELS") or "runs").absolute()  # the user's own, which every chooser reads
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -63,38 +50,17 @@ def start(preset: str, config: TrainingSettings, name: str, data: str, binary: b
     command = ["train", "--data", str(datasets.available()[data]), "--out", str(place / name)]
     about = {"model": name, "data": data, "preset": preset, "backbone": config.backbone}
     settings = to_toml(config.replace(init=config.start))  # a package that is installed meanwhile changes nothing
-    return queue.RunQueue().submit([*command, *(["--binary"] if binary else [])], about, settings)
-
-
-def run(name: str) -> Run | None:
-    """The run of that name, which may come from a link; None if there is none."""
-    return queue.RunQueue().get(name)
+    return RunQueue().submit([*command, *(["--binary"] if binary else [])], about, settings)
 
 
 def architecture(run: Run) -> str:
-    """Title of the architecture that a run trains."""
     name = str(run.about.get("backbone", ""))
     return backbones().get(name, name)
 
 
 def history() -> list[Run]:
     """The latest runs, the newest first."""
-    return queue.RunQueue().history(_SHOWN)
-
-
-def wake() -> None:
-    """See that somebody works where a run waits."""
-    queue.RunQueue().wake()
-
-
-def stop(name: str) -> None:
-    """Let a run end after its epoch, or take it out of the queue."""
-    queue.RunQueue().stop(name)
-
-
-def resume(name: str) -> None:
-    """Let a run go on where it was."""
-    queue.RunQueue().resume(name)
+    return RunQueue().history(_SHOWN)
 
 
 def _timed(data: str, config: TrainingSettings, binary: bool) -> object:
@@ -117,16 +83,11 @@ def expected_seconds(data: str, config: TrainingSettings, binary: bool = False) 
 
 
 def expected_epochs(data: str, config: TrainingSettings) -> int:
-    """How many epochs a training takes at the most."""
     return config.for_images(images_to_train(datasets.dataset(data))).epochs
 
 
 def varied(source: datasets.Source, augmentation: Augmentation, count: int = 5) -> list[bytes]:
-    """What training would make of an image, as JPEGs; the first one is the image itself.
-
-    Raises:
-        ImageError: the image is refused.
-    """
+    """What training would make of an image, as JPEGs; the first one is the image itself."""
     plain = Augmentation(flip=False, turn=False).scaled(0.0)
     image = source.read()
     return [
@@ -138,14 +99,14 @@ def varied(source: datasets.Source, augmentation: Augmentation, count: int = 5) 
     ]
 
 
-def curves(run: Run) -> dict[str, go.Figure]:
+def curves(run: Run) -> dict[str, Figure]:
     """The plots of a run by heading, as far as it has come."""
     drawn = {}
     if run.state.history:
-        drawn["Loss and recall"] = training_plots.training_curves(run.state.history)
+        drawn["Loss and recall"] = evaluation_plots.training_curves(run.state.history)
     rate = run.state.learning_rate
     if rate.get("curves"):
-        curve = training_plots.learning_rate_curve(rate["curves"], rate["learning_rate"])
+        curve = evaluation_plots.learning_rate_curve(rate["curves"], rate["learning_rate"])
         drawn["Search for the learning rate"] = curve
     return drawn
 

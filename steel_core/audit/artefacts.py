@@ -1,7 +1,4 @@
-"""Stains that training images get and lose by chance, in all classes alike, and the fit that gives and takes them.
-
-Legend of shapes: N images, C channels, K classes; H, W of a grid.
-"""
+"""Stains that training images get and lose by chance, in all classes alike, and the fit that gives and takes them."""
 
 from __future__ import annotations
 
@@ -13,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from steel_core.audit.cure_settings import CureSettings
+from steel_core.audit.settings import CureSettings
 from steel_core.audit.sheets import read_defect_mask
 from steel_core.data.augment import augment_images
 from steel_core.data.index import DatasetIndex
-from steel_core.perturb.methods.white_stain import WhiteStain
+from steel_core.perturb.methods.patches import WhiteStain
 from steel_core.perturb.stain_options import SHAPES, TEXTURES
 from steel_core.perturb.stencil import Stencil, cut_out, draw_outline, find_bright_spots, inpaint, vary_stencil
 from steel_core.training.fit import Fit, has_bfloat16
@@ -40,7 +37,6 @@ class Artefacts:
     def collect(
         cls, index: DatasetIndex, table: ImageTable, train: Tensor, suspect: int, config: CureSettings
     ) -> Artefacts:
-        """Look at every image once."""
         size = (int(table.grids.shape[2]), int(table.grids.shape[3]))
         defects = tuple(_read_centred_defect(index, int(row), size) for row in table.rows)
         painted = table.grids.clone()
@@ -108,7 +104,6 @@ class CuringFit(Fit):
     cure: CureSettings
 
     def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Varied, normalised images (N, 3, H, W), some stained, and labels (N,) on the device."""
         with_stain, _, labels = self._pairs(positions)
         return with_stain, labels
 

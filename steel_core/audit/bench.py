@@ -1,19 +1,15 @@
-"""The white-stain test on one image, live: before and after beside the controls, and the smallest stain that flips.
-
-Legend of shapes: H, W of the grid the network sees.
-"""
+"""The white-stain test on one image, live: before and after beside the controls, and the smallest stain that flips."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from steel_core.audit.evidence import compute_share_inside, find_evidence_regions
-from steel_core.audit.stains import CONTROLS, choose_avoided, make_control
+from steel_core.audit.stains import CONTROLS, make_control
 from steel_core.errors import UsageError
 from steel_core.inference.predictor import Predictor
 from steel_core.perturb.base import PERTURBATIONS
-from steel_core.perturb.methods.white_stain import WhiteStain
-from steel_core.perturb.patch import PatchPerturbation
+from steel_core.perturb.methods.patches import PatchPerturbation, WhiteStain
 from steel_core.perturb.stain_options import LARGEST_AREA
 from steel_core.types import Attribution, Grey, Mask, Prediction, SteelImage
 
@@ -56,7 +52,6 @@ def run_bench(
     stain: WhiteStain = PLAIN,
     area: float = 0.05,
     *,
-    position: str = "off",
     defect: Mask | None = None,
     watched: str = "",
     method: str = "grad-cam",
@@ -64,16 +59,16 @@ def run_bench(
 ) -> tuple[BenchRow, ...]:
     """The image as it is, with the stain, and with each control in the same outline at the same place.
 
-    A `centre` of the stain goes before `position`: "off" the defect, "anywhere", or "on" it. If None, the `defect` (H,
-    W) is where the model looks; `watched` is the class predicted for the image as it is if empty. `area` is a share.
+    A stain without a `centre` lies beside the `defect` (H, W), which is where the model looks if None. `watched` is the
+    class predicted for the image as it is if empty; `area` is a share of the picture.
 
     Raises:
-        UsageError: position, class or method is unknown, or a number is out of its range.
+        UsageError: class or method is unknown, or a number is out of its range.
     """
     grid, region = _grid_and_region(predictor, image, defect)
     clean = predictor.predict([image])[0]
     stain.check(grid, area)
-    placed = stain.place(grid.shape, area, seed, choose_avoided(position, region))
+    placed = stain.place(grid.shape, area, seed, region)
     counts = not (placed.mask & region).any()
     shown = [("as it is", "As it is", False, grid)]
     for patch in (stain, *(make_control(name, stain) for name in CONTROLS)):
@@ -97,7 +92,6 @@ def find_smallest_flip(
     image: SteelImage,
     stain: WhiteStain = PLAIN,
     *,
-    position: str = "off",
     defect: Mask | None = None,
     towards: str = "",
     seed: int = 0,
@@ -108,16 +102,17 @@ def find_smallest_flip(
     class `towards`, or to any other if that is empty; the rest is as in `run_bench`.
 
     Raises:
-        UsageError: position or class is unknown.
+        UsageError: the class is unknown.
     """
     if towards and towards not in predictor.classes:
         raise UsageError(f"towards: expected one of {', '.join(predictor.classes)}, got {towards!r}")
     grid, region = _grid_and_region(predictor, image, defect)
-    avoid = choose_avoided(position, region)
     before = int(predictor.logits([grid])[0].argmax())
 
     def predict(patch: PatchPerturbation, areas: list[float]) -> list[int]:
-        pictures = [patch.paste(grid, patch.place(grid.shape, area, seed, avoid), seed, avoid=region) for area in areas]
+        pictures = [
+            patch.paste(grid, patch.place(grid.shape, area, seed, region), seed, avoid=region) for area in areas
+        ]
         return [int(k) for k in predictor.logits(pictures).argmax(axis=1)]
 
     def is_turned(k: int) -> bool:
@@ -133,7 +128,7 @@ def find_smallest_flip(
         middle = (low + high) / 2
         low, high = (low, middle) if is_turned(predict(stain, [middle])[0]) else (middle, high)
     controls = tuple(name for name in CONTROLS if is_turned(predict(make_control(name, stain), [high])[0]))
-    counts = not (stain.place(grid.shape, high, seed, avoid).mask & region).any()
+    counts = not (stain.place(grid.shape, high, seed, region).mask & region).any()
     return SmallestFlip(high, predictor.classes[before], predictor.classes[predict(stain, [high])[0]], controls, counts)
 
 

@@ -1,8 +1,6 @@
 """Cure a shortcut: fine-tune with the artefact on all classes alike, then test again. Reads top to bottom.
 
 Each training image gets, or loses, the artefact by chance, alike in all classes: what says nothing is not learnt.
-
-Legend of shapes: N images, C channels; H, W of a grid.
 """
 
 import shutil
@@ -19,15 +17,14 @@ from torch import Tensor, nn
 import steel_core
 from steel_core import metrics
 from steel_core.audit.artefacts import Artefacts, CuringFit
-from steel_core.audit.cure_settings import CureSettings
 from steel_core.audit.report import AuditFinding, AuditReport, format_share
-from steel_core.audit.settings import StainSettings
+from steel_core.audit.settings import CureSettings, StainSettings
 from steel_core.audit.sheets import read_sheets
 from steel_core.audit.white_stain import audit_white_stain
 from steel_core.data.index import DatasetIndex
 from steel_core.device import choose_device, seed_everything, tune_memory
 from steel_core.errors import DataError
-from steel_core.evaluation.labels import map_labels
+from steel_core.evaluation.evaluation import map_labels
 from steel_core.inference.predictor import Predictor
 from steel_core.inference.tiling import squeeze_warning
 from steel_core.metrics.intervals import Interval
@@ -192,8 +189,7 @@ def cure(
         notes=(_write_note(old.card.name, ledger), *notes),
     )
     if scale_maps and old.background is not None:
-        predictor = Predictor(Checkpoint(card, fit.model, old.background, ""), str(target))
-        card = card.replace(map_scale=map_scales(predictor, some_images(table, parts["val"]), progress))
+        card = card.replace(map_scale=map_scales(cured, some_images(table, parts["val"]), progress))
     save_checkpoint(out, card, fit.model.state_dict(), old.background)
     shutil.rmtree(state.parent, ignore_errors=True)
     return ledger
@@ -222,8 +218,7 @@ def fit_class_offsets(logits: Float64Array, labels: Int64Array) -> Float64Array:
 def _shift_head(model: Classifier, offsets: Float64Array) -> Float64Array:
     """Add offsets (K,) to the logits of a network for good; returns them."""
     head = model.head
-    assert isinstance(head, nn.Linear | nn.Conv2d)
-    assert head.bias is not None
+    assert isinstance(head, nn.Linear | nn.Conv2d) and head.bias is not None
     with torch.no_grad():
         head.bias += torch.from_numpy(offsets).to(head.bias)
     return offsets

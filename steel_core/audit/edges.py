@@ -3,33 +3,27 @@
 The border is replaced by the steel inside it, mirrored; the control replaces a band inside the picture of the same
 area. Both leave the defect as it is; an image whose defect fills half of either is no evidence.
 
-Legend of shapes: N images, V variants, K classes; H, W of a grid.
+Legend of shapes: V variants.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
 from steel_core.audit.evidence import (
-    compute_evidence_maps,
     compute_probabilities,
-    compute_share_inside,
     find_regions,
+    measure_evidence_in_parts,
     predict_logits,
-    summarise_shares,
 )
 from steel_core.audit.report import AuditFinding, AuditReport, build_report, describe_effect
 from steel_core.audit.settings import EdgeSettings
 from steel_core.audit.sheets import Sheets
 from steel_core.audit.statistics import Effect, decide_verdicts, estimate_effect
 from steel_core.inference.predictor import Predictor
-from steel_core.perturb.methods.band import Band
-from steel_core.perturb.methods.border import Border
-from steel_core.perturb.methods.crop import Crop
-from steel_core.perturb.methods.shift import Shift
+from steel_core.perturb.methods.framing import Band, Border, Crop, Shift
 from steel_core.progress import Progress, no_progress
-from steel_core.types import BoolArray, Grey, Int64Array
+from steel_core.types import Grey, Int64Array
 
 _FULL = 0.5  # share of the border under the defect from which an image is no evidence
 
@@ -73,25 +67,35 @@ def audit_edges(
             turned[rows, 0],
             {"band inside": turned[rows, 1]},
             sheets.groups[rows],
-            drops=lost[rows, 0],
-            control_drops={"band inside": lost[rows, 1]},
-            tolerated=settings.tolerated,
-            seed=settings.seed,
+            settings.tolerated,
+            settings.seed,
+            drops={"band inside": lost[rows, 0] - lost[rows, 1]},
         )
 
     counted = np.flatnonzero(~full)
     effect = effect_on(counted)
     (verdict,), (p,) = decide_verdicts([effect], settings.tolerated)
     labels = sheets.labels_or_predicted(predictor.classes, preds)
-    finding = AuditFinding.of_effect(
-        effect,
+    finding = AuditFinding(
+        **dict(effect),
         name="border replaced",
         verdict=verdict,
         sentence=describe_effect(effect, "Replacing the border", "turns"),
         p_corrected=p,
         per_class={str(name): effect_on(counted[labels[counted] == name]) for name in dict.fromkeys(labels[counted])},
     )
-    untested = sorted(set(labels) - set(labels[counted]))
+    some = np.random.default_rng(settings.seed).permutation(len(sheets))[: settings.mapped]
+    borders = ((i, preds[i], Border().perturb(sheets.grids[i], settings.width, 0).mask) for i in some)
+    limits = []
+    if full.any():
+        limits.append(
+            f"{int(full.sum())} of {len(full)} images are no evidence: their defect fills half of the border or of "
+            "the band inside, which leaves too little to replace."
+        )
+    if untested := sorted(set(labels) - set(labels[counted])):
+        limits.append(f"No image of {', '.join(untested)} counts: nothing is known of what the border does to them.")
+    if guessed.any():
+        limits.append(f"Nothing tells where the defect of {int(guessed.sum())} images is: it may lie at the border.")
     return build_report(
         "edges",
         verdict,
@@ -99,9 +103,9 @@ def audit_edges(
         predictor,
         sheets,
         settings,
-        limits=_list_limits(full, guessed, untested),
+        limits=limits,
         detail={
-            "evidence_in_border": _measure_evidence(predictor, sheets, preds, settings),
+            "evidence_in_border": measure_evidence_in_parts(predictor, sheets, borders, settings.mapped),
             "moves": [
                 {
                     "change": name,
@@ -114,34 +118,3 @@ def audit_edges(
             ],
         },
     )
-
-
-def _measure_evidence(
-    predictor: Predictor, sheets: Sheets, preds: Int64Array, settings: EdgeSettings
-) -> dict[str, Any]:
-    """Share of the Grad-CAM evidence for the predicted class inside the border, against the border's area."""
-    rows = np.random.default_rng(settings.seed).permutation(len(sheets))[: settings.mapped]
-    maps = compute_evidence_maps(predictor, [sheets.grids[i] for i in rows], preds[rows])
-    shares, areas, groups = [], [], []
-    for i, values in zip(rows, maps, strict=True):
-        frame = Border().perturb(sheets.grids[i], settings.width, 0).mask
-        share = compute_share_inside(values, frame)
-        if share is not None:
-            shares.append(share)
-            areas.append(float(frame.mean()))
-            groups.append(sheets.groups[i])
-    return summarise_shares(shares, areas, groups)
-
-
-def _list_limits(full: BoolArray, guessed: BoolArray, untested: Sequence[str]) -> tuple[str, ...]:
-    limits = []
-    if full.any():
-        limits.append(
-            f"{int(full.sum())} of {len(full)} images are no evidence: their defect fills half of the border or of "
-            "the band inside, which leaves too little to replace."
-        )
-    if untested:
-        limits.append(f"No image of {', '.join(untested)} counts: nothing is known of what the border does to them.")
-    if guessed.any():
-        limits.append(f"Nothing tells where the defect of {int(guessed.sum())} images is: it may lie at the border.")
-    return tuple(limits)

@@ -1,7 +1,4 @@
-"""What the model answers and where its evidence lies, for many pictures.
-
-Legend of shapes: N images, K classes; H, W of a grid.
-"""
+"""What the model answers and where its evidence lies, for many pictures."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -59,10 +56,30 @@ def compute_share_inside(values: Float32Array, mask: Mask) -> float | None:
     return float(values[mask].sum()) / total if total > 0 else None
 
 
-def summarise_shares(
-    shares: Sequence[float], areas: Sequence[float], groups: Sequence[str], *, least: int = 1, seed: int = 0
+def measure_evidence_in_parts(
+    predictor: Predictor,
+    sheets: Sheets,
+    parts: Iterable[tuple[int, int, Mask]],
+    most: int,
+    *,
+    least: int = 1,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Shares of the evidence in parts of N pictures against those parts' areas; no estimate of fewer than `least`."""
+    """Share of the evidence inside parts of pictures against those parts' areas; no estimate of fewer than `least`.
+
+    `parts` are images, numbers of a class, and masks (H, W); they are asked for until `most` images have evidence.
+    """
+    shares: list[float] = []
+    areas: list[float] = []
+    groups: list[str] = []
+    for i, target, part in parts:
+        if len(shares) >= most:
+            break
+        (values,) = compute_evidence_maps(predictor, [sheets.grids[i]], [target])
+        if (share := compute_share_inside(values, part)) is not None:
+            shares.append(share)
+            areas.append(float(part.mean()))
+            groups.append(sheets.groups[i])
     if len(shares) < least:
         return {"n": len(shares), "share": None, "area": None, "interval_of_difference": None}
     interval, _ = bootstrap_paired_interval(np.array(shares) - np.array(areas), np.array(groups), seed=seed)
@@ -78,7 +95,7 @@ def find_evidence_regions(
     predictor: Predictor, grids: Sequence[Grey], targets: Sequence[int] | Int64Array
 ) -> list[Mask]:
     """Where the model looks: the smallest part of each picture (H, W) that holds half of the evidence for a class."""
-    return [_largest(values, REGION) for values in compute_evidence_maps(predictor, grids, targets)]
+    return [_find_largest(values) for values in compute_evidence_maps(predictor, grids, targets)]
 
 
 def find_regions(predictor: Predictor, sheets: Sheets, preds: Int64Array) -> list[Mask]:
@@ -88,10 +105,10 @@ def find_regions(predictor: Predictor, sheets: Sheets, preds: Int64Array) -> lis
     return [next(guesses) if defect is None else defect for defect in sheets.defects]
 
 
-def _largest(values: Float32Array, share: float) -> Mask:
+def _find_largest(values: Float32Array) -> Mask:
     order = np.argsort(-values, axis=None, kind="stable")
     summed = np.cumsum(values.ravel()[order])
     mask = np.zeros(values.size, bool)
     if summed[-1] > 0:
-        mask[order[: int(np.searchsorted(summed, share * summed[-1])) + 1]] = True
+        mask[order[: int(np.searchsorted(summed, REGION * summed[-1])) + 1]] = True
     return mask.reshape(values.shape)

@@ -5,25 +5,19 @@ the model to the label that it goes with; and the model's evidence lies where th
 ruled out, or undecided, by its interval. A finding is red only where all three are shown; a property is cleared where
 data or model is ruled out; else there is not enough data. Where the defect is on file, properties are measured beside
 it: a dark defect does not make its sheet dark.
-
-Legend of shapes: N images, K classes; H, W of a grid.
 """
 
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from sklearn.model_selection import GroupKFold
 from sklearn.tree import DecisionTreeClassifier
 
-from steel_core.audit.evidence import (
-    compute_evidence_maps,
-    compute_share_inside,
-    predict_logits,
-    stream_logits,
-    summarise_shares,
-)
-from steel_core.audit.known_properties import PROPERTIES, Property, mask_steel, measure_properties
+from steel_core.audit.evidence import measure_evidence_in_parts, predict_logits, stream_logits
 from steel_core.audit.report import (
     AuditFinding,
     AuditReport,
@@ -46,13 +40,91 @@ from steel_core.audit.statistics import (
     estimate_effect,
 )
 from steel_core.data.index import DatasetIndex
+from steel_core.data.quality.properties import noise, sharpness
 from steel_core.inference.predictor import Predictor
 from steel_core.metrics import holm_correction
 from steel_core.perturb.base import Perturbation
-from steel_core.perturb.methods.clean_steel import CleanSteel
-from steel_core.perturb.methods.white_stain import WhiteStain
+from steel_core.perturb.methods.patches import CleanSteel, WhiteStain
+from steel_core.perturb.methods.photometric import Brightness, Contrast, Jpeg, Noise, Sharpness
+from steel_core.perturb.stencil import find_bright_spots, inpaint
 from steel_core.progress import Progress, no_progress
-from steel_core.types import BoolArray, Float32Array, Float64Array, Int64Array, Mask, StrArray
+from steel_core.types import BoolArray, Float32Array, Float64Array, Grey, Int64Array, Mask, StrArray
+
+
+@dataclass(frozen=True)
+class Property:
+    """One property."""
+
+    measure: Callable[[Grey, Mask], float]  # of a picture (H, W) and what of it counts (H, W)
+    # the change that raises it, and `less` the one that lowers it; None where it cannot be changed
+    more: Perturbation | None = None
+    less: Perturbation | None = None
+    # the pixels in which it shows (H, W); None for what the whole picture has
+    where: Callable[[Grey], Mask] | None = None
+
+
+def _measure_steel(function: Callable[[Grey], float]) -> Callable[[Grey, Mask], float]:
+    """A function of a picture, with its defect painted over."""
+    return lambda grid, steel: function(grid if steel.all() else inpaint(grid, ~steel))
+
+
+def _measure_streaks(grid: Grey) -> float:
+    """Streaks: logarithm of how much the picture changes along its rows over how much it changes down its columns."""
+    across, down = np.abs(np.diff(grid, axis=1)).mean(), np.abs(np.diff(grid, axis=0)).mean()
+    return float(np.log((across + 1e-4) / (down + 1e-4)))
+
+
+def _measure_blocks(grid: Grey) -> float:
+    """How much stronger steps are at the seams of 8 x 8 blocks than elsewhere: 1 without JPEG compression."""
+    steps = np.abs(np.diff(grid, axis=1)).mean(axis=0)
+    seams = np.arange(len(steps)) % 8 == 7
+    return float(steps[seams].mean() / max(steps[~seams].mean(), 1e-6)) if seams.any() else 1.0
+
+
+def _find_bright(grid: Grey) -> Mask:
+    return np.asarray(grid >= np.quantile(grid, 0.9))
+
+
+def _find_detailed(grid: Grey) -> Mask:
+    energy = cv2.GaussianBlur((grid - cv2.GaussianBlur(grid, (0, 0), 2)) ** 2, (0, 0), 3)
+    return np.asarray(energy >= np.quantile(energy, 0.9))
+
+
+PROPERTIES = {
+    "brightness": Property(
+        lambda grid, steel: float(grid[steel].mean()), Brightness(), Brightness(sign=-1), _find_bright
+    ),
+    "contrast": Property(lambda grid, steel: float(grid[steel].std()), Contrast(), Contrast(sign=-1), _find_detailed),
+    "sharpness": Property(_measure_steel(sharpness), Sharpness(), Sharpness(sign=-1), _find_detailed),
+    "noise": Property(_measure_steel(noise), Noise(), Sharpness(sign=-1), _find_detailed),
+    "background texture": Property(_measure_steel(_measure_streaks)),
+    "stain-likeness": Property(
+        lambda grid, steel: float((find_bright_spots(grid) & steel).mean()), WhiteStain(), None, find_bright_spots
+    ),
+    "JPEG blocks": Property(_measure_steel(_measure_blocks), Jpeg()),
+}
+"""What is measured on every picture; size and acquisition order come from the data set's table."""
+
+
+def measure_properties(sheets: Sheets, index: DatasetIndex) -> dict[str, Float64Array]:
+    """Each property of each image (N,), but for those that do not vary."""
+    steel = mask_steel(sheets)
+    measured = {
+        name: np.array([kind.measure(grid, own) for grid, own in zip(sheets.grids, steel, strict=True)], np.float64)
+        for name, kind in PROPERTIES.items()
+    }
+    measured["size"] = np.array([math.sqrt(math.prod(index.size(int(row)))) for row in sheets.rows])
+    digits = index.table["path"].iloc[sheets.rows].str.extract(r"(\d+)\D*$")[0]
+    measured["acquisition order"] = np.array([float(d) if isinstance(d, str) else math.nan for d in digits])
+    return {name: values for name, values in measured.items() if np.isfinite(values).all() and np.ptp(values) > 1e-9}
+
+
+def mask_steel(sheets: Sheets) -> list[Mask]:
+    """What of each picture is no defect, as far as that is known; all of it where the defect leaves too little."""
+    return [
+        np.ones(grid.shape, bool) if defect is None or defect.mean() > 0.9 else ~defect
+        for grid, defect in zip(sheets.grids, sheets.defects, strict=True)
+    ]
 
 
 def audit_properties(
@@ -83,8 +155,8 @@ def audit_properties(
         # A map may miss what moves the model, so only data or model can rule a property out.
         ruled_out = False in (legs["data"], legs["model"])
         findings.append(
-            AuditFinding.of_effect(
-                effect,
+            AuditFinding(
+                **dict(effect),
                 name=name,
                 verdict=FOR if all(legs.values()) else AGAINST if ruled_out else TOO_FEW,
                 sentence=_describe_property(name, data, effect, legs),
@@ -109,7 +181,7 @@ def audit_properties(
         predictor,
         labelled,
         settings,
-        limits=tuple(limits),
+        limits=limits,
     )
 
 
@@ -188,9 +260,7 @@ class _Trial:
         More of it should move images to the label with the most of it, and less of it to the one with the least. Where
         it can only be raised, the control is a patch or a change that does not raise it: clean steel for a stain.
         """
-        up: list[BoolArray] = [np.empty(0, bool)]
-        down: list[BoolArray] = [np.empty(0, bool)]
-        groups: list[StrArray] = [np.empty(0, str)]
+        tries: list[tuple[BoolArray, BoolArray, StrArray]] = [(np.empty(0, bool), np.empty(0, bool), np.empty(0, str))]
         if kind is not None:
             for change, other, label in ((kind.more, kind.less, data["high"]), (kind.less, kind.more, data["low"])):
                 if change is None or label not in self.predictor.classes:
@@ -198,39 +268,26 @@ class _Trial:
                 k = self.predictor.classes.index(label)
                 rows = np.flatnonzero((self.clean.argmax(axis=1) != k) & self.sheets.lacks(label))
                 against = other or (CleanSteel() if isinstance(change, WhiteStain) else None)
-                up.append(self._predict(rows, change) == k)
-                down.append(np.zeros(len(rows), bool) if against is None else self._predict(rows, against) == k)
-                groups.append(self.sheets.groups[rows])
-        return estimate_effect(
-            np.concatenate(up),
-            {"the other way": np.concatenate(down)},
-            np.concatenate(groups),
-            tolerated=self.settings.tolerated,
-            seed=self.settings.seed,
-        )
+                turned = self._predict(rows, change) == k
+                back = np.zeros(len(rows), bool) if against is None else self._predict(rows, against) == k
+                tries.append((turned, back, self.sheets.groups[rows]))
+        flips, control, groups = (np.concatenate(parts) for parts in zip(*tries, strict=True))
+        return estimate_effect(flips, {"the other way": control}, groups, self.settings.tolerated, self.settings.seed)
 
     def locate_evidence(self, kind: Property | None, data: dict[str, Any]) -> dict[str, Any]:
         """Share of the evidence for the predicted class in the pixels where the property shows, against their area.
 
         For images that the model gives the label with the most of it: there the property must show.
         """
-        shares: list[float] = []
-        areas: list[float] = []
-        groups: list[str] = []
+        parts: Iterable[tuple[int, int, Mask]] = ()
         if kind is not None and kind.where is not None and data["high"] in self.predictor.classes:
             k = self.predictor.classes.index(data["high"])
             rows = np.flatnonzero(self.clean.argmax(axis=1) == k)
-            for i in np.random.default_rng(self.settings.seed).permutation(rows):
-                where = kind.where(self.sheets.grids[i])
-                if not where.any() or len(shares) >= self.settings.mapped:
-                    continue
-                values = compute_evidence_maps(self.predictor, [self.sheets.grids[i]], [k])[0]
-                share = compute_share_inside(values, where)
-                if share is not None:
-                    shares.append(share)
-                    areas.append(float(where.mean()))
-                    groups.append(self.sheets.groups[i])
-        return summarise_shares(shares, areas, groups, least=LEAST, seed=self.settings.seed)
+            order = np.random.default_rng(self.settings.seed).permutation(rows)
+            parts = ((i, k, where) for i in order if (where := kind.where(self.sheets.grids[i])).any())
+        return measure_evidence_in_parts(
+            self.predictor, self.sheets, parts, self.settings.mapped, least=LEAST, seed=self.settings.seed
+        )
 
     def _predict(self, rows: Int64Array, change: Perturbation) -> Int64Array:
         usual, seed = change.info.usual, self.settings.seed

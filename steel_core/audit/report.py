@@ -1,7 +1,8 @@
 """What every audit ends in: a verdict, the effects it rests on, and everything needed to make it again."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
@@ -36,11 +37,6 @@ class AuditFinding(Effect):
     per_class: dict[str, Effect] = Field(default_factory=dict)
     # what agrees, by name: True (shown), False (ruled out) or None (undecided); all must for a red finding
     legs: dict[str, bool | None] = Field(default_factory=dict)
-
-    @classmethod
-    def of_effect(cls, effect: Effect, **more: Any) -> Self:
-        """The finding that rests on an effect."""
-        return cls(**dict(effect), **more)
 
 
 class AuditSummary(Record):
@@ -96,12 +92,12 @@ def build_report(
     sheets: Sheets,
     settings: Any,
     *,
-    limits: tuple[str, ...] = (),
+    limits: Sequence[str] = (),
     detail: dict[str, Any] | None = None,
 ) -> AuditReport:
     """The report of an audit with these settings, findings in the order given, but those for a shortcut first."""
     if all(group.startswith("row ") for group in sheets.groups):
-        limits = (*limits, "Near-duplicates were not looked for: the intervals may be too narrow.")
+        limits = [*limits, "Near-duplicates were not looked for: the intervals may be too narrow."]
     findings = sorted(findings, key=lambda finding: finding.verdict != FOR)
     shared = set(AuditSummary.model_fields) & set(AuditFinding.model_fields) - {"verdict"}
     first = {"finding": findings[0].name} | {name: getattr(findings[0], name) for name in shared} if findings else {}

@@ -10,7 +10,7 @@ from steel_core.audit.settings import AuditSettings, DiscoverSettings, EdgeSetti
 from steel_core.audit.sheets import read_sheets
 from steel_core.audit.white_stain import audit_white_stain
 from steel_core.data.index import DatasetIndex
-from steel_core.evaluation.labels import match_classes
+from steel_core.evaluation.evaluation import match_classes
 from steel_core.inference.predictor import Predictor
 from steel_core.progress import Progress, no_progress, within
 
@@ -43,11 +43,6 @@ def audit(
 
 
 def prepare_index(predictor: Predictor, index: DatasetIndex) -> DatasetIndex:
-    """The data set in the words of a checkpoint that it can be audited with.
-
-    Raises:
-        UsageError: the checkpoint is multi-label.
-        DataError: the data set's labels are unknown to the checkpoint.
-    """
+    """The data set in the words of a checkpoint; raises what `audit` does where the two do not go together."""
     predictor.card.expect_one_label("audit")
     return match_classes(index, predictor.classes)

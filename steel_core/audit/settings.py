@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, computed_field, model_validator
 
+from steel_core.data.augmentation import Augmentation
 from steel_core.perturb.stain_options import LARGEST_AREA, MOST_STAINS, Shape, Texture
 from steel_core.records import Record
 
@@ -51,9 +52,7 @@ class StainSettings(Record):
     @model_validator(mode="before")
     @classmethod
     def _drop_computed(cls, values: object) -> object:
-        return (
-            {name: value for name, value in values.items() if name != "stain"} if isinstance(values, dict) else values
-        )
+        return {k: value for k, value in values.items() if k != "stain"} if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _check_dose(self) -> Self:
@@ -124,3 +123,25 @@ class AuditSettings(Record):
     tolerated: Tolerated = 0.05
     seed: Seed = 0
     stain: StainSettings | None = Field(None, description="The white-stain test, where more than the above differs.")
+
+
+class CureSettings(Record):
+    """How a shortcut is cured."""
+
+    published: ClassVar[str] = "cure-settings"
+
+    epochs: int = Field(12, ge=1, description="Passes over the training images.")
+    rate: float = Field(1e-3, gt=0, description="Highest learning rate of the one-cycle schedule.")
+    pasted: float = Field(
+        0.5, gt=0, le=1, description="Chance of a stain on an image of the class that carries them most often."
+    )
+    painted: float = Field(
+        0.3, ge=0, le=1, description="Chance that the stains of an image, or else some steel, are painted over."
+    )
+    penalty: float = Field(
+        0.0, ge=0, description="Weight of the loss on evidence in the artefact: it doubles the time."
+    )
+    augmentation: Augmentation = Field(
+        Augmentation(), description="How images are varied besides.", json_schema_extra={"flag": "--augment"}
+    )
+    seed: Seed = 0

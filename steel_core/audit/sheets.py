@@ -1,7 +1,4 @@
-"""The images an audit looks at: read once, on the grid the network sees, with what is known about their defects.
-
-Legend of shapes: N images, K classes; H, W of a grid.
-"""
+"""The images an audit looks at: read once, on the grid the network sees, with what is known about their defects."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
+from typing import Any
 
 import cv2
 import numpy as np
@@ -60,19 +58,10 @@ class Sheets:
         return np.array([bool(labels) and label not in labels for labels in self.labels], dtype=bool)
 
     def select(self, rows: Sequence[int] | Int64Array) -> Sheets:
-        """Some of the images, in this order."""
         picked = [int(i) for i in rows]
-        return replace(
-            self,
-            grids=tuple(self.grids[i] for i in picked),
-            labels=tuple(self.labels[i] for i in picked),
-            defects=tuple(self.defects[i] for i in picked),
-            groups=self.groups[picked],
-            rows=self.rows[picked],
-            paths=tuple(self.paths[i] for i in picked),
-            sizes=tuple(self.sizes[i] for i in picked),
-            hashes=tuple(self.hashes[i] for i in picked),
-        )
+        lists = ("grids", "labels", "defects", "paths", "sizes", "hashes")
+        kept: dict[str, Any] = {name: tuple(getattr(self, name)[i] for i in picked) for name in lists}
+        return replace(self, groups=self.groups[picked], rows=self.rows[picked], **kept)
 
 
 def read_sheets(
@@ -86,17 +75,16 @@ def read_sheets(
     """Read at most `limit` images, drawn evenly from the classes.
 
     What the checkpoint was trained or tuned on is left out, known by the hash of the files. The index is in its classes
-    (`steel_core.evaluation.labels.match_classes`); `part` is "held-out", "train", "val", "test" or "all".
+    (`steel_core.evaluation.evaluation.match_classes`); `part` is "held-out", "train", "val", "test" or "all".
 
     Raises:
         DataError: no image is left.
     """
-    grids, labels, defects, groups, sizes, hashes = [], [], [], [], [], []
-    rows: list[int] = []
+    taken: list[tuple[Grey, tuple[str, ...], Mask | None, str, int, tuple[int, int], str]] = []
     unread: list[str] = []
     learnt = 0
     for i in _draw_rows(index, part, seed):
-        if len(rows) >= limit:
+        if len(taken) >= limit:
             break
         sample = index[i]
         try:
@@ -112,36 +100,32 @@ def read_sheets(
         except (ImageError, DataError) as error:
             unread.append(str(error))
             continue
-        grids.append(grid)
-        labels.append(sample.labels)
-        defects.append(defect)
-        groups.append(sample.group or f"row {i}")
-        rows.append(i)
-        sizes.append((image.height, image.width))
-        hashes.append(image.sha256)
-        progress("reading images", len(rows), min(limit, len(index)))
+        size = image.height, image.width
+        taken.append((grid, sample.labels, defect, sample.group or f"row {i}", i, size, image.sha256))
+        progress("reading images", len(taken), min(limit, len(index)))
     remarks = []
-    if long := sum(needs_tiling(predictor, *size) for size in sizes):
+    if long := sum(needs_tiling(predictor, *size) for *_, size, _ in taken):
         remarks.append(f"{long} images are long strips or very large: an audit tests them at one look, not in tiles")
     if learnt:
         remarks.append(f"{learnt} images served to train or tune this checkpoint and were not looked at")
     if unread:
         remarks.append(f"Could not be read: {len(unread)} ({'; '.join(one.rstrip('.') for one in unread[:3])})")
-    if not rows:
+    if not taken:
         raise DataError(f"no image is left to look at ({'; '.join(remarks) or f'part {part} is empty'})")
     progress("reading images", 1, 1)
+    grids, labels, defects, groups, rows, sizes, hashes = zip(*taken, strict=True)
     digest = hashlib.sha256(
         "\n".join(sorted(f"{h} {'|'.join(own)}" for h, own in zip(hashes, labels, strict=True))).encode()
     )
     return Sheets(
-        tuple(grids),
-        tuple(labels),
-        tuple(defects),
+        grids,
+        labels,
+        defects,
         np.array(groups, dtype=str),
         np.array(rows),
-        tuple(index.table["path"].iloc[rows]),
-        tuple(sizes),
-        tuple(hashes),
+        tuple(index.table["path"].iloc[list(rows)]),
+        sizes,
+        hashes,
         tuple(f"{sentence}." for sentence in remarks),
         index.spec.name,
         digest.hexdigest(),

@@ -1,23 +1,19 @@
 """The stains of an audit and their controls: drawn or cut out, in one outline at one place."""
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from steel_core.audit.settings import StainSettings
-from steel_core.errors import UsageError
 from steel_core.perturb.base import PERTURBATIONS
-from steel_core.perturb.methods.white_stain import WhiteStain
-from steel_core.perturb.patch import PatchPerturbation, PlacedPatch
+from steel_core.perturb.methods.patches import PatchPerturbation, WhiteStain
 from steel_core.perturb.stencil import Stencil, cut_box
-from steel_core.types import Grey, Mask, SteelImage
+from steel_core.types import SteelImage
 
 CONTROLS = ("clean-steel", "mean-grey", "dark-stain", "scrambled-stain")
 """Patches that a stain is compared with, beside steel from another clear sheet where there is one."""
 DONOR = "other-clear-steel"
-POSITIONS = ("off", "anywhere", "on")
-"""Where a stain lies: beside the defect, wherever it falls, or on the defect. Only "off" counts as evidence."""
 
 _PNG = "data:image/png;base64,"
 
@@ -45,33 +41,6 @@ def make_control(name: str, stain: WhiteStain) -> PatchPerturbation:
     control = kind(**shared)
     assert isinstance(control, PatchPerturbation)
     return control
-
-
-def draw_variants(
-    grid: Grey, placed: PlacedPatch, settings: StainSettings, seed: int, avoid: Mask | None, donor: Grey | None
-) -> Iterator[tuple[str, Grey]]:
-    """Name and picture (H, W) of a stain of each brightness, then of each control, all in one place.
-
-    The controls do not depend on the brightness, except the scrambled stain, which has that of the verdict's dose.
-    """
-    for brightness in settings.brightnesses:
-        yield f"white-stain {brightness:g}", make_stain(settings, brightness).paste(grid, placed, seed, avoid=avoid)
-    stain = make_stain(settings)
-    for name in CONTROLS:
-        yield name, make_control(name, stain).paste(grid, placed, seed, avoid=avoid)
-    if donor is not None:
-        yield DONOR, make_control("clean-steel", stain).paste(grid, placed, seed, avoid=avoid, donor=donor)
-
-
-def choose_avoided(position: str, region: Mask) -> Mask | None:
-    """What a stain in this position keeps off (H, W), where `region` is the defect.
-
-    Raises:
-        UsageError: the position is none of `POSITIONS`.
-    """
-    if position not in POSITIONS:
-        raise UsageError(f"position: expected one of {', '.join(POSITIONS)}, got {position!r}")
-    return {"off": region, "anywhere": None, "on": ~region if region.any() else None}[position]
 
 
 def cut_stain(image: SteelImage, box: tuple[int, int, int, int], settings: StainSettings) -> StainSettings:

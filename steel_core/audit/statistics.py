@@ -48,16 +48,15 @@ def estimate_effect(
     flips: AnyArray,
     controls: dict[str, AnyArray],
     groups: Sequence[str] | AnyArray,
-    *,
-    drops: AnyArray | None = None,
-    control_drops: dict[str, AnyArray] | None = None,
     tolerated: float = 0.05,
     seed: int = 0,
+    *,
+    drops: dict[str, Float64Array] | None = None,
 ) -> Effect:
     """The effect of a change over its controls, on the same images (N,) at the same places.
 
-    `flips` and `controls` tell whether each image was turned, or the share of tries that did; `drops` and
-    `control_drops` the confidence lost; `groups` the near-duplicates. Nobody minds an excess up to `tolerated`.
+    `flips` and `controls` tell whether each image was turned, or the share of tries that did; `drops` the confidence
+    lost beyond what each control costs; `groups` the near-duplicates. Nobody minds an excess up to `tolerated`.
     """
     names = np.asarray(groups, dtype=object).astype(str)
     n, independent = len(flips), len(np.unique(names))
@@ -68,9 +67,7 @@ def estimate_effect(
     excess = {name: np.asarray(flips, np.float64) - np.asarray(turned, np.float64) for name, turned in controls.items()}
     weights = _draw_weights(names, seed)
     tests = {name: bootstrap_paired_interval(change, names, weights) for name, change in excess.items()}
-    lost = None
-    if drops is not None and control_drops is not None:
-        lost = np.asarray(drops, np.float64) - control_drops[strongest]
+    lost = drops[strongest] if drops else None
     return Effect(
         n=n,
         groups=independent,
@@ -133,14 +130,14 @@ def combine_verdicts(verdicts: Collection[str]) -> str:
     return AGAINST if verdicts and set(verdicts) == {AGAINST} else TOO_FEW
 
 
-def compute_detectable(n: int, tolerated: float, power: float = POWER) -> float:
-    """The smallest true excess that `decide_verdicts` finds in `n` independent images with this probability; 1 if none.
+def compute_detectable(n: int, tolerated: float) -> float:
+    """The smallest true excess that `decide_verdicts` finds in `n` independent images with a power of 80 %; 1 if none.
 
     Where the control turns nothing: the normal approximation of the two conditions of `decide_verdicts`.
     """
     if n < LEAST:
         return 1.0
-    sure, likely = float(norm.ppf(1 - ALPHA / 2)), float(norm.ppf(power))
+    sure, likely = float(norm.ppf(1 - ALPHA / 2)), float(norm.ppf(POWER))
 
     def lacking(excess: float) -> float:
         error = (max(excess * (1 - excess), 1 / n) / n) ** 0.5

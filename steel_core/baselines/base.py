@@ -12,10 +12,9 @@ from steel_core.types import Float32Array, Float64Array, FloatArray, Int64Array
 
 @dataclass(frozen=True, slots=True)
 class BaselineInfo:
-    """What a baseline is: name for people, one plain sentence that says what it does, and its paper or book."""
+    """What a baseline is: name for people, and its paper or book."""
 
     title: str
-    plain: str
     source: str
 
 

@@ -10,18 +10,13 @@ from pathlib import Path
 from steel_core.cli.output import Answer
 from steel_core.errors import UsageError
 
-HELP = "open the dashboard in the browser"
 SCRIPT = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Flags and arguments of the command."""
     parser.add_argument("--port", type=int, default=8501, help="(default: 8501)")
-    parser.add_argument(
-        "--address",
-        default="127.0.0.1",
-        help="where it listens (default: 127.0.0.1, this machine only; it asks nobody who they are)",
-    )
+    where = "where it listens (default: 127.0.0.1, this machine only; it asks nobody who they are)"
+    parser.add_argument("--address", default="127.0.0.1", help=where)
     parser.add_argument("--headless", action="store_true", help="open no browser")
 
 
@@ -39,11 +34,6 @@ def streamlit_command(arguments: Namespace) -> list[str]:
 
 
 def run(arguments: Namespace) -> Answer:
-    """Serve the dashboard until it is interrupted.
-
-    Raises:
-        UsageError: Streamlit is not installed.
-    """
     if importlib.util.find_spec("streamlit") is None:
         raise UsageError("the dashboard needs Streamlit, which is not installed: pip install 'steel-lens[app]'")
     command = streamlit_command(arguments)

@@ -8,44 +8,34 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steel_core.audit.settings import AUDITS, AuditSettings, StainSettings
 from steel_core.cli.arguments import add_data, add_model, open_data
 from steel_core.cli.output import Answer, Bars
+from steel_core.cli.settings_flags import add_settings, apply_flags
 from steel_core.errors import UsageError
 
 if TYPE_CHECKING:
     from steel_core.audit.report import AuditReport
-    from steel_core.audit.settings import StainSettings
-
-HELP = "is the model looking at the steel? exit status 3: no, 4: unknown"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Flags and arguments of the command."""
-    from steel_core.audit.settings import AUDITS, AuditSettings, StainSettings
-    from steel_core.cli.settings_flags import add_settings
-
     parser.add_argument("kind", choices=(*AUDITS, "all"), help="what to ask; all asks everything")
     add_data(parser)
     add_settings(parser, AuditSettings, ("part", "limit", "tolerated", "seed"), defaults=True)
     white_stain = parser.add_argument_group("the white-stain test")
     add_settings(white_stain, StainSettings, ("towards", "shape", "texture", "number"), defaults=True)
     white_stain.add_argument("--stain-from", type=Path, metavar="IMAGE", help="paste a real stain of this image")
-    where = "where it is: left, top, width and height in pixels"
-    white_stain.add_argument("--box", metavar="X,Y,W,H", help=where)
-    dose = "only the dose that the verdict rests on"
-    white_stain.add_argument("--one-dose", action="store_true", help=dose)
+    white_stain.add_argument("--box", metavar="X,Y,W,H", help="where it is: left, top, width and height in pixels")
+    white_stain.add_argument("--one-dose", action="store_true", help="only the dose that the verdict rests on")
     parser.add_argument("--out", type=Path, help="write the JSON to this file as well")
     parser.add_argument("--no-store", action="store_true", help="leave it out of the history of audits")
     add_model(parser)
 
 
 def run(arguments: Namespace) -> Answer:
-    """Ask one question, or all, keep the run in the history, and answer with the exit status of a gate."""
     from steel_core.audit.report import STATUS
     from steel_core.audit.run import audit
-    from steel_core.audit.settings import AUDITS, AuditSettings
     from steel_core.audit.statistics import combine_verdicts
-    from steel_core.cli.settings_flags import apply_flags
     from steel_core.files import new_run_name, write_bytes
     from steel_core.inference.predictor import Predictor
     from steel_core.store.audits import AuditStore
@@ -76,9 +66,7 @@ def run(arguments: Namespace) -> Answer:
 
 
 def _read_stain(arguments: Namespace) -> StainSettings:
-    from steel_core.audit.settings import StainSettings
     from steel_core.audit.stains import cut_stain
-    from steel_core.cli.settings_flags import apply_flags
     from steel_core.data.images.read import read_image
 
     settings = apply_flags(StainSettings(), arguments)
@@ -100,7 +88,7 @@ def _describe(report: AuditReport, checkpoint: str, data: Path) -> str:
     from steel_core.reports.audit_sentences import EXCESS, describe_evidence, describe_power, explain_verdict
 
     content = report.to_json()
-    lines = [f"{report.question}", f"  {report.verdict} ({report.images} images of {report.data})"]
+    lines = [report.question, f"  {report.verdict} ({report.images} images of {report.data})"]
     lines.append(f"  {explain_verdict(content)}")
     for finding in report.findings[:6]:
         lines.append(f"  {finding.name}: {finding.verdict}. {finding.sentence}")

@@ -7,17 +7,14 @@ from steel_core.cli.arguments import add_action, add_data, open_data
 from steel_core.cli.output import OK, Answer, Bars, format_estimate, say
 from steel_core.errors import UsageError
 
-HELP = "import weights"
 _LEARNT = "the data set that it was trained on"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The actions, with their flags and arguments."""
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     action = add_action(actions, "familiarity", _familiarity, "teach it which images are unfamiliar", model=True)
     add_data(action, _LEARNT)
-    other = "measure on these as well"
-    action.add_argument("--other", action="append", default=[], metavar="NAME=DIR", help=other)
+    action.add_argument("--other", action="append", default=[], metavar="NAME=DIR", help="measure on these as well")
     action.add_argument("--who", required=True, help="the person who answers for it; goes into the card")
 
     action = add_action(actions, "scales", _scales, "measure anew which evidence gets the full colour", model=True)
@@ -27,8 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     files = ".pt, .pth (read without running code) or .safetensors"
     action.add_argument("weights", type=Path, metavar="WEIGHTS", help=files)
     action.add_argument("out", type=Path, metavar="OUT", help="folder of the checkpoint")
-    names = "names in the order of the outputs, separated by commas"
-    action.add_argument("--classes", required=True, help=names)
+    action.add_argument("--classes", required=True, help="names in the order of the outputs, separated by commas")
     action.add_argument("--input-size", required=True, help="HEIGHTxWIDTH it was trained at")
     action.add_argument("--mean", type=float, required=True, help="mean grey of its training images, 0 to 1")
     action.add_argument("--std", type=float, required=True, help="standard deviation of their grey")
@@ -37,9 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> Answer:
-    """Do what was asked of the checkpoint."""
-    answer: Answer = arguments.action(arguments)
-    return answer
+    return arguments.action(arguments)
 
 
 def _familiarity(arguments: Namespace) -> Answer:
@@ -56,8 +50,7 @@ def _familiarity(arguments: Namespace) -> Answer:
         others[name] = with_groups(open_data(Path(path)), say, bars)
     folder = list_checkpoints().get(arguments.checkpoint, Path(arguments.checkpoint))
     index = with_groups(open_data(arguments.data), say, bars)
-    rates = store_ood_gate(folder, index, others, arguments.who, device=arguments.device,
-                              progress=bars)  # fmt: skip
+    rates = store_ood_gate(folder, index, others, arguments.who, device=arguments.device, progress=bars)
     lines = [f"{name}: {format_estimate(rate['unfamiliar'], rate['interval'])} unfamiliar, n = {rate['n']}"
              for name, rate in rates.items()]  # fmt: skip
     return OK, {"checkpoint": folder.name, "rates": rates}, "\n".join(lines)
@@ -76,7 +69,7 @@ def _scales(arguments: Namespace) -> Answer:
 
 def _import(arguments: Namespace) -> Answer:
     from steel_core.models.card import Card
-    from steel_core.models.import_weights import import_state_dict
+    from steel_core.models.pretrained import import_state_dict
     from steel_core.records import parse_size
 
     card = Card(

@@ -5,11 +5,8 @@ from argparse import ArgumentParser, Namespace
 from steel_core.cli.arguments import add_data, add_device, open_data
 from steel_core.cli.output import OK, Answer, Bars, say_all
 
-HELP = "two checkpoints on the same images: differences with intervals"
-
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Flags and arguments of the command."""
     parser.add_argument("a", metavar="A", help="name or folder of a checkpoint")
     parser.add_argument("b", metavar="B", help="name or folder of another")
     add_data(parser)
@@ -18,7 +15,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> Answer:
-    """Differences with intervals, and a verdict."""
     from steel_core.evaluation.compare import compare_checkpoints
     from steel_core.inference.predictor import Predictor
 

@@ -4,14 +4,10 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from steel_core.cli.output import OK, Answer, Bars, estimates_table, say
-
-HELP = "k-fold cross-validation by group of near-duplicates"
+from steel_core.cli.settings_flags import add_training_arguments, open_training_data, read_settings
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Flags and arguments of the command."""
-    from steel_core.cli.training_flags import add_training_arguments
-
     add_training_arguments(parser)
     parser.add_argument("--work", type=Path, required=True, help="folder for the rounds' checkpoints")
     parser.add_argument("--folds", type=int, default=5)
@@ -20,8 +16,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> Answer:
-    """Train and count all rounds."""
-    from steel_core.cli.training_flags import open_training_data, read_settings
     from steel_core.models.checkpoint import update_card
     from steel_core.training.cross_validate import cross_validate
 

@@ -4,18 +4,13 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
+from steel_core.audit.settings import AuditSettings, CureSettings, StainSettings
 from steel_core.cli.arguments import add_data, add_model, add_title, open_data
 from steel_core.cli.output import Answer, Bars, say
-
-HELP = "fine-tune a shortcut away, and test again"
+from steel_core.cli.settings_flags import add_settings, apply_flags
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Flags and arguments of the command."""
-    from steel_core.audit.cure_settings import CureSettings
-    from steel_core.audit.settings import AuditSettings
-    from steel_core.cli.settings_flags import add_settings
-
     add_data(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder of the cured checkpoint")
     add_settings(parser, CureSettings, defaults=True)
@@ -25,11 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> Answer:
-    """Cure a checkpoint and show the ledger."""
     from steel_core.audit.cure import cure
-    from steel_core.audit.cure_settings import CureSettings
-    from steel_core.audit.settings import AuditSettings, StainSettings
-    from steel_core.cli.settings_flags import apply_flags
 
     stain = apply_flags(StainSettings(), arguments).one_dose()
     ledger = cure(

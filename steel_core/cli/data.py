@@ -7,18 +7,13 @@ from steel_core.cli.arguments import add_action, open_data
 from steel_core.cli.output import FOUND, OK, Answer, Bars, say_all
 from steel_core.errors import UsageError
 
-HELP = "describe, make or export a data set"
-
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The actions, with their flags and arguments."""
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    action = add_action(actions, "describe", _describe, "what a data set holds")
-    action.add_argument("dir", type=Path, metavar="DIR")
+    action = add_action(actions, "describe", _describe, "what a data set holds", folder=True)
 
     kinds = actions.add_parser("make", help="draw a data set").add_subparsers(required=True, metavar="KIND")
-    drawn = "sheets of steel drawn by the program, with masks and no licence"
-    action = add_action(kinds, "strip-mill", _make, drawn)
+    action = add_action(kinds, "strip-mill", _make, "sheets of steel drawn by the program, with masks and no licence")
     action.add_argument("out", type=Path, metavar="OUT")
     action.add_argument("--n", type=int, default=700, help="number of sheets (default: %(default)s)")
     action.add_argument("--size", default="200x200", help="HEIGHTxWIDTH (default: %(default)s)")
@@ -31,30 +26,25 @@ def add_arguments(parser: ArgumentParser) -> None:
         action.add_argument(f"--stained-{kind}", type=float, default=0.0, help=stained)
 
     checked = "near-duplicates, leaks, odd labels and pictures; exit status 3 if any"
-    action = add_action(actions, "check", _check, checked)
-    action.add_argument("dir", type=Path, metavar="DIR")
+    action = add_action(actions, "check", _check, checked, folder=True)
     action.add_argument("--checkpoint", help="measures what a leak does to the accuracy on the test split")
     action.add_argument("--export", type=Path, metavar="CSV", help="file for the findings")
     action.add_argument("--cleaned", type=Path, metavar="MANIFEST", help="the data set without them; the source stays")
 
     listed = "list a very large folder once, into a Parquet manifest that opens at once"
-    action = add_action(actions, "index", _index, listed)
-    action.add_argument("dir", type=Path, metavar="DIR")
+    action = add_action(actions, "index", _index, listed, folder=True)
     action.add_argument("out", type=Path, metavar="OUT.parquet")
 
-    action = add_action(actions, "export", _export, "write a manifest (CSV or Parquet) of a data set")
-    action.add_argument("dir", type=Path, metavar="DIR")
+    action = add_action(actions, "export", _export, "write a manifest (CSV or Parquet) of a data set", folder=True)
     action.add_argument("manifest", type=Path, metavar="MANIFEST")
 
 
 def run(arguments: Namespace) -> Answer:
-    """Do what was asked of the data set."""
-    answer: Answer = arguments.action(arguments)
-    return answer
+    return arguments.action(arguments)
 
 
 def _describe(arguments: Namespace) -> Answer:
-    from steel_core.data.describe import describe_dataset
+    from steel_core.data.open import describe_dataset
 
     index = open_data(arguments.dir)
     wrong_boxes = index.check_boxes(Bars())
@@ -85,8 +75,8 @@ def _make(arguments: Namespace) -> Answer:
 
 
 def _check(arguments: Namespace) -> Answer:
-    from steel_core.data.manifest import write_manifest
     from steel_core.data.quality.findings import KINDS, findings_to_csv, without_findings
+    from steel_core.data.readers.manifest import write_manifest
     from steel_core.evaluation.data_check import check_dataset
     from steel_core.files import write_bytes
     from steel_core.inference.predictor import Predictor
@@ -122,7 +112,7 @@ def _index(arguments: Namespace) -> Answer:
 
 
 def _export(arguments: Namespace) -> Answer:
-    from steel_core.data.manifest import write_manifest
+    from steel_core.data.readers.manifest import write_manifest
 
     if arguments.manifest.exists():
         raise UsageError(f"{arguments.manifest.name} is there already; name a new file")

@@ -6,11 +6,8 @@ from pathlib import Path
 from steel_core.cli.arguments import add_data, add_model, open_data
 from steel_core.cli.output import BAD_INPUT, OK, Answer, Bars, estimates_table, say_all
 
-HELP = "figures of a checkpoint on labelled images, with intervals"
-
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Flags and arguments of the command."""
     add_data(parser)
     parts = "held-out (all images the checkpoint has not learnt from), train, val, test or all (default: %(default)s)"
     parser.add_argument("--part", default="held-out", help=parts)
@@ -23,9 +20,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> Answer:
-    """Count, and write what is asked for."""
-    from steel_core.evaluation.estimates import compute_estimates
     from steel_core.evaluation.evaluate import evaluate
+    from steel_core.evaluation.store import compute_estimates
     from steel_core.files import write_bytes
     from steel_core.inference.predictor import Predictor
 
@@ -34,9 +30,8 @@ def run(arguments: Namespace) -> Answer:
     evaluation = evaluate(predictor, index, arguments.part, Bars())
     say_all([f"left out: {sentence}" for sentence in evaluation.left_out])
     say_all([*evaluation.remarks, *(f"{predictor.card.name}: {sentence}" for sentence in predictor.card.warnings)])
-    estimates = (
-        compute_estimates(evaluation) if (arguments.report or arguments.plots) and len(evaluation.labelled) else None
-    )
+    shown = (arguments.report or arguments.plots) and len(evaluation.labelled)
+    estimates = compute_estimates(evaluation) if shown else None
     if arguments.csv:
         write_bytes(arguments.csv, evaluation.to_csv().encode())
     if arguments.report:
@@ -48,7 +43,7 @@ def run(arguments: Namespace) -> Answer:
         write_bytes(arguments.report, page.encode())
     if arguments.plots:
         from steel_core.render.plot_png import pngs
-        from steel_core.reports.evaluation_figures import plot_evaluation
+        from steel_core.reports.evaluation_report import plot_evaluation
 
         for name, picture in pngs(plot_evaluation(evaluation, estimates)).items():
             write_bytes(arguments.plots / name, picture)

@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steel_core.cli.arguments import add_images, add_model, split_names
-from steel_core.cli.images import answer_for_images, read_images_of
 from steel_core.cli.output import Answer
+from steel_core.cli.predict import answer_for_images, read_images_of
 from steel_core.errors import UsageError
 
 if TYPE_CHECKING:
     from steel_core.inference.predictor import Predictor
     from steel_core.types import Attribution, Prediction, SteelImage
 
-HELP = "verdict and maps of the evidence for images"
 ALL, CONTRAST = "all", "contrast"  # besides the names of classes, what `--target` takes
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Flags and arguments of the command."""
     add_images(parser)
     parser.add_argument("--methods", default="grad-cam,guided-grad-cam,shap", help="names, separated by commas")
     parser.add_argument(
@@ -38,7 +36,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> Answer:
-    """Verdict and maps of each image."""
     from steel_core.explain.base import EXPLAINERS
     from steel_core.inference.predictor import Predictor
     from steel_core.inference.tiling import TILED_METHODS, explain_tiled, predict_images

@@ -6,11 +6,8 @@ from pathlib import Path
 from steel_core.cli.arguments import BINARY, add_data, add_device, open_data
 from steel_core.cli.output import BAD_INPUT, OK, Answer, Bars, say
 
-HELP = "all checkpoints and baselines on the same images"
-
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Flags and arguments of the command."""
     add_data(parser)
     rivals = parser.add_mutually_exclusive_group()
     named = "names or folders; all that are found unless given"
@@ -29,9 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> Answer:
-    """Rank checkpoints, or the rounds of cross-validations."""
-    from steel_core.leaderboard.checkpoints import build_leaderboard
-    from steel_core.leaderboard.folds import build_fold_leaderboard
+    from steel_core.leaderboard.checkpoints import build_fold_leaderboard, build_leaderboard
     from steel_core.models.checkpoint import list_checkpoints
 
     index = open_data(arguments.data)

@@ -4,8 +4,8 @@ Standard output carries results only (with `--json` one JSON object); progress a
 status 0: all went well; 1: some inputs were bad, the others are answered; 2: the call was wrong; 3: a check found
 something; 4: an audit had not enough data; 130: interrupted, or stopped on request.
 
-Each command is a module with its `HELP`, `add_arguments(parser)` and `run(arguments)`. Only the one that is called is
-imported, and it imports what is slow to load (torch, readers, pydantic) when it runs.
+Each command is a module with its `add_arguments(parser)` and `run(arguments)`. Only the one that is called is imported,
+and it imports what is slow to load (torch, readers, pydantic) when it runs.
 """
 
 import contextlib
@@ -23,10 +23,25 @@ from steel_core.cli.output import INTERRUPTED, WRONG_CALL
 from steel_core.errors import SteelError
 
 PROGRAM = "steel-lens"
-COMMANDS = (
-    "predict", "explain", "quality", "train", "search", "cross-validate", "evaluate", "thresholds", "compare",
-    "leaderboard", "audit", "cure", "data", "checkpoint", "app",
-)  # fmt: skip
+COMMANDS = {
+    "predict": "verdict and probabilities for images",
+    "explain": "verdict and maps of the evidence for images",
+    "quality": "how good the explanations of a checkpoint are, with intervals",
+    "train": "train a checkpoint; an interrupted run goes on when called again",
+    "search": "try settings by short trainings, within some minutes; a later call goes on",
+    "cross-validate": "k-fold cross-validation by group of near-duplicates",
+    "evaluate": "figures of a checkpoint on labelled images, with intervals",
+    "thresholds": "where to draw the line, from what errors cost",
+    "compare": "two checkpoints on the same images: differences with intervals",
+    "leaderboard": "all checkpoints and baselines on the same images",
+    "audit": "is the model looking at the steel? exit status 3: no, 4: unknown",
+    "cure": "fine-tune a shortcut away, and test again",
+    "data": "describe, make or export a data set",
+    "checkpoint": "import weights",
+    "app": "open the dashboard in the browser",
+}
+"""Name and meaning of each: a module of this folder."""
+
 RESUMABLE = ("train", "cross-validate")
 
 
@@ -36,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = words[0] if words and words[0] in COMMANDS else ""
     if not name:
         list_commands().parse_args(words)  # ends with the help, the version, or what is wrong with the call
-    command = _load(name)
-    parser = ArgumentParser(prog=f"{PROGRAM} {name}", description=command.HELP)
+    command: Any = import_module(f"steel_core.cli.{name.replace('-', '_')}")
+    parser = ArgumentParser(prog=f"{PROGRAM} {name}", description=COMMANDS[name])
     command.add_arguments(parser)
     arguments = parser.parse_args(words[1:])
     as_json = getattr(arguments, "json", False)
@@ -67,13 +82,9 @@ def list_commands() -> ArgumentParser:
     parser = ArgumentParser(prog=PROGRAM, description="Explainable review of steel-surface defects.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {steel_core.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name in COMMANDS:
-        commands.add_parser(name, help=_load(name).HELP)
+    for name, meaning in COMMANDS.items():
+        commands.add_parser(name, help=meaning)
     return parser
-
-
-def _load(name: str) -> Any:
-    return import_module(f"steel_core.cli.{name.replace('-', '_')}")
 
 
 def _refuse(sentence: str, as_json: bool) -> int:

@@ -1,7 +1,7 @@
 """What commands print: bars and lines on standard error, tables of estimates, exit statuses."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -13,12 +13,10 @@ Answer = tuple[int, dict[str, Any], str]
 
 
 def say(line: str) -> None:
-    """One line on standard error, past the bars."""
     tqdm.write(line, file=sys.stderr)
 
 
 def say_all(lines: Sequence[str], most: int = 20) -> None:
-    """The first lines, and how many more there are."""
     for line in lines[:most]:
         say(line)
     if len(lines) > most:
@@ -32,7 +30,6 @@ class Bars:
         self._bars: dict[str, tqdm[Any]] = {}
 
     def __call__(self, what: str, done: int, of: int) -> None:
-        """Take note."""
         if what not in self._bars:
             self._bars[what] = tqdm(total=of, desc=what, file=sys.stderr, leave=False, disable=None)
         bar = self._bars[what]
@@ -43,18 +40,15 @@ class Bars:
 
 def estimates_table(reports: dict[str, dict[str, Any]]) -> str:
     """Estimates with their intervals, a column for each set of images."""
-    lines = [f"{'':24}" + "".join(f"{_heading(part, report):>28}" for part, report in reports.items())]
+    lines = [format_row("", (f"{part} (n = {report['n']})" for part, report in reports.items()))]
     first = next(iter(reports.values()))
     several = first.get("multi_label", False)
-    keys = first["intervals"] if several else ("accuracy", "macro_recall", "macro_f1", "auc", "ece")
-    for key in keys:
-        lines.append(
-            f"{key.replace('_', ' '):24}"
-            + "".join(f"{format_estimate(report[key], report['intervals'][key]):>28}" for report in reports.values())
-        )
+    for key in first["intervals"] if several else ("accuracy", "macro_recall", "macro_f1", "auc", "ece"):
+        cells = (format_estimate(report[key], report["intervals"][key]) for report in reports.values())
+        lines.append(format_row(key.replace("_", " "), cells))
     for name in first["classes"]:
         cells = (_class_estimate(report, name) for report in reports.values())
-        lines.append(f"{('AP ' if several else 'recall ') + name:24}" + "".join(f"{cell:>28}" for cell in cells))
+        lines.append(format_row(("AP " if several else "recall ") + name, cells))
     if several:
         lines.append(
             "AP: average precision; escape: of the defective sheets, called clear; "
@@ -72,12 +66,11 @@ def _class_estimate(report: dict[str, Any], name: str) -> str:
     return format_estimate(report["recall"][name], report["intervals"]["recall"][name])
 
 
-def _heading(part: str, report: dict[str, Any]) -> str:
-    return f"{part} (n = {report['n']})"
+def format_row(name: str, cells: Iterable[str], n: str = "") -> str:
+    return f"{name:24}{n}" + "".join(f"{cell:>28}" for cell in cells)
 
 
 def format_estimate(value: float | None, interval: tuple[float, float] | None, digits: int = 3) -> str:
-    """The value with its interval."""
     if value is None or interval is None:
         return "no such images"
     return f"{value:.{digits}f} ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})"

@@ -6,11 +6,8 @@ from pathlib import Path
 from steel_core.cli.arguments import add_data, add_model, open_data, split_names
 from steel_core.cli.output import OK, Answer, Bars, say, say_all
 
-HELP = "how good the explanations of a checkpoint are, with intervals"
-
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Flags and arguments of the command."""
     add_data(parser, "folder or manifest, best with masks or boxes")
     parser.add_argument("--methods", default="", help="names, separated by commas; all unless given, and the controls")
     parser.add_argument("--images", type=int, default=100, help="how many count (default: %(default)s)")
@@ -24,9 +21,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> Answer:
-    """Measure the explanations, and store them in the card where that is asked for."""
     from steel_core.evaluation.map_quality import add_controls, measure_quality
-    from steel_core.evaluation.quality_store import store_quality
+    from steel_core.evaluation.quality_report import store_quality, summarise_rows
     from steel_core.inference.predictor import Predictor
 
     methods = add_controls(split_names(arguments.methods) or None)  # a mistyped name is refused before anything is read
@@ -49,11 +45,11 @@ def run(arguments: Namespace) -> Answer:
         write_bytes(arguments.rows, quality.rows.to_csv(index=False).encode())
     if arguments.store:
         store_quality(arguments.checkpoint, quality)
-    content = quality.to_json() | {
+    content = quality.card_table().to_json() | {
         "checkpoint": predictor.card.name,
         "checkpoint_hash": predictor.hash,
         "regions": {method: rule.to_json() for method, rule in quality.rules.items()},
-        "classes": quality.summary(by_class=True).replace({float("nan"): None}).to_dict("records"),
+        "classes": summarise_rows(quality.rows, by_class=True).replace({float("nan"): None}).to_dict("records"),
         "left_out": quality.left_out,
     }
     return OK, content, quality.table()

@@ -7,14 +7,10 @@ from pathlib import Path
 
 from steel_core.cli.arguments import split_names
 from steel_core.cli.output import INTERRUPTED, OK, Answer, Bars, say
-
-HELP = "try settings by short trainings, within some minutes; a later call goes on"
+from steel_core.cli.settings_flags import add_training_arguments, open_training_data, read_settings
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Flags and arguments of the command."""
-    from steel_core.cli.training_flags import add_training_arguments
-
     add_training_arguments(parser)
     parser.add_argument("--minutes", type=float, required=True, help="when to end")
     where = "folder for the trials (default: %(default)s)"
@@ -23,8 +19,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> Answer:
-    """Search, write the best settings, and print the call that trains with them."""
-    from steel_core.cli.training_flags import open_training_data, read_settings
     from steel_core.training.search import BACKBONES_TRIED, BEST, search
 
     result = search(

@@ -1,19 +1,25 @@
 """Flags made from a record of settings, and the settings read from flags: each setting is defined once, in its record.
 
-A flag is named like its field, or by the field's `flag`; only what was given goes into the namespace.
+A flag is named like its field, or by the field's `flag`; only what was given goes into the namespace. `train`, `search`
+and `cross-validate` share a preset and a file of settings besides.
 """
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, BooleanOptionalAction, Namespace
+from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from steel_core.cli.arguments import BINARY, add_data, add_device, open_data
 from steel_core.errors import UsageError
-from steel_core.records import AUTO, Record, describe_fields
+from steel_core.records import AUTO, Record, describe_fields, read_toml
+from steel_core.training.settings import PRESETS, TrainingSettings
 
 if TYPE_CHECKING:
     from argparse import _ActionsContainer as Flags  # a parser, or a group of it
+
+    from steel_core.data.index import DatasetIndex
 
 Settings = TypeVar("Settings", bound=Record)
 
@@ -43,11 +49,7 @@ def add_settings(parser: Flags, record: type[Record], only: Collection[str] = ()
 
 
 def apply_flags(settings: Settings, arguments: Namespace, content: dict[str, Any] | None = None) -> Settings:
-    """The settings, changed by the content of a file, changed by the flags that were given.
-
-    Raises:
-        UsageError: a setting is unknown or impossible.
-    """
+    """The settings, changed by the content of a file, changed by the flags that were given."""
     content, described = dict(content or {}), describe_fields(type(settings))
     flags = {name: getattr(arguments, name) for name in described if hasattr(arguments, name)}
     for name in [name for name, field in described.items() if "fields" in field]:
@@ -93,3 +95,29 @@ def _type_of(field: dict[str, Any]) -> Callable[[str], Any]:
         return text if text == AUTO and field.get("auto") else read(text)
 
     return number
+
+
+def add_training_arguments(parser: ArgumentParser) -> None:
+    add_data(parser)
+    parser.add_argument("--binary", action="store_true", help=BINARY)
+    changed = "settings that the file and the flags below change (default: %(default)s)"
+    parser.add_argument("--preset", default="sound", choices=list(PRESETS), help=changed)
+    written = "settings, as in the run.toml that train writes; the flags below change them"
+    parser.add_argument("--config", type=Path, metavar="FILE.toml", help=written)
+    add_settings(parser, TrainingSettings)
+    parser.add_argument("--cam-layer", help="of torchvision:NAME, for Grad-CAM; the last with a grid unless given")
+    add_device(parser)
+
+
+def read_settings(arguments: Namespace) -> TrainingSettings:
+    """The preset's settings, changed by the file, changed by the flags."""
+    content = read_toml(arguments.config, TrainingSettings) if arguments.config else {}
+    settings = apply_flags(PRESETS[arguments.preset].config, arguments, content)
+    if arguments.cam_layer:
+        settings = settings.replace(backbone=f"{settings.backbone}@{arguments.cam_layer}")
+    return settings
+
+
+def open_training_data(arguments: Namespace) -> DatasetIndex:
+    index = open_data(arguments.data)
+    return index.binary() if arguments.binary else index

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from steel_core.cli.arguments import add_data, add_device, open_data
-from steel_core.cli.output import OK, Answer, Bars, format_estimate, say_all
+from steel_core.cli.output import OK, Answer, Bars, format_estimate, format_row, say_all
 from steel_core.errors import UsageError
 
-HELP = "where to draw the line, from what errors cost"
 _COLUMNS = {
     ("escape", "escape", 3): "escapes",
     ("false_call", "false_call", 3): "false calls",
@@ -19,7 +18,6 @@ _COLUMNS = {
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Flags and arguments of the command."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="name or folder")
     add_data(parser, "folder or manifest: validation images to choose on, test images to show it on")
     for option, meaning in (
@@ -39,7 +37,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> Answer:
-    """Propose thresholds, show what they cost on test images, and save them where that is asked for."""
     from steel_core.evaluation.store import load_or_evaluate
     from steel_core.evaluation.thresholds import propose_thresholds, save_thresholds
     from steel_core.inference.predictor import Predictor
@@ -80,11 +77,11 @@ def run(arguments: Namespace) -> Answer:
     for words, table in (("in force", proposal.before), ("proposed", proposal.after)):
         rows = table.astype(object).where(table.notna(), None).to_dict("records")
         content["test " + words] = rows
-        lines += ["", f"{words:24}{'n':>6}" + "".join(f"{head:>28}" for head in _COLUMNS.values())]
+        lines += ["", format_row(words, _COLUMNS.values(), f"{'n':>6}")]
         for row in rows:
             cells = (format_estimate(row[key], (row[f"{ends}_low"], row[f"{ends}_high"]), digits)
                      for key, ends, digits in _COLUMNS)  # fmt: skip
-            lines.append(f"{row['label']:24}{row['n']:6}" + "".join(f"{cell:>28}" for cell in cells))
+            lines.append(format_row(row["label"], cells, f"{row['n']:6}"))
     if arguments.save:
         folder = list_checkpoints().get(arguments.checkpoint, Path(arguments.checkpoint))
         save_thresholds(folder, proposal.thresholds, arguments.who, arguments.reason)

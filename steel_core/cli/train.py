@@ -6,14 +6,10 @@ from typing import Any
 
 from steel_core.cli.arguments import add_title
 from steel_core.cli.output import INTERRUPTED, OK, Answer, Bars, estimates_table, say
-
-HELP = "train a checkpoint; an interrupted run goes on when called again"
+from steel_core.cli.settings_flags import add_training_arguments, open_training_data, read_settings
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Flags and arguments of the command."""
-    from steel_core.cli.training_flags import add_training_arguments
-
     add_training_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
     followed = "folder where others can follow the run; a file named stop in it ends the run after the epoch"
@@ -24,8 +20,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> Answer:
-    """Train, or go on with a training that was cut off."""
-    from steel_core.cli.training_flags import open_training_data, read_settings
     from steel_core.jobs.run_log import RunLog, RunStopped
     from steel_core.training.distributed import join_process_group
     from steel_core.training.train import train

@@ -14,7 +14,6 @@ from defusedxml.ElementTree import DefusedXMLParser
 from PIL import Image
 
 from steel_core.data.images.png import read_png
-from steel_core.data.images.read import MAX_PIXELS
 from steel_core.errors import DataError, ImageError
 from steel_core.types import AnyArray, BoolArray, Box, UInt8Array
 
@@ -22,15 +21,13 @@ MAX_XML_BYTES = 4_000_000
 """A longer annotation is refused; a real one has some thousand bytes."""
 
 
-def read_boxes(
-    path: Path, classes: Collection[str] | None = None, size: tuple[int, int] | None = None
-) -> tuple[list[Box], list[str]]:
+def read_boxes(path: Path, classes: Collection[str] | None = None) -> tuple[list[Box], list[str]]:
     """The sound boxes of a Pascal VOC annotation, and one sentence with file and line for each thing that is wrong.
 
     VOC counts pixels from 1 and both corners belong to the box, so (1, 1) to (200, 200) covers an image of 200 x 200;
     `Box` counts from 0 and is half open. Underscores and capitals in class names do not matter ("rolled-in_scale").
-    A box that is out of bounds (of `size`, height and width in pixels, or of what the file says), swapped, or of a
-    class not in `classes` is left out. Never raises for what is in the file.
+    A box that is out of the bounds that the file states, swapped, or of a class not in `classes` is left out. Never
+    raises for what is in the file.
     Source: Everingham et al., The PASCAL VOC Challenge 2012 Development Kit, section 6.
     """
     builder = _LineKeeper()
@@ -52,7 +49,7 @@ def read_boxes(
 
     names = None if classes is None else {_normalise_name(name): name for name in classes}
     problems: list[str] = []
-    height, width = size or (_parse_whole(root.findtext("size/height")), _parse_whole(root.findtext("size/width")))
+    height, width = (_parse_whole(root.findtext(f"size/{side}")) for side in ("height", "width"))
     if not (height and width and height > 0 and width > 0):
         return [], [f"{path.name}: expected the image's width and height in <size>."]
     boxes: list[Box] = []
@@ -85,29 +82,23 @@ def _make_box(label: str, corners: Sequence[int], size: tuple[int, int]) -> Box:
     return Box(label, xmin - 1, ymin - 1, xmax, ymax)
 
 
-def read_mask(path: Path, size: tuple[int, int] | None = None) -> UInt8Array:
-    """The class number of each pixel of a PNG mask, (H, W), 0 where nothing is; `size` is the (H, W) it must have.
+def read_mask(path: Path) -> UInt8Array:
+    """The class number of each pixel of a PNG mask, (H, W), 0 where nothing is.
 
-    A palette PNG is read as the palette's indices, a PNG of 1 bit as 0 and 1.
-
-    Raises:
-        DataError: not a PNG of one channel of at most 8 bits, damaged, too large, or of another size.
+    A palette PNG is read as the palette's indices, a PNG of 1 bit as 0 and 1. A DataError says that it is no PNG of one
+    channel of at most 8 bits, damaged, or too large.
     """
     try:
         data = path.read_bytes()
-        read_png(data, MAX_PIXELS)  # proves size, checksums and rows, which Pillow alone does not
+        read_png(data)  # proves size, checksums and rows, which Pillow alone does not
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if image.mode not in {"1", "L", "P"}:
                 raise DataError(f"{path.name}: expected one channel of at most 8 bits, found mode {image.mode}.")
-            mask = np.asarray(image).astype(np.uint8)
+            return np.asarray(image).astype(np.uint8)
     except OSError as error:
         raise DataError(f"{path.name}: expected a PNG mask; it cannot be read ({error.strerror}).") from error
     except ImageError as error:
         raise DataError(f"{path.name}: expected a PNG mask; {error}.") from error
-    if size is not None and mask.shape != size:
-        shape = " x ".join(map(str, mask.shape))
-        raise DataError(f"{path.name}: expected a mask of {size[0]} x {size[1]} pixels, found {shape}.")
-    return mask
 
 
 def boxes_to_mask(boxes: Sequence[Box], size: tuple[int, int]) -> BoolArray:

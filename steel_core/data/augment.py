@@ -55,11 +55,9 @@ def augment_images(images: Tensor, augmentation: Augmentation, centres: Tensor |
     offset = draw(augmentation.brightness).view(n, 1, 1, 1)
     sigma = torch.rand(n, device=device).mul(augmentation.noise).view(n, 1, 1, 1)
     varied = moved * gain + offset + torch.randn_like(moved) * sigma
-    return (
-        varied.masked_fill(_rectangles(n, height, width, augmentation.cut_out, device), 0.0)
-        if augmentation.cut_out
-        else varied
-    )
+    if augmentation.cut_out:
+        return varied.masked_fill(_rectangles(n, height, width, augmentation.cut_out, device), 0.0)
+    return varied
 
 
 def _rectangles(n: int, height: int, width: int, most: float, device: torch.device) -> Tensor:

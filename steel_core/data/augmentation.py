@@ -2,57 +2,43 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from steel_core.records import Flag, Number, Record, Share
+
+
+def _dial(default: float, title: str, most: float, **more: Any) -> Any:
+    """A field of which a form offers 0 to `most`, where values beyond make no sense."""
+    return Field(default, ge=0, title=title, json_schema_extra={"most": most}, **more)
 
 
 class Augmentation(Record):
     """How strongly training images are varied; every value is a largest deviation unless it says otherwise."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     published: ClassVar[str] = "augmentation"
 
-    flip: Flag = Field(
-        True, title="Mirrored", description="Mirrored left-right and up-down, each with probability one half."
-    )
-    turn: Flag = Field(
-        True,
-        title="Turned by 90°, if square",
-        description="Square images are turned by 90 degrees with probability one half; strips never are.",
-    )
-    degrees: Number = Field(
-        8.0, ge=0, title="Turned by up to, degrees", description="Rotation.", json_schema_extra={"most": 45.0}
-    )
-    scale: Number = Field(
-        0.15, ge=0, le=0.9, title="Zoomed by up to", description="Share of the size.", json_schema_extra={"most": 0.5}
-    )
-    shift: Number = Field(
-        0.08, ge=0, title="Moved by up to", description="Share of the side.", json_schema_extra={"most": 0.5}
-    )
-    brightness: Number = Field(
-        0.3,
-        ge=0,
-        title="Brightness",
-        description="In standard deviations of the images' grey.",
-        json_schema_extra={"most": 2.0},
-    )
-    contrast: Number = Field(
-        0.3,
-        ge=0,
-        title="Contrast",
-        description="Power of e: 0.3 is 0.74 to 1.35 times.",
-        json_schema_extra={"most": 1.5},
-    )
-    noise: Number = Field(
-        0.15,
-        ge=0,
-        title="Noise",
-        description="In standard deviations of the images' grey; each image draws its own up to this one.",
-        json_schema_extra={"most": 1.0},
-    )
-    blur: Share = Field(0.0, title="Blur", description="Share that a blurred copy replaces (Gaussian, 1.5 pixels).")
+    flip: Flag = Field(True, title="Mirrored")
+    """Mirrored left-right and up-down, each with probability one half."""
+    turn: Flag = Field(True, title="Turned by 90°, if square")
+    """Square images are turned by 90 degrees with probability one half; strips never are."""
+    degrees: Number = _dial(8.0, "Turned by up to, degrees", most=45.0)
+    """Rotation."""
+    scale: Number = _dial(0.15, "Zoomed by up to", most=0.5, le=0.9)
+    """Share of the size."""
+    shift: Number = _dial(0.08, "Moved by up to", most=0.5)
+    """Share of the side."""
+    brightness: Number = _dial(0.3, "Brightness", most=2.0)
+    """In standard deviations of the images' grey."""
+    contrast: Number = _dial(0.3, "Contrast", most=1.5)
+    """Power of e: 0.3 is 0.74 to 1.35 times."""
+    noise: Number = _dial(0.15, "Noise", most=1.0)
+    """In standard deviations of the images' grey; each image draws its own up to this one."""
+    blur: Share = Field(0.0, title="Blur")
+    """Share that a blurred copy replaces (Gaussian, 1.5 pixels)."""
     cut_out: Share = Field(
         0.0,
         title="Cut out",

@@ -21,7 +21,6 @@ from steel_core.data import regions
 from steel_core.data.annotations import read_boxes, read_mask
 from steel_core.data.images.read import image_size, read_image
 from steel_core.data.listing import is_inside
-from steel_core.data.spec import SPLITS, DatasetSpec
 from steel_core.errors import DataError, ImageError, UsageError
 from steel_core.progress import Progress, no_progress
 from steel_core.types import CLEAR, DEFECT, BoolArray, Box, Int64Array, Sample, SteelImage, UInt8Array
@@ -35,14 +34,44 @@ relative to the root. mask_classes: what the mask's values mean, as in "1=inclus
 "regions" holds annotations that stand in a table; see `steel_core.data.regions`.
 """
 
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""The words for a split in folder names and manifests, and what each means."""
+
 _JOINED = 100_000  # cells that are hashed at a time
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class DatasetSpec:
+    """What a data set is and what may be done with it.
+
+    Attributes:
+        redistributable: whether its images may be copied into a checkpoint or a report that is passed on.
+    """
+
+    name: str
+    title: str
+    licence: str
+    citation: str
+    redistributable: bool
+
+
+def unknown_spec(name: str) -> DatasetSpec:
+    """The facts of a data set that states none: its licence is unknown, so its images are not passed on."""
+    return DatasetSpec(name, name, "Not stated; ask the owner of the images.", "", redistributable=False)
+
+
 @dataclass(frozen=True, eq=False)
 class DatasetIndex:
     """The samples of a data set. Images, boxes and masks are read when they are asked for.
+
+    What reads them raises an ImageError for a picture that is refused, and a DataError for a path outside `root`, a
+    file or a mask that cannot be read, or a region that is wrong.
 
     Attributes:
         root: absolute folder that the table's paths start from.
@@ -69,10 +98,8 @@ class DatasetIndex:
     ) -> DatasetIndex:
         """The index of a table that has at least the column "path"; the other columns are filled in.
 
-        `classes` are in the order of a classifier's outputs; the labels that occur, sorted, if not given.
-
-        Raises:
-            DataError: a label is not among `classes`.
+        `classes` are in the order of a classifier's outputs; the labels that occur, sorted, if not given. A label
+        that is not among them raises a DataError.
         """
         columns = [*COLUMNS, *(name for name in table.columns if name not in COLUMNS)]
         table = table.reset_index(drop=True).reindex(columns=columns, fill_value="")
@@ -94,34 +121,15 @@ class DatasetIndex:
         return len(self.table)
 
     def __getitem__(self, i: int) -> Sample:
-        return self._make_sample(*(self.table[name].iloc[i] for name in COLUMNS))
+        return self._make_sample([self.table[name].iloc[i] for name in COLUMNS])
 
     def __iter__(self) -> Iterator[Sample]:
-        return (self._make_sample(*cells) for cells in zip(*(self.table[name] for name in COLUMNS), strict=True))
+        return map(self._make_sample, zip(*(self.table[name] for name in COLUMNS), strict=True))
 
-    def select(
-        self, *, split: str | None = None, label: str | None = None, rows: Sequence[int] | npt.ArrayLike | None = None
-    ) -> DatasetIndex:
-        """The samples that meet every condition given; "" is no split, or no label.
-
-        `rows`: row numbers in the order wanted, or one boolean for each row.
-
-        Raises:
-            UsageError: there is no such split or class.
-        """
-        if split and split not in SPLITS.values():
-            raise UsageError(f"split {split!r}: expected train, val or test.")
-        if label and label not in self.classes:
-            raise UsageError(f"class {label!r}: expected one of {', '.join(self.classes)}.")
-        table = self.table
-        if rows is not None:
-            picked = np.asarray(rows)
-            table = table.iloc[picked if picked.dtype == np.bool_ else picked.astype(np.intp)]
-        if split is not None:
-            table = table[table["split"] == split]
-        if label is not None:
-            cells = [cell for cell in table["labels"].unique() if label in cell.split("|")]
-            table = table[table["labels"].isin(cells)]
+    def select(self, rows: Sequence[int] | npt.ArrayLike) -> DatasetIndex:
+        """The samples of these row numbers, in this order, or those marked by one boolean for each row."""
+        picked = np.asarray(rows)
+        table = self.table.iloc[picked if picked.dtype == np.bool_ else picked.astype(np.intp)]
         return dataclasses.replace(self, table=table.reset_index(drop=True))
 
     def binary(self) -> DatasetIndex:
@@ -136,12 +144,7 @@ class DatasetIndex:
         return dataclasses.replace(self, classes=(CLEAR, DEFECT), table=table)
 
     def with_splits(self, splits: Sequence[str] | npt.ArrayLike) -> DatasetIndex:
-        """The same samples with the split of each replaced.
-
-        Raises:
-            UsageError: not one of train, val, test or "" for each sample.
-            DataError: a group would lie in two splits.
-        """
+        """The same samples with the split of each replaced: train, val, test or "". DataError: a group is parted."""
         table = self.table.assign(split=pd.Series(np.asarray(splits), dtype=str))
         if len(np.asarray(splits)) != len(self) or not table["split"].isin([*SPLITS.values(), ""]).all():
             raise UsageError(f"expected train, val, test or nothing for each of {len(self)} samples.")
@@ -150,21 +153,15 @@ class DatasetIndex:
         return dataclasses.replace(self, table=table)
 
     def without_splits(self) -> DatasetIndex:
-        """The same samples with no split."""
         return dataclasses.replace(self, table=self.table.assign(split=""))
 
     def with_groups(self, groups: Sequence[str] | npt.ArrayLike) -> DatasetIndex:
-        """The same samples with the group of each replaced; "" for a sample that is a group of its own.
-
-        Raises:
-            UsageError: not one name for each sample.
-        """
+        """The same samples with the group of each replaced; "" for a sample that is a group of its own."""
         if len(np.asarray(groups)) != len(self):
             raise UsageError(f"expected one group name for each of {len(self)} samples.")
         return dataclasses.replace(self, table=self.table.assign(group=pd.Series(np.asarray(groups), dtype=str)))
 
     def leaking_groups(self) -> list[str]:
-        """Groups whose samples lie in more than one split."""
         return _straddling(self.table)
 
     def labels_encoded(self) -> Int64Array:
@@ -173,27 +170,13 @@ class DatasetIndex:
         return pd.Index(list(self.classes), dtype=str).get_indexer(pd.Index(first)).astype(np.int64)
 
     def path(self, i: int) -> Path:
-        """Where the picture of sample `i` lies.
-
-        Raises:
-            DataError: outside the folder of the data set.
-        """
         return self._checked_path(self.table["path"].array[i])
 
     def image(self, i: int) -> SteelImage:
-        """The picture of sample `i`.
-
-        Raises:
-            ImageError: it is refused.
-        """
         return read_image(self.path(i))
 
     def size(self, i: int) -> tuple[int, int]:
-        """Height and width of the picture of sample `i` in pixels, from its header.
-
-        Raises:
-            ImageError: it is refused.
-        """
+        """Height and width of the picture of sample `i` in pixels, from its header."""
         return image_size(self.path(i))
 
     def boxes(self, i: int) -> list[Box]:
@@ -215,10 +198,6 @@ class DatasetIndex:
         """(H, W) class number (of `Sample.mask_classes`) of each pixel, 0 where nothing is; None without a mask.
 
         Where the masks of two classes overlap, which only `masks` tells in full, the smaller lies on top.
-
-        Raises:
-            DataError: the mask cannot be read, or a region of it is wrong.
-            ImageError: the mask is in the table, and its picture is refused.
         """
         sample = self[i]
         if sample.mask:
@@ -233,12 +212,7 @@ class DatasetIndex:
         return painted
 
     def masks(self, i: int) -> dict[str, BoolArray]:
-        """The exact mask (H, W) of each class that sample `i` has one of; they may overlap.
-
-        Raises:
-            DataError: the mask cannot be read, or a region of it is wrong.
-            ImageError: the masks are in the table, and their picture is refused.
-        """
+        """The exact mask (H, W) of each class that sample `i` has one of; they may overlap."""
         sample = self[i]
         if not sample.mask:
             return self._decode_masks(i) or {}
@@ -262,11 +236,7 @@ class DatasetIndex:
         return digest.hexdigest()
 
     def file_hashes(self, progress: Progress = no_progress) -> list[str]:
-        """SHA-256 of the bytes of each image, in hexadecimal.
-
-        Raises:
-            DataError: an image cannot be read.
-        """
+        """SHA-256 of the bytes of each image, in hexadecimal."""
         hashes: list[str] = []
         for path in self.table["path"]:
             try:
@@ -278,16 +248,11 @@ class DatasetIndex:
         return hashes
 
     def content_hash(self, progress: Progress = no_progress) -> str:
-        """SHA-256 of `hash` and the bytes of all images, in hexadecimal.
-
-        Raises:
-            DataError: an image cannot be read.
-        """
+        """SHA-256 of `hash` and the bytes of all images, in hexadecimal."""
         return hashlib.sha256("\n".join([self.hash, *self.file_hashes(progress)]).encode()).hexdigest()
 
-    def _make_sample(
-        self, path: str, labels: str, split: str, group: str, source: str, boxes: str, mask: str, mask_classes: str
-    ) -> Sample:
+    def _make_sample(self, cells: Sequence[str]) -> Sample:
+        path, labels, split, group, source, boxes, mask, mask_classes = cells
         return Sample(
             path=self._checked_path(path),
             labels=tuple(labels.split("|")) if labels else (),
@@ -333,11 +298,7 @@ class DatasetIndex:
 
 
 def parse_mask_classes(cell: str) -> dict[int, str]:
-    """What "1=inclusion|2=patches" says.
-
-    Raises:
-        DataError: the cell is not of that form, or a value is not within 1 to 255.
-    """
+    """What "1=inclusion|2=patches" says; a DataError if it is not of that form, or a value is not within 1 to 255."""
     classes: dict[int, str] = {}
     for part in filter(None, cell.split("|")):
         value, separator, label = part.partition("=")

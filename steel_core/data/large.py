@@ -13,10 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from steel_core.data.images.read import SUFFIXES
-from steel_core.data.index import DatasetIndex
-from steel_core.data.manifest import read_manifest
+from steel_core.data.index import DatasetIndex, unknown_spec
 from steel_core.data.readers.class_folders import split_and_label
-from steel_core.data.spec import unknown_spec
+from steel_core.data.readers.manifest import read_manifest
 from steel_core.errors import DataError, UsageError
 from steel_core.files import write_bytes
 from steel_core.progress import Progress, no_progress

@@ -11,17 +11,27 @@ With `"share": true` the numbers of a box or polygon are shares of the picture's
 region was written down, for messages. Nothing is decoded before a picture's boxes or masks are asked for.
 
 Run lengths are Severstal's: pixel 1 is at the top left, pixel 2 below it. Legend: H rows, W columns, R runs.
+
+Strokes are Label Studio's, a run-length code of the painted picture that is written bit by bit, as by
+`@thi.ng/rle-pack`: 32 bits for the number of values, 5 for the bits of a value less 1, four times 4 for the sizes of a
+count less 1; then, until all values are there, one bit whether a value is repeated or several are listed, 2 bits which
+size of a count, the count less 1, and the value or values: red, green, blue and alpha of each pixel, row by row.
+Decoded here, because Label Studio's packages bring two dozen others and trust the number of values.
 """
 
+import base64
+import binascii
+import io
 import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
-from steel_core.data.readers.brush import decode_brush
+from steel_core.data.images.raw import MAX_PIXELS
 from steel_core.errors import DataError
 from steel_core.types import Box, Float64Array, Mask, RunLengths
 
@@ -39,11 +49,7 @@ def encode_runs(mask: Mask) -> RunLengths:
 
 
 def decode_runs(runs: RunLengths, size: tuple[int, int]) -> Mask:
-    """The mask (H, W) of sound runs (R, 2); `size` is (H, W).
-
-    Raises:
-        DataError: the last run ends past the picture.
-    """
+    """The mask (H, W) of sound runs (R, 2); `size` is (H, W). A DataError if the last run ends past the picture."""
     height, width = size
     _check_end(runs, height * width)
     steps = np.zeros(height * width + 1, dtype=np.int8)
@@ -55,8 +61,7 @@ def decode_runs(runs: RunLengths, size: tuple[int, int]) -> Mask:
 def parse_runs(text: str, pixels: int | None = None) -> RunLengths:
     """(R, 2) runs of a text such as "29102 12 29346 24"; `pixels`: those of the picture, where known.
 
-    Raises:
-        DataError: not whole numbers, an odd count, zero or negative, unsorted, overlapping, or past the end.
+    A DataError says what is wrong: no whole numbers, an odd count, below 1, unsorted, overlapping, or past the end.
     """
     text = text.strip()
     if not _NUMBERS.fullmatch(text):
@@ -98,6 +103,51 @@ def fill_polygon(corners: npt.ArrayLike, size: tuple[int, int]) -> Mask:
     return toggles.cumsum(axis=1)[:, :width] % 2 == 1
 
 
+def pack_brush(rle: Any) -> str:
+    """A stroke, a list of numbers, as base64 for a cell of the index; "" where it is none. Checked when decoded."""
+    if not isinstance(rle, list) or not all(type(value) is int and 0 <= value <= 255 for value in rle):
+        return ""
+    return base64.b64encode(bytes(rle)).decode()
+
+
+def decode_brush(packed: str, size: tuple[int, int]) -> Mask:
+    """The mask (H, W) of a stroke packed by `pack_brush`: True where there is paint; `size` is (H, W) of its picture.
+
+    A DataError says that the code is damaged, or of a picture of another size.
+    """
+    height, width = size
+    if not 0 < height * width <= MAX_PIXELS:
+        raise DataError(f"expected a picture of 1 to {MAX_PIXELS:,} pixels, found {width} x {height}")
+    try:
+        bits = io.StringIO("".join(f"{byte:08b}" for byte in base64.b64decode(packed, validate=True)))
+    except (binascii.Error, ValueError) as error:
+        raise DataError("expected a brush stroke in base64") from error
+
+    def read(count: int) -> int:
+        part = bits.read(count)
+        if len(part) < count:
+            raise DataError("the brush stroke ends too early")
+        return int(part, 2)
+
+    count = read(32)
+    if count != 4 * height * width:
+        raise DataError(f"a brush stroke of {count:,} values does not fit {width} x {height} pixels of four")
+    value_bits = read(5) + 1
+    count_bits = [read(4) + 1 for _ in range(4)]
+    if value_bits != 8:
+        raise DataError(f"expected values of 8 bits in a brush stroke, found {value_bits}")
+    painted = np.zeros(count, dtype=np.uint8)
+    at = 0
+    while at < count:
+        repeated = read(1)
+        end = at + 1 + read(count_bits[read(2)])
+        if end > count:
+            raise DataError("the brush stroke paints more than its picture")
+        painted[at:end] = read(8) if repeated else [read(8) for _ in range(end - at)]
+        at = end
+    return painted.reshape(height, width, 4)[..., 3] > 0
+
+
 def format_regions(regions: Sequence[Mapping[str, Any]]) -> str:
     """The cell that holds these regions; "" if there are none."""
     return json.dumps(list(regions), ensure_ascii=False) if regions else ""
@@ -116,9 +166,8 @@ def parse_boxes(cell: str, size: tuple[int, int]) -> tuple[list[Box], list[str]]
             if "box" in region:
                 boxes.append(_parse_box(region, size))
             elif (mask := _decode_region(region, size)).any():
-                rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-                corners = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-                boxes.append(Box(region["label"], *corners))
+                x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+                boxes.append(Box(region["label"], x, y, x + width, y + height))
         except DataError as error:
             problems.append(f"{region.get('at') or 'regions'}: {error}.")
     return boxes, problems
@@ -133,10 +182,9 @@ def decode_masks(cell: str, size: tuple[int, int]) -> tuple[dict[str, Mask], lis
             continue
         try:
             mask = _decode_region(region, size)
+            masks[region["label"]] = mask | masks.get(region["label"], np.bool_(False))
         except DataError as error:
             problems.append(f"{region.get('at') or 'regions'}: {error}.")
-            continue
-        masks[region["label"]] = mask | masks[region["label"]] if region["label"] in masks else mask
     return masks, problems
 
 

@@ -56,15 +56,9 @@ class Comparison:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary that `json` can write."""
         figures = self.estimates.astype(object).where(self.estimates.notna(), None)
         return {
-            "a": self.a,
-            "b": self.b,
-            "part": self.part,
-            "n": self.n,
-            "effective": self.effective,
-            "verdict": self.verdict,
+            **{name: getattr(self, name) for name in ("a", "b", "part", "n", "effective", "verdict")},
             "figures": {row.pop("figure"): row for row in figures.to_dict("records")},
             "mcnemar": self.mcnemar._asdict(),
             "disagreements": self.disagreements.to_dict("records"),
@@ -77,7 +71,7 @@ def compare(a: Evaluation, b: Evaluation, seed: int = 0, paired: PairedEstimates
 
     Multi-label checkpoints are right, or say the same, where all the classes they name are. Near-duplicates count as
     one observation, in the groups of `a`. The classes of `b` may stand in another order. To count once and keep the
-    result, `paired` may be `estimates.cached_paired_estimates`.
+    result, `paired` may be `store.cached_paired_estimates`.
 
     Raises:
         DataError: the classes differ, or no image is in both; or only one checkpoint is multi-label.
@@ -129,11 +123,7 @@ def compare(a: Evaluation, b: Evaluation, seed: int = 0, paired: PairedEstimates
 def compare_checkpoints(
     a: Predictor, b: Predictor, index: DatasetIndex, part: str = "held-out", progress: Progress = no_progress
 ) -> Comparison:
-    """Evaluate both and compare. "held-out" leaves what either has learnt from: only what both have not seen counts.
-
-    Raises:
-        DataError: as `evaluate` and `compare`.
-    """
+    """Evaluate both and compare. "held-out" leaves what either has learnt from: only what both have not seen counts."""
     first = evaluate(a, index, part, within(progress, a.card.name))
     return compare(first, evaluate(b, index, part, within(progress, b.card.name)))
 

@@ -23,17 +23,14 @@ from steel_core.data.quality.findings import (
 from steel_core.data.quality.near_duplicates import find_near_duplicate_pairs, group_near_duplicates
 from steel_core.data.quality.properties import measure_properties
 from steel_core.errors import DataError, ImageError, UsageError
-from steel_core.evaluation.labels import match_classes
+from steel_core.evaluation.evaluation import match_classes
 from steel_core.evaluation.store import evaluation_file_name
-from steel_core.files import cache_folder, write_bytes
+from steel_core.files import cache_bytes, cache_folder
 from steel_core.inference.keys import data_key
 from steel_core.inference.predictor import Predictor
 from steel_core.inference.tiling import predict_images
 from steel_core.progress import Progress, no_progress
 from steel_core.types import SteelImage
-
-CLEAN, FOUND = 0, 3
-"""Exit status of `data check`: nothing was found, or something was."""
 
 _CHUNK = 64
 _FORMAT = 3
@@ -48,10 +45,7 @@ def check_dataset(
     """Everything about a data set that a person should look at before training on it.
 
     Leaks need splits, its own or a checkpoint's; of a checkpoint the leak's effect on its test accuracy is measured,
-    too.
-
-    Raises:
-        UsageError: an unknown kind.
+    too. UsageError for an unknown kind.
     """
     if unknown := set(kinds) - set(KINDS):
         raise UsageError(f"kinds: expected some of {', '.join(KINDS)}, got {', '.join(sorted(unknown))}")
@@ -85,8 +79,7 @@ def load_or_check(
     if findings is None:
         findings = check_dataset(index, predictor, progress=progress)
         content = json.dumps({"format": _FORMAT, "findings": [one.to_json() for one in findings]}).encode()
-        with suppress(UsageError):  # a cache that cannot be written only costs time
-            write_bytes(_check_file(index, predictor), content)
+        cache_bytes(_check_file(index, predictor), content)
     return findings
 
 
@@ -111,9 +104,8 @@ def checks_folder() -> Path:
 
 
 def _check_file(index: DatasetIndex, predictor: Predictor | None) -> Path:
-    return checks_folder() / Path(evaluation_file_name(_model_hash(predictor), data_key(index), "all")).with_suffix(
-        ".json"
-    )
+    name = evaluation_file_name(_model_hash(predictor), data_key(index), "all")
+    return checks_folder() / f"{name.removesuffix('.parquet')}.json"
 
 
 def _model_hash(predictor: Predictor | None) -> str:
@@ -137,10 +129,8 @@ def measure_leak_effect(
     for start in range(0, len(rows), _CHUNK):
         images: dict[int, SteelImage] = {}
         for row in rows[start : start + _CHUNK].tolist():
-            try:
+            with suppress(ImageError, DataError):  # told as unreadable
                 images[row] = index.image(row)
-            except (ImageError, DataError):
-                continue  # told as unreadable
         for row, result in zip(images, predict_images(predictor, list(images.values())), strict=True):
             right[row] = result.verdict.pred in matched[row].labels
         progress("measuring the leak", min(start + _CHUNK, len(rows)), len(rows))

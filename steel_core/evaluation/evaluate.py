@@ -23,9 +23,9 @@ from steel_core.evaluation.evaluation import (
     check_part,
     join_named,
     learnt_sentences,
+    map_labels,
     part_columns,
 )
-from steel_core.evaluation.labels import map_labels
 from steel_core.inference.keys import data_key, model_key
 from steel_core.inference.predictor import Predictor
 from steel_core.inference.tiling import predict_images

@@ -1,7 +1,4 @@
-"""What a checkpoint says of the images of a data set, and the estimates that follow (N images, K classes).
-
-Legend: N images, K classes.
-"""
+"""What a checkpoint says of the images of a data set, and the estimates that follow (N images, K classes)."""
 
 from __future__ import annotations
 
@@ -15,16 +12,16 @@ import numpy as np
 import pandas as pd
 
 from steel_core import metrics
-from steel_core.data.manifest import escape_formula
+from steel_core.data.index import DatasetIndex
 from steel_core.data.quality.properties import PROPERTIES
+from steel_core.data.readers.manifest import escape_formula
 from steel_core.errors import DataError, UsageError
-from steel_core.evaluation.labels import describe_unknown_labels
 from steel_core.metrics import multi_label
 from steel_core.metrics.decisions import decide_outcomes
 from steel_core.metrics.multi_label import MultiLabelReport
 from steel_core.metrics.segments import weak_segments
 from steel_core.models.card import Card
-from steel_core.types import REFER, UNFAMILIAR, AnyArray, BoolArray, Float64Array, Int64Array, StrArray
+from steel_core.types import CLEAR, DEFECT, REFER, UNFAMILIAR, AnyArray, BoolArray, Float64Array, Int64Array, StrArray
 
 PARTS = ("held-out", "train", "val", "test", "all")
 """Which images count: "held-out" served neither to train nor to choose anything; "all" is every image."""
@@ -144,11 +141,7 @@ class Evaluation:
 
     @cached_property
     def report(self) -> metrics.EvaluationReport | MultiLabelReport:
-        """The figures, with intervals.
-
-        Raises:
-            DataError: no image has a label that the checkpoint knows.
-        """
+        """The figures, with intervals; DataError where no image has a label that the checkpoint knows."""
         counted = self.labelled
         if not len(counted):
             raise DataError(self.why_nothing_counts())
@@ -169,7 +162,6 @@ class Evaluation:
         return (self.probs.argmax(axis=1) != self.labels) & self.has_truth
 
     def top_losses(self, most: int | None = None) -> pd.DataFrame:
-        """The labelled images by falling loss."""
         table = self.labelled.table.sort_values("loss", ascending=False, kind="stable")
         return table if most is None else table.head(most)
 
@@ -186,11 +178,9 @@ class Evaluation:
 
     def per_class(self) -> dict[str, dict[str, metrics.Estimate]]:
         """Recall, precision, F1, AUC and average precision of each class, see `metrics.per_class_estimates`."""
-        counted = self.labelled
-        if not len(counted):
-            raise DataError(self.why_nothing_counts())
         if isinstance(self.report, MultiLabelReport):
             return self.report.per_class
+        counted = self.labelled
         return metrics.per_class_estimates(counted.probs, counted.labels, self.classes, list(counted.groups))
 
     def segments(self) -> pd.DataFrame:
@@ -200,11 +190,7 @@ class Evaluation:
         return weak_segments(counted.wrong, counted.table[columns], list(counted.groups))
 
     def select(self, part: str) -> Evaluation:
-        """The images of one part.
-
-        Raises:
-            UsageError: the part is unknown, or images of it were not predicted here.
-        """
+        """The images of one part; UsageError where it is unknown, or images of it were not predicted here."""
         check_part(part)
         if part == self.part:
             return self
@@ -287,7 +273,6 @@ class Evaluation:
         }
 
     def to_csv(self) -> str:
-        """The table for a spreadsheet; no cell of it is run as a formula."""
         return table_to_csv(self.table)
 
     @property
@@ -299,13 +284,29 @@ class Evaluation:
         return self if rows.all() else dataclasses.replace(self, table=self.table[rows].reset_index(drop=True))
 
     def why_nothing_counts(self) -> str:
-        """A sentence where no image can be counted."""
         if not len(self.table):
             return f"no image is left to evaluate ({'; '.join(self.left_out[:3]) or f'part {self.part} is empty'})"
         labels = sorted(set(self.table["label"]) - {""})
         if not labels:
             return "no image has a label, so nothing can be counted; what the model said is shown"
         return describe_unknown_labels(labels, self.classes)
+
+
+def map_labels(index: DatasetIndex, classes: tuple[str, ...]) -> DatasetIndex:
+    """The data set in the words of a checkpoint: defect types are one class for one that tells clear from defect."""
+    return index.binary() if set(classes) == {CLEAR, DEFECT} and not set(index.classes) <= set(classes) else index
+
+
+def match_classes(index: DatasetIndex, classes: tuple[str, ...]) -> DatasetIndex:
+    """The data set in the words of a checkpoint; DataError where it holds labels that the checkpoint does not know."""
+    index = map_labels(index, classes)
+    if unknown := sorted(set(index.classes) - set(classes)):
+        raise DataError(describe_unknown_labels(unknown, classes))
+    return index
+
+
+def describe_unknown_labels(labels: Sequence[str], classes: Sequence[str]) -> str:
+    return f"the data set's labels {', '.join(labels)} are unknown to this checkpoint, which knows {', '.join(classes)}"
 
 
 def table_to_csv(table: pd.DataFrame) -> str:

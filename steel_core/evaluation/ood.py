@@ -13,7 +13,7 @@ from steel_core.errors import DataError, ImageError
 from steel_core.inference.predictor import Predictor
 from steel_core.metrics.intervals import estimate_share
 from steel_core.models.checkpoint import amend_card, write_gate
-from steel_core.models.ood import PASSES, OODGate, fit_gate
+from steel_core.models.ood import OODGate, fit_gate
 from steel_core.progress import Progress, no_progress
 from steel_core.types import Float32Array, SteelImage
 
@@ -40,47 +40,26 @@ def store_ood_gate(
         UsageError: the folder cannot be written to, or nobody is named.
     """
     predictor = Predictor.load(folder, device)
-    gate, test, groups = fit_ood_gate(predictor, index, progress=progress)
+    gate, test, groups = fit_ood_gate(predictor, index, progress)
     rates = {f"{index.spec.title}, test part": measure_unfamiliar_rate(gate, test, groups)}
     for name, images in load_photographs().items():
         rates[name] = measure_unfamiliar_rate(gate, predictor.features(images), [image.sha256 for image in images])
     for name, other in others.items():
-        features, groups = _features_of(predictor, other)
-        rates[name] = measure_unfamiliar_rate(gate, features, groups)
+        unseen = _features_by_part(predictor, other, {"": "unseen", "test": "unseen"})
+        rates[name] = measure_unfamiliar_rate(gate, *unseen["unseen"])
     install_gate(folder, gate, rates, who, reason)
     return rates
 
 
 def fit_ood_gate(
-    predictor: Predictor, index: DatasetIndex, passes: float = PASSES, progress: Progress = no_progress
+    predictor: Predictor, index: DatasetIndex, progress: Progress = no_progress
 ) -> tuple[OODGate, Float32Array, list[str]]:
     """The gate of a checkpoint; features (N, F) and groups (N,) of the test images, which had no part in it.
 
-    It follows from the images it was trained and validated on, known by their hashes; the share `passes` of them shall
-    pass.
-
-    Raises:
-        DataError: too few of the images are there.
+    It follows from the images it was trained and validated on, known by their hashes; DataError where they are too few.
     """
-    by_part: dict[str, list[Float32Array]] = {"train": [], "val": [], "test": []}
-    groups: list[str] = []
-    for start in range(0, len(index), _CHUNK):
-        chunk: dict[str, list[SteelImage]] = {}
-        for row in range(start, min(start + _CHUNK, len(index))):
-            try:
-                image = index.image(row)
-            except ImageError:
-                continue
-            part = predictor.card.part_of(image.sha256)
-            if part in by_part:
-                chunk.setdefault(part, []).append(image)
-            if part == "test":
-                groups.append(index[row].group or f"row {row}")
-        for part, images in chunk.items():
-            by_part[part].append(predictor.features(images))
-        progress("looking at familiar images", min(start + _CHUNK, len(index)), len(index))
-    train, val, test = (np.concatenate(parts) if parts else np.zeros((0, 1), np.float32) for parts in by_part.values())
-    return fit_gate(train, val, passes), test, groups
+    looks = _features_by_part(predictor, index, {part: part for part in ("train", "val", "test")}, progress)
+    return fit_gate(looks["train"][0], looks["val"][0]), *looks["test"]
 
 
 def load_photographs() -> dict[str, list[SteelImage]]:
@@ -129,23 +108,27 @@ def install_gate(folder: Path, gate: OODGate, rates: Mapping[str, Mapping[str, A
             old.unlink(missing_ok=True)
 
 
-def _features_of(predictor: Predictor, index: DatasetIndex) -> tuple[Float32Array, list[str]]:
-    """Averaged features (N, F) and groups (N,) of the readable images that the checkpoint has not learnt from."""
-    features: list[Float32Array] = []
-    groups: list[str] = []
+def _features_by_part(
+    predictor: Predictor, index: DatasetIndex, names: Mapping[str, str], progress: Progress = no_progress
+) -> dict[str, tuple[Float32Array, list[str]]]:
+    """Averaged features (N, F) and groups (N,) of the readable images, by the name given to the part each served in."""
+    features: dict[str, list[Float32Array]] = {name: [] for name in names.values()}
+    groups: dict[str, list[str]] = {name: [] for name in names.values()}
     for start in range(0, len(index), _CHUNK):
-        chunk = []
+        chunk: dict[str, list[SteelImage]] = {}
         for row in range(start, min(start + _CHUNK, len(index))):
             try:
                 image = index.image(row)
             except ImageError:
                 continue
-            if predictor.card.part_of(image.sha256) not in ("train", "val"):
-                chunk.append(image)
-                groups.append(index[row].group or f"row {row}")
-        if chunk:
-            features.append(predictor.features(chunk))
-    return np.concatenate(features) if features else np.zeros((0, 1), np.float32), groups
+            if name := names.get(predictor.card.part_of(image.sha256)):
+                chunk.setdefault(name, []).append(image)
+                groups[name].append(index[row].group or f"row {row}")
+        for name, images in chunk.items():
+            features[name].append(predictor.features(images))
+        progress("looking at familiar images", min(start + _CHUNK, len(index)), len(index))
+    nothing = np.zeros((0, 1), np.float32)
+    return {name: (np.concatenate(some) if some else nothing, groups[name]) for name, some in features.items()}
 
 
 def _ninths(image: SteelImage) -> list[SteelImage]:

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from pydantic import Field, computed_field
 
-from steel_core.evaluation.map_quality import QUICK, explain_images, forward_passes
-from steel_core.evaluation.quality_images import PickedImage
+from steel_core.evaluation.map_quality import QUICK, PickedImage, explain_images, forward_passes
 from steel_core.explain.base import EXPLAINERS
 from steel_core.explain.quality.base import METRICS
 from steel_core.explain.quality.randomisation import explains_model
@@ -35,19 +34,15 @@ class Trust(Record):
         description="Whether maps of this method change when the model forgets; none where that is open."
     )
 
-    @computed_field(description="How much denser the evidence is inside the region than over the whole image.")  # type: ignore[prop-decorator]
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def lift(self) -> float | None:
-        """How much denser the evidence is inside the region than over the whole image; None without a region."""
+        """How much denser the evidence is inside the region than over the whole image."""
         return self.inside / self.area if self.area and self.inside is not None else None
 
 
 def measure_trust(predictor: Predictor, image: SteelImage, attribution: Attribution) -> Trust:
-    """How far one map can be trusted, against what the card stores for its method, by some ten forward passes.
-
-    Raises:
-        UsageError: the method is unknown.
-    """
+    """How far one map can be trusted, against what the card stores for its method, by some ten forward passes."""
     info = EXPLAINERS[attribution.method].info
     grid, _ = predictor.card.preprocessing.to_grid(image)
     subject = PickedImage(0, image.name, grid, predictor.classes.index(attribution.target), None, "")

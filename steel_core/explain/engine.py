@@ -3,7 +3,7 @@
 A hook on a module is seen by every thread that uses it. Here nothing is set on the model: the gradient comes from
 autograd, guided backpropagation from a ReLU that is another one for the calling thread only, and Grad-CAM
 from calling `features` and `classify` one after the other. One forward and one backward pass give the prediction,
-Grad-CAM of every class, guided backpropagation and, as their product, Guided Grad-CAM.
+Grad-CAM, guided backpropagation and, as their product, Guided Grad-CAM.
 
 Legend of shapes: N images, C channels, H rows, W columns, K classes, F channels and h x w places of a layer.
 """
@@ -35,7 +35,6 @@ class Explained(NamedTuple):
     cam: Tensor
     # (N, C, H, W) guided gradient of the targets' logits, or None where it was not asked for
     guided: Tensor | None = None
-    cams: Tensor | None = None  # (N, K, h, w) signed Grad-CAM of every class, or None where it was not asked for
 
 
 def gradients(model: Classifier, inputs: Tensor, targets: Tensor, *, guided: bool = False) -> tuple[Tensor, Tensor]:
@@ -74,19 +73,13 @@ def predict(model: Classifier, inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def explain(
-    model: Classifier,
-    inputs: Tensor,
-    targets: Tensor | None = None,
-    *,
-    layer: str = "",
-    guided: bool = True,
-    every_class: bool = False,
+    model: Classifier, inputs: Tensor, targets: Tensor | None = None, *, layer: str = "", guided: bool = True
 ) -> Explained:
     """Prediction, Grad-CAM and guided backpropagation of a model that `supports` the layer, in one pass.
 
     Arguments are as `Explainer.attribute` takes them; targets of None are the class with the largest logit of each
     image. `layer` is a name that `layers` lists, or "" for the last convolutional stage. Without `guided` the pass goes
-    forward only. `every_class` is free for the last stage before a linear head; else it costs K passes backward.
+    forward only.
 
     Raises:
         UsageError: a target does not exist.
@@ -105,21 +98,14 @@ def explain(
             wanted = target_weights(logits.argmax(dim=1) if targets is None else rows, logits.shape[1]).to(logits)
             image_slope, slope = torch.autograd.grad(out, (images, activation), wanted) if guided else (None, None)
             activation = activation.detach()
-            slope_is_true = net.config.linear_head and not after and not cpu_kernels.is_plain()
-            if slope is not None and slope_is_true and not every_class:
-                cams = _weighed(slope, activation)[:, None]  # no ReLU lies between that would guide the slope
+            head_follows = net.config.linear_head and not after and not cpu_kernels.is_plain()
+            if head_follows and slope is None:
+                cam = cpu_kernels.linear_head_cams(net, activation, wanted[:, None])
             else:
-                each = torch.eye(logits.shape[1]).to(logits).expand(len(logits), -1, -1)
-                cams = _grad_cams(net, after, activation, each if every_class else wanted[:, None])
-            parts.append(
-                Explained(
-                    logits,
-                    features.detach().mean(dim=(2, 3)),
-                    torch.einsum("nk,nkhw->nhw", wanted, cams)[:, None] if every_class else cams,
-                    image_slope,
-                    cams if every_class else None,
-                )
-            )
+                if slope is None or not head_follows:  # else no ReLU lies between that would guide the slope
+                    (slope,) = torch.autograd.grad(net.classify(after(activation.requires_grad_())), activation, wanted)
+                cam = (slope.mean(dim=(2, 3), keepdim=True) * activation.detach()).sum(dim=1, keepdim=True)
+            parts.append(Explained(logits, features.detach().mean(dim=(2, 3)), cam, image_slope))
     if len(parts) == 1:
         return parts[0]
     return Explained._make(None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True))
@@ -182,24 +168,6 @@ def evaluating(model: Classifier) -> Iterator[Classifier]:
     else:
         with torch.inference_mode(False), torch.enable_grad():
             yield model
-
-
-def _grad_cams(net: Classifier, after: nn.Sequential, activation: Tensor, mixes: Tensor) -> Tensor:
-    """Signed Grad-CAM (N, M, h, w) of M weighted sums of logits (N, M, K), of a layer's output (N, F, h, w)."""
-    if net.config.linear_head and not after and not cpu_kernels.is_plain():
-        return cpu_kernels.linear_head_cams(net, activation, mixes)
-    leaf = activation.requires_grad_()
-    out = net.classify(after(leaf))
-    maps = []
-    for mix in mixes.unbind(1):
-        (slope,) = torch.autograd.grad(out, leaf, mix, retain_graph=True)
-        maps.append(_weighed(slope, activation.detach()))
-    return torch.stack(maps, dim=1)
-
-
-def _weighed(slope: Tensor, activation: Tensor) -> Tensor:
-    """Signed Grad-CAM (N, h, w) from the gradient at a layer's output, and that output (N, F, h, w)."""
-    return (slope.mean(dim=(2, 3), keepdim=True) * activation).sum(dim=1)
 
 
 def _stage(model: Classifier, layer: str) -> int | None:

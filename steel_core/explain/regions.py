@@ -18,9 +18,7 @@ from steel_core.models.card import RegionRule
 from steel_core.types import Box, Float32Array, Mask
 
 BLURS = (0.0, 2.0, 4.0, 8.0)  # standard deviations that are tried, in pixels of the map
-
 STEPS = (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # values of k that are tried
-
 SMALLEST = (0.0, 0.001, 0.004, 0.01)  # smallest pieces that are tried, as shares of the map
 
 

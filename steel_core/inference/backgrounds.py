@@ -30,8 +30,7 @@ class Backgrounds:
     def choose(self, name: str, shape: tuple[int, ...], needs: frozenset[str]) -> tuple[str, Tensor | None]:
         """Title and grey images (B, H, W) in 0 to 1, like `shape` (H, W): the first if no name, or a method's own.
 
-        Raises:
-            UsageError: the name is unknown.
+        UsageError where the name is unknown.
         """
         if name and name not in self.titles:
             raise UsageError(f"unknown background {name!r}; there are: {', '.join(self.titles)}")

@@ -19,8 +19,8 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 
 from steel_core.data.index import DatasetIndex
-from steel_core.errors import DataError, ImageError, UsageError
-from steel_core.files import cache_folder, write_bytes
+from steel_core.errors import DataError, ImageError
+from steel_core.files import cache_bytes, cache_folder
 from steel_core.inference.keys import data_key
 from steel_core.inference.predictor import Predictor
 from steel_core.progress import Progress, no_progress
@@ -67,11 +67,7 @@ class Embedding:
         return best, np.take_along_axis(likeness, best, axis=1)
 
     def row(self, i: int) -> Float32Array:
-        """(1, F) features of picture `i`, as a query.
-
-        Raises:
-            DataError: it could not be read.
-        """
+        """(1, F) features of picture `i`, as a query; DataError where it could not be read."""
         if not self.readable[i]:
             raise DataError(f"picture number {i + 1} could not be read, so nothing is known to be like it")
         return self.features[i : i + 1]
@@ -127,32 +123,26 @@ def embeddings_folder() -> Path:
 
 
 def load_or_embed(predictor: Predictor, index: DatasetIndex, progress: Progress = no_progress) -> Embedding:
-    """The features of every picture of a data set, from the user's cache where known; NaN where one is refused.
-
-    Raises:
-        DataError: no picture could be read.
-    """
+    """The features of every picture of a data set, from the user's cache where known; DataError if none can be read."""
     key = _key(predictor, index)
     path = embeddings_folder() / f"{key}.npy"
     features = _load(path, (len(index), None))
     if features is None:
-        parts: list[Float32Array] = []
         for start in range(0, len(index), _CHUNK):
             rows = range(start, min(start + _CHUNK, len(index)))
             images, readable = [], []
             for i in rows:
                 with suppress(ImageError, DataError):
                     images.append(index.image(i))
-                    readable.append(i - start)
-            features_here = embed_images(predictor, images)
-            part = np.full((len(rows), features_here.shape[1]), np.nan, np.float32)
-            part[readable] = features_here
-            parts.append(part)
+                    readable.append(i)
+            if images:
+                part = embed_images(predictor, images)
+                if features is None:
+                    features = np.full((len(index), part.shape[1]), np.nan, np.float32)
+                features[readable] = part
             progress("embedding", rows.stop, len(index))
-        width = max((part.shape[1] for part in parts), default=0)
-        if not width:
+        if features is None:
             raise DataError(f"none of the {len(index)} images could be read")
-        features = np.concatenate([p if p.shape[1] else np.full((len(p), width), np.nan, np.float32) for p in parts])
         _save(path, features)
     return Embedding(features, key)
 
@@ -183,16 +173,11 @@ def _load(path: Path, shape: tuple[int, int | None]) -> Float32Array | None:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    fits = (
-        array.ndim == 2
-        and array.dtype == np.float32
-        and all(w in (None, n) for n, w in zip(array.shape, shape, strict=True))
-    )
-    return array if fits else None
+    fits = array.ndim == 2 and len(array) == shape[0] and shape[1] in (None, array.shape[1])
+    return array if fits and array.dtype == np.float32 else None
 
 
 def _save(path: Path, array: Float32Array) -> None:
     sink = io.BytesIO()
     np.save(sink, array.astype(np.float32), allow_pickle=False)
-    with suppress(UsageError):  # a cache that cannot be written only costs time
-        write_bytes(path, sink.getvalue())
+    cache_bytes(path, sink.getvalue())

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +23,6 @@ from steel_core.explain.base import EXPLAINERS, Explainer
 from steel_core.inference.backgrounds import Backgrounds
 from steel_core.inference.onnx_forward import BulkForward
 from steel_core.inference.verdict import decide_predictions
-from steel_core.metrics import logits_to_probabilities
 from steel_core.models.base import Classifier
 from steel_core.models.batch_norm import fold_for_inference
 from steel_core.models.checkpoint import Checkpoint, load_checkpoint
@@ -34,8 +32,6 @@ from steel_core.types import (
     UNFAMILIAR,
     Attribution,
     Float32Array,
-    Float64Array,
-    PastedPatch,
     Prediction,
     SteelImage,
 )
@@ -52,7 +48,8 @@ class Predictor:
     """A checkpoint on a device.
 
     No call changes its state, and explainers work on a private copy of the network's structure, so one object serves
-    every browser session at once. `forward` is for many batches; `gate` tells unfamiliar images.
+    every browser session at once. `forward` is for many batches; `gate` tells unfamiliar images; `backgrounds` are name
+    and title of what SHAP can compare with, the usual one first.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
@@ -67,6 +64,7 @@ class Predictor:
         self.forward = BulkForward(self.model)
         self.gate = checkpoint.gate
         self._backgrounds = Backgrounds(checkpoint.card, checkpoint.background)
+        self.backgrounds = self._backgrounds.titles
         self._preprocessing = checkpoint.card.preprocessing
 
     @classmethod
@@ -124,65 +122,20 @@ class Predictor:
         """Prediction, Grad-CAM and Guided Grad-CAM of the predicted class, from one pass; all maps stay in memory."""
         grids = [self._preprocessing.to_grid(image) for image in images]
         explained: dict[int, tuple[Prediction, dict[str, Attribution]]] = {}
-        for rows, (logits, features, maps, seconds) in self._by_batch(
-            self._one_pass, [grid for grid, _ in grids], progress
-        ):
+        batches = self._by_batch(self._one_pass, [grid for grid, _ in grids], progress)
+        for rows, (logits, features, maps, seconds) in batches:
             predictions = decide_predictions(
                 self.card, self.hash, self.gate, [images[i] for i in rows], [grids[i] for i in rows], logits, features
             )
             for at, (i, prediction) in enumerate(zip(rows, predictions, strict=True)):
-                attributions = {
-                    method: replace(
-                        self._attribution(images[i], method, EXPLAINERS[method](), prediction.pred),
-                        values=values[at],
-                        seconds=seconds,
-                    )
-                    for method, values in maps.items()
-                }
-                explained[i] = prediction, attributions
+                plain = {name: self._attribution(images[i], name, EXPLAINERS[name](), prediction.pred) for name in maps}
+                of_image = {name: replace(plain[name], values=maps[name][at], seconds=seconds) for name in maps}
+                explained[i] = prediction, of_image
         return [explained[i] for i in range(len(images))]
 
-    def predict_variants(self, grid: Float32Array, variants: Iterable[Sequence[PastedPatch]]) -> Float64Array:
-        """Calibrated probabilities (M, K) of M variants of a picture, each with patches pasted on it in their order.
-
-        The picture is grey (H, W) in 0 to 1, as `card.preprocessing.to_grid` gives it. Variants are drawn one batch at
-        a time, so a generator of thousands takes no memory.
-        """
-        pending = iter(variants)
-        batches = iter(lambda: list(islice(pending, batch_size(self.device))), [])
-
-        def work(batch: list[Sequence[PastedPatch]]) -> Float32Array:
-            pictures = np.repeat(grid[None], len(batch), axis=0)
-            for picture, patches in zip(pictures, batch, strict=True):
-                for patch in patches:
-                    patch.paste_on(picture)
-            return self.forward(self._normalised(torch.from_numpy(pictures)))[0].numpy()
-
-        none = np.empty((0, len(self.classes)), dtype=np.float32)
-        logits = [none, *in_parallel(work, batches, self.device)]
-        return logits_to_probabilities(np.concatenate(logits).astype(np.float64), self.card.head, self.card.temperature)
-
-    def explain(
-        self,
-        image: SteelImage,
-        method: str,
-        target: str | None = None,
-        *,
-        against: str | None = None,
-        background: str = "",
-        seed: int = 0,
-        **parameters: Any,
-    ) -> Attribution:
-        """Evidence for `target` (the predicted class if None) in one image.
-
-        `method` is a name in `EXPLAINERS`; `parameters` are those of its settings that shall differ from the defaults.
-        With `against` it explains why `target` and not this class; `default_target` tells when to ask so. `background`
-        is a name in `backgrounds`, the first of them if empty.
-
-        Raises:
-            UsageError: unknown method, class, background or parameter.
-        """
-        *_, last = self.refine(image, method, target, against=against, background=background, seed=seed, **parameters)
+    def explain(self, image: SteelImage, method: str, target: str | None = None, **question: Any) -> Attribution:
+        """Evidence for `target` (the predicted class if None) in one image: the last step of `refine`."""
+        *_, last = self.refine(image, method, target, **question)
         return last
 
     def refine(
@@ -196,7 +149,15 @@ class Predictor:
         seed: int = 0,
         **parameters: Any,
     ) -> Iterator[Attribution]:
-        """What `explain` returns, in steps: a first map at once, then better ones; arguments and errors as there."""
+        """Evidence for `target` (the predicted class if None) in one image: a first map at once, then better ones.
+
+        `method` is a name in `EXPLAINERS`; `parameters` are those of its settings that shall differ from the defaults.
+        With `against` it explains why `target` and not this class; `is_doubtful` tells when to ask so. `background` is
+        a name in `backgrounds`, the first of them if empty.
+
+        Raises:
+            UsageError: unknown method, class, background or parameter.
+        """
         kind = EXPLAINERS[method]
         try:
             explainer = kind(**parameters)
@@ -226,23 +187,15 @@ class Predictor:
 
         return steps()
 
-    def default_target(self, prediction: Prediction) -> tuple[str, str | None]:
-        """What to explain of a prediction, unless told otherwise: the class, and the class it is contrasted with.
+    def is_doubtful(self, prediction: Prediction) -> bool:
+        """Whether the question to begin with is why the likeliest class and not the second.
 
-        A refused image, or one of two close likeliest classes, asks why not the other, unless both can be there.
+        So where an image is refused, or the two are close, unless both can be there.
         """
-        if self.card.multi_label:
-            return prediction.pred, None
-        ranked = sorted(self.classes, key=lambda name: -prediction.probs[name])[:2]
-        margin = prediction.probs[ranked[0]] - prediction.probs[ranked[-1]]
-        if len(ranked) > 1 and (prediction.outcome in (REFER, UNFAMILIAR) or margin < LOW_MARGIN):
-            return prediction.pred, ranked[1]
-        return prediction.pred, None
-
-    @property
-    def backgrounds(self) -> dict[str, str]:
-        """Name and title of what SHAP can compare with; the first is used unless told otherwise."""
-        return self._backgrounds.titles
+        if self.card.multi_label or len(self.classes) == 1:
+            return False
+        first, second, *_ = sorted(prediction.probs.values(), reverse=True)
+        return prediction.outcome in (REFER, UNFAMILIAR) or first - second < LOW_MARGIN
 
     def reference_images(
         self, background: str, shape: tuple[int, ...], needs: frozenset[str]
@@ -258,8 +211,7 @@ class Predictor:
     def question_weights(self, target: str, against: str | None) -> Tensor:
         """The weights of the logits (1, K) in what is explained: `target`, or `target` and not `against`.
 
-        Raises:
-            UsageError: a class is unknown, or both are the same.
+        UsageError where a class is unknown, or both are the same.
         """
         weights = torch.zeros(1, len(self.classes), device=self.device)
         for name, weight in ((target, 1.0), (against, -1.0)):
@@ -271,15 +223,14 @@ class Predictor:
             raise UsageError(f"target and against: expected two classes, got {target!r} twice")
         return weights
 
-    def layers(self, size: tuple[int, int] | None = None) -> dict[str, tuple[int, int]]:
-        """The layers that Grad-CAM can read, with rows and columns of their grids, for the trained size if None."""
-        return engine.layers(self.model, size or self.card.input_size)
+    def layers(self) -> dict[str, tuple[int, int]]:
+        """The layers that Grad-CAM can read, with rows and columns of their grids at the trained size."""
+        return engine.layers(self.model, self.card.input_size)
 
     @functools.cached_property
     def stride(self) -> int:
         """Pixels of the input from one cell of the network's last grid to the next: a power of two, as in most."""
-        grids = self.layers()
-        rows, _ = grids.get(self.model.config.cam_layer, self.card.input_size)
+        rows, _ = self.layers().get(self.model.config.cam_layer, self.card.input_size)
         return int(2 ** round(math.log2(self.card.input_size[0] / rows)))
 
     def map_scale(self, attribution: Attribution) -> tuple[float, bool]:
@@ -297,7 +248,7 @@ class Predictor:
         """Logits (N, K), averaged features (N, F), each method's maps (N, H, W), and seconds spent on each image."""
         started = time.perf_counter()
         if engine.supports(self.model):
-            logits, features, cam, guided, _ = engine.explain(self.model, inputs)
+            logits, features, cam, guided = engine.explain(self.model, inputs)
             assert guided is not None
             maps = {
                 "grad-cam": engine.enlarge(cam, inputs.shape[2:]),
@@ -318,16 +269,10 @@ class Predictor:
         parameters = explainer.parameters()
         reads_layer = "cam layer" in explainer.info.needs
         return Attribution(
-            values=np.empty((0, 0), np.float32),
-            method=method,
-            target=target,
+            values=np.empty((0, 0), np.float32), method=method, target=target,
             layer=(parameters.pop("layer", "") or self.model.config.cam_layer) if reads_layer else "",
-            baseline="",
-            parameters=parameters,
-            seed=None,
-            image_sha256=image.sha256,
-            checkpoint=self.hash,
-        )
+            baseline="", parameters=parameters, seed=None, image_sha256=image.sha256, checkpoint=self.hash,
+        )  # fmt: skip
 
     def _normalised(self, grids: Tensor) -> Tensor:
         return self._preprocessing.normalise(grids[:, None].to(self.device))

@@ -129,7 +129,6 @@ class TiledPrediction:
 
 
 def is_strip(height: int, width: int) -> bool:
-    """Whether a picture of this size should be judged in tiles."""
     return max(height, width) > LONG * min(height, width) or height * width > LARGE
 
 
@@ -220,10 +219,7 @@ def explain_tiled(
     Tiles ask for one of `TILED_METHODS`, and for the predicted class of the worst if `target` is None. In an overlap
     one tile's map fades into the next, and the edge of a tile, where the network sees the padding, is left out. Every
     value is that of a tile judged on its own, so the scale of ordinary pictures holds. A stitched map is in the pixels
-    of the picture; memory is bounded by both and one tile.
-
-    Raises:
-        UsageError: unknown method or class.
+    of the picture; memory is bounded by both and one tile. UsageError for an unknown method or class.
     """
     boxes = tile_boxes(predictor, image)
     if len(boxes) == 1:

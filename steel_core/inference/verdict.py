@@ -1,4 +1,4 @@
-"""From logits to a verdict: the class, or why a person must look (N images, K classes, F features).
+"""From logits to a verdict: the class, or why a person must look.
 
 Legend: N images, H rows, W columns, K classes, F features.
 """
@@ -38,22 +38,12 @@ def decide_predictions(
             outcome = REFER
         elif score is not None and score > 1:
             outcome = UNFAMILIAR
-        predictions.append(
-            Prediction(
-                name=image.name,
-                pred=pred,
-                outcome=outcome,
-                probs=dict(zip(card.classes, map(float, p), strict=True)),
-                logits=row,
-                threshold=card.threshold(pred),
-                image_sha256=image.sha256,
-                checkpoint=checkpoint,
-                note="; ".join(part for part in (image.note, note, blank) if part),
-                judgeable=not blank,
-                ood_score=None if score is None else float(score),
-                defects=defects,
-            )
-        )
+        notes = "; ".join(filter(None, (image.note, note, blank)))
+        predictions.append(Prediction(
+            name=image.name, pred=pred, outcome=outcome, probs=dict(zip(card.classes, map(float, p), strict=True)),
+            logits=row, threshold=card.threshold(pred), image_sha256=image.sha256, checkpoint=checkpoint, note=notes,
+            judgeable=not blank, ood_score=None if score is None else float(score), defects=defects,
+        ))  # fmt: skip
     return predictions
 
 

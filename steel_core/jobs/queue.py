@@ -64,7 +64,6 @@ class TrainingRun:
 
     @property
     def unfinished(self) -> bool:
-        """Whether it goes on by itself."""
         return self.status in UNFINISHED
 
 
@@ -79,9 +78,6 @@ class RunQueue:
 
         The arguments of `python -m steel_core` must take `--log FOLDER`, and `--config FILE` if there are `settings`:
         the content of that file. `about` is kept with the run, as `json` can write it.
-
-        Raises:
-            UsageError: the folder cannot be written to.
         """
         name = new_run_name()
         content = {"command": list(command), "about": about}
@@ -202,9 +198,7 @@ class RunQueue:
             sentence = str(state.end.get("message", _ENDED))
         elif status not in ENDINGS:
             status = "stopping" if log.stop_requested else "running"
-        ahead = 0
-        if status == "waiting":
-            ahead = queue.index(name) + _is_held(self.folder / _LOCK)
+        ahead = queue.index(name) + _is_held(self.folder / _LOCK) if status == "waiting" else 0
         return TrainingRun(name, command, about, status, ahead, state, folder, sentence)
 
 

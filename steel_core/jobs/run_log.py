@@ -101,7 +101,6 @@ class RunLog:
             file.write(line.encode() + b"\n")
 
     def message(self, text: str) -> None:
-        """Append a `message` event."""
         self.write("message", text=text)
 
     def progress(self, what: str, done: int, of: int) -> None:
@@ -121,20 +120,15 @@ class RunLog:
 
     def events(self) -> list[dict[str, Any]]:
         """All events so far, in order; half-written lines are passed over."""
-        if self.folder is None:
-            return []
-        try:
-            lines = (self.folder / EVENTS).read_bytes().splitlines()
-        except FileNotFoundError:
+        if self.folder is None or not (self.folder / EVENTS).exists():
             return []
         events = []
-        for line in lines:
+        for line in (self.folder / EVENTS).read_bytes().splitlines():
             with suppress(ValueError):
                 events.append(json.loads(line))
         return events
 
     def state(self) -> RunState:
-        """What the events so far add up to."""
         state = RunState()
         epochs: dict[int, dict[str, Any]] = {}
         for event in self.events():
@@ -165,11 +159,9 @@ class RunLog:
 
     @property
     def stop_requested(self) -> bool:
-        """Whether the run was asked to end."""
         return self.folder is not None and (self.folder / STOP).exists()
 
     def clear_stop(self) -> None:
-        """Take the request back."""
         if self.folder is not None:
             (self.folder / STOP).unlink(missing_ok=True)
 

@@ -1,7 +1,9 @@
-"""What baselines say of the images of a data set, as checkpoints are evaluated (N images of (H, W), K classes).
+"""What baselines say of images, as checkpoints are evaluated, and how the classical chain comes to it.
 
-Legend: N images, H rows, W columns, K classes.
+Legend: N images, H rows, W columns, F features, K classes.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -12,20 +14,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 import steel_core
 from steel_core import metrics
 from steel_core.baselines.base import BASELINES, Baseline
+from steel_core.baselines.methods.classical_chain import ClassicalChain, measure_regions
 from steel_core.data.index import DatasetIndex
 from steel_core.data.transforms import resize
 from steel_core.errors import DataError, ImageError, UsageError
 from steel_core.evaluation.evaluation import Evaluation
 from steel_core.evaluation.store import evaluation_file_name, load_evaluation, save_evaluation
 from steel_core.inference.keys import data_key
-from steel_core.progress import Progress
+from steel_core.progress import Progress, no_progress
 from steel_core.training.images import common_size
-from steel_core.types import Float32Array, Float64Array, Int64Array, SteelImage
+from steel_core.types import BoolArray, Float32Array, Float64Array, Int64Array, SteelImage
 
 _MOST = 4000  # images that a baseline learns from: they lie in memory
 _SIDE = 200  # pixels of the shorter side, at most
@@ -83,7 +87,9 @@ def evaluate_baselines(
     return results
 
 
-def fit_baseline(name: str, index: DatasetIndex, classes: tuple[str, ...], progress: Progress) -> FittedBaseline:
+def fit_baseline(
+    name: str, index: DatasetIndex, classes: tuple[str, ...], progress: Progress = no_progress
+) -> FittedBaseline:
     """A baseline that has learnt from the train split, as in `evaluate_baselines`.
 
     Raises:
@@ -157,3 +163,51 @@ def _evaluate_baseline(
         **{f"z.{label}": logits[:, k] for k, label in enumerate(classes)},
     })  # fmt: skip
     return Evaluation(table, classes, "softmax", 1.0, {}, "baseline", name, model, model, index.spec.title, key)
+
+
+NAME = "classical-chain"
+
+
+@dataclass(frozen=True, eq=False)
+class ChainSteps:
+    """The intermediate results for one image.
+
+    Attributes:
+        grid: (H, W) grey in 0 to 1, as the chain sees it.
+        candidates: (H, W) number of the region at each pixel that deviates from its surroundings, 0 for none.
+        largest: (H, W) whether a pixel belongs to the largest candidate.
+        features: (F,) value by name.
+        before: probability of each class before any feature is looked at: the mean over what it learnt from.
+        contributions: (F, K) what each feature adds to each class: SHAP values, which sum to `probs` less `before`.
+    """
+
+    grid: Float32Array
+    candidates: npt.NDArray[np.int32]
+    largest: BoolArray
+    features: pd.Series[float]
+    probs: dict[str, float]
+    before: dict[str, float]
+    contributions: pd.DataFrame
+
+
+def explain_chain(baseline: FittedBaseline, image: SteelImage, classes: tuple[str, ...]) -> ChainSteps:
+    """The chain's steps for one image; `classes` are those that it was taught with."""
+    chain = baseline.model
+    assert isinstance(chain, ClassicalChain)
+    grids = baseline.to_grids([image])
+    chain_steps = measure_regions(grids[0])
+    sizes = np.bincount(chain_steps.candidates.ravel())
+    sizes[0] = 0
+    probs = chain.predict(grids)[0]
+    contributions = pd.DataFrame(
+        {name: values[0] for name, values in chain.importances(grids).items()}, index=list(classes)
+    ).T
+    return ChainSteps(
+        grids[0],
+        chain_steps.candidates,
+        (chain_steps.candidates == sizes.argmax()) & (chain_steps.candidates > 0),
+        pd.Series(chain_steps.features),
+        dict(zip(classes, probs.tolist(), strict=True)),
+        dict(zip(classes, (probs - contributions.sum().to_numpy()).tolist(), strict=True)),
+        contributions,
+    )

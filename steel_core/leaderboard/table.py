@@ -1,7 +1,4 @@
-"""What a leaderboard is: rows of figures on the same images, the best first, and what every leaderboard shares.
-
-Legend: N images, K classes.
-"""
+"""What a leaderboard is: rows of figures on the same images, the best first, and what every leaderboard shares."""
 
 import hashlib
 import time
@@ -18,8 +15,8 @@ from pydantic import Field
 from steel_core import metrics
 from steel_core.data.index import DatasetIndex
 from steel_core.evaluation.compare import compare
-from steel_core.evaluation.estimates import cached_paired_estimates
 from steel_core.evaluation.evaluation import Evaluation, table_to_csv
+from steel_core.evaluation.store import cached_paired_estimates
 from steel_core.metrics import EvaluationReport
 from steel_core.progress import Progress
 from steel_core.records import Record
@@ -76,7 +73,6 @@ class Gap(Record):
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
@@ -107,19 +103,16 @@ class Entry:
 
     @property
     def baseline(self) -> bool:
-        """Whether it is no checkpoint."""
         return self.size is None
 
     @property
     def report(self) -> EvaluationReport:
-        """Its figures with their intervals."""
         report = self.evaluation.report
         assert isinstance(report, EvaluationReport)
         return report
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary that `json` can write."""
-        kept = ("n", "groups", *ESTIMATES, "recall")
+        kept = {"n", "groups", *ESTIMATES, "recall"}
         figures = {name: value for name, value in self.report.to_json().items() if name in kept}
         return {
             "name": self.name,
@@ -139,7 +132,6 @@ class Entry:
 class Leaderboard:
     """All that were compared, the highest macro recall first, and why others are `absent`."""
 
-    data: str
     index: DatasetIndex
     part: str
     counted: str
@@ -160,13 +152,11 @@ class Leaderboard:
 
     @property
     def about(self) -> str:
-        """What was counted, in one sentence."""
         return f"{self.n:,} images {self.counted}, as {self.effective:.0f} independent ones"
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary that `json` can write."""
         return {
-            "data": self.data,
+            "data": self.index.spec.title,
             "part": self.part,
             "classes": list(self.classes),
             "n": self.n,
@@ -219,7 +209,6 @@ class Leaderboard:
         )
 
     def text(self) -> str:
-        """The table for a terminal."""
         rows = self.cells()
         widths = {head: max(len(head), *(len(row[head]) for row in rows)) for head in rows[0]}
         lines = ["  ".join(f"{head:{width}}" for head, width in widths.items()).rstrip()]
@@ -229,7 +218,7 @@ class Leaderboard:
 
 
 def keep_shared_images(
-    evaluations: Mapping[str, Evaluation],
+    contenders: Mapping[str, tuple[Evaluation, PredictFunction]],
     learnt: Mapping[str, set[str]],
     most: float,
     index: DatasetIndex,
@@ -241,7 +230,7 @@ def keep_shared_images(
     A checkpoint that has learnt from a larger share of the candidates than `most`, or from all, goes to `absent`.
     """
     tables = {}
-    for name, evaluation in evaluations.items():
+    for name, (evaluation, _) in contenders.items():
         table = evaluation.labelled.table
         table = table[table["row"].isin(rows)]
         learnt_here = table["image_sha256"].str[:16].isin(learnt.get(name, set()))
@@ -258,10 +247,10 @@ def keep_shared_images(
     groups = index.table["group"].to_numpy()
     counted = {
         name: replace(
-            evaluations[name],
+            contenders[name][0],
             table=table.drop(columns="learnt").set_index("row", drop=False).loc[kept]
             .assign(group=groups[kept]).reset_index(drop=True),
-            data_key=hashlib.sha256(f"{evaluations[name].data_key} {kept}".encode()).hexdigest(),  # fewer rows
+            data_key=hashlib.sha256(f"{contenders[name][0].data_key} {kept}".encode()).hexdigest(),  # fewer rows
             left_out=(),
         )
         for name, table in tables.items()
@@ -270,10 +259,8 @@ def keep_shared_images(
         absent |= dict.fromkeys(tables, "each image served to train or tune it or another one")
         return {}, []
     by = [name for name, table in tables.items() if table["learnt"].any()]
-    remarks = (
-        [f"{len(excluded)} images served to train or tune {', '.join(by)} and are counted for nobody."] if by else []
-    )
-    return counted, remarks
+    remark = f"{len(excluded)} images served to train or tune {', '.join(by)} and are counted for nobody."
+    return counted, [remark] if by else []
 
 
 def time_predictions(

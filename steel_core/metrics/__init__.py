@@ -6,19 +6,20 @@
 from steel_core.metrics import multi_label
 from steel_core.metrics.classification import (
     EvaluationReport,
-    auc,
-    average_precision,
     beats_chance,
     chance_level,
+    confusion_counts,
+    confusion_table,
     ece,
     evaluate,
     fit_refer_thresholds,
     fit_temperature,
     log_losses,
     logits_to_probabilities,
+    macro_recall,
+    most_confused,
     per_class_estimates,
 )
-from steel_core.metrics.confusion import confusion_counts, confusion_table, macro_recall, most_confused
 from steel_core.metrics.intervals import (
     FEW,
     Estimate,
@@ -31,29 +32,8 @@ from steel_core.metrics.intervals import (
 )
 
 __all__ = [
-    "FEW",
-    "Estimate",
-    "EvaluationReport",
-    "Interval",
-    "auc",
-    "average_precision",
-    "beats_chance",
-    "chance_level",
-    "confusion_counts",
-    "confusion_table",
-    "ece",
-    "effective_observations",
-    "estimate_share",
-    "evaluate",
-    "fit_refer_thresholds",
-    "fit_temperature",
-    "group_weights",
-    "holm_correction",
-    "log_losses",
-    "logits_to_probabilities",
-    "macro_recall",
-    "most_confused",
-    "multi_label",
-    "per_class_estimates",
-    "wilson_interval",
-]
+    "FEW", "Estimate", "EvaluationReport", "Interval", "beats_chance", "chance_level", "confusion_counts",
+    "confusion_table", "ece", "effective_observations", "estimate_share", "evaluate", "fit_refer_thresholds",
+    "fit_temperature", "group_weights", "holm_correction", "log_losses", "logits_to_probabilities", "macro_recall",
+    "most_confused", "multi_label", "per_class_estimates", "wilson_interval",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Probabilities, recall, precision, F1, AUC, average precision and calibration, with intervals.
+"""Probabilities, confusion matrices, recall, precision, F1, AUC, average precision and calibration, with intervals.
 
 Every metric is a function of a weight for each sample, (R, N), so that a bootstrap over groups is one matrix product
 instead of a thousand calls of scikit-learn. Legend: N samples, K classes, R resamples, B bins.
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, softmax
 
 from steel_core.errors import DataError
-from steel_core.metrics.confusion import confusion_counts, macro_f1, macro_recall
 from steel_core.metrics.intervals import (
+    FEW,
     Estimate,
     basic_interval,
     bootstrap_estimate,
@@ -185,15 +186,74 @@ def ece(
     return np.asarray(np.abs(gaps).sum(axis=1) / weights.sum(axis=1))
 
 
+def confusion_counts(
+    labels: Int64Array, pred: Int64Array, classes: int, weights: Float64Array | None = None
+) -> Float64Array:
+    """Weighted counts (R, K, K), rows actual and columns predicted, for weights (R, N); ones if None."""
+    weights = np.ones((1, len(labels))) if weights is None else weights
+    cells = np.eye(classes * classes)[labels * classes + pred]
+    return np.asarray(weights @ cells).reshape(-1, classes, classes)
+
+
+def macro_recall(counts: Float64Array) -> Float64Array:
+    """Mean recall (R,) over the classes that occur in the confusion matrices (R, K, K)."""
+    support = counts.sum(axis=2)
+    with np.errstate(invalid="ignore"):
+        recalls = np.diagonal(counts, axis1=1, axis2=2) / np.where(support, support, np.nan)
+        return np.asarray(np.nanmean(recalls, axis=1))
+
+
+def macro_f1(counts: Float64Array) -> Float64Array:
+    """Mean F1 (R,) over the classes that occur in the confusion matrices (R, K, K)."""
+    support, predicted = counts.sum(axis=2), counts.sum(axis=1)
+    both = np.where(support, support + predicted, np.nan)
+    return np.asarray(np.nanmean(2 * np.diagonal(counts, axis1=1, axis2=2) / both, axis=1))
+
+
+def confusion_table(
+    actual: Sequence[str],
+    predicted: Sequence[str],
+    classes: Sequence[str],
+    columns: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """One row a cell of the confusion matrix, row by row; rows are the classes, columns these too if None.
+
+    `predicted`: each sample's outcome (N,), a class or an outcome such as "refer"; `groups` as in `evaluate`.
+
+    Returns:
+        Columns actual, predicted, n (images in the cell), of (images in its row), share, low, high (of the row's
+        images, with the Wilson interval), n_low, n_high (the same as counts, given the row's number) and few (the row
+        has fewer than `FEW` images). share is NaN where the row is empty.
+    """
+    truth, outcomes = np.asarray(actual, dtype=object), np.asarray(predicted, dtype=object)
+    names = group_names(groups, len(truth))
+    rows = []
+    for row in classes:
+        mine = truth == row
+        for column in columns or classes:
+            cell = estimate_share(outcomes[mine] == column, names[mine])
+            value = np.nan if cell.value is None else cell.value
+            count = int((outcomes[mine] == column).sum())
+            rows.append((row, column, count, cell.n, value, cell.low, cell.high, cell.low * cell.n, cell.high * cell.n,
+                         cell.n < FEW))  # fmt: skip
+    heads = ["actual", "predicted", "n", "of", "share", "low", "high", "n_low", "n_high", "few"]
+    return pd.DataFrame(rows, columns=heads)
+
+
+def most_confused(cells: pd.DataFrame, most: int = 10) -> pd.DataFrame:
+    """The wrong cells of a `confusion_table` that hold images, the fullest first; to refer an image is not wrong."""
+    wrong = cells[(cells["actual"] != cells["predicted"]) & cells["predicted"].isin(cells["actual"]) & (cells["n"] > 0)]
+    return wrong.sort_values(["n", "share"], ascending=False, kind="stable").head(most).reset_index(drop=True)
+
+
 def evaluate(
     probs: Float64Array, labels: Int64Array, classes: Sequence[str], groups: Sequence[str] | None = None, seed: int = 0
 ) -> EvaluationReport:
     """All metrics of probabilities (N, K) against labels (N,), with intervals.
 
     `labels`: index of the true class (N,). `groups`: each sample's group of near-duplicates (N,); its own if None.
-
-    Raises:
-        DataError: there is no sample.
+    DataError where there is no sample.
     """
     n, k = probs.shape
     if n == 0:
@@ -201,42 +261,28 @@ def evaluate(
     names = group_names(groups, n)
     pred = probs.argmax(axis=1)
     counts = confusion_counts(labels, pred, k)
-    support, hits = counts[0].sum(axis=1).astype(int), np.diagonal(counts[0])
-    trials = effective_observations(names)
-    recalls = [hits[c] / support[c] if support[c] else None for c in range(k)]
-    recall_bounds = [
-        None if share is None else wilson_interval(share, effective_observations(names[labels == c]))
-        for c, share in enumerate(recalls)
-    ]
+    accuracy, trials = float(np.mean(pred == labels)), effective_observations(names)
+    recalls = [estimate_share(pred[labels == c] == c, names[labels == c]) for c in range(k)]
+    recall_bounds = [None if recall.value is None else (recall.low, recall.high) for recall in recalls]
 
     weights = group_weights(names, seed=seed)
     resampled = confusion_counts(labels, pred, k, weights)
-    area, gap = float(macro_auc(probs, labels)[0]), float(ece(probs, labels)[0])
-    harmonic = float(macro_f1(counts)[0])
-    mean_recall = float(macro_recall(counts)[0])
-    right = int((pred == labels).sum())
+    area, gap, harmonic = float(macro_auc(probs, labels)[0]), float(ece(probs, labels)[0]), float(macro_f1(counts)[0])
     intervals: dict[str, Any] = {
-        "accuracy": wilson_interval(right / n, trials),
-        "macro_recall": mover_interval(recalls, recall_bounds),
+        "accuracy": wilson_interval(accuracy, trials),
+        "macro_recall": mover_interval([recall.value for recall in recalls], recall_bounds),
         "macro_f1": basic_interval(harmonic, macro_f1(resampled), trials),
         "auc": None if np.isnan(area) else basic_interval(area, macro_auc(probs, labels, weights), trials),
         "ece": basic_interval(gap, ece(probs, labels, weights), trials),
         "recall": dict(zip(classes, recall_bounds, strict=True)),
     }
     return EvaluationReport(
-        classes=tuple(classes),
-        n=n,
-        groups=len(np.unique(names)),
-        accuracy=right / n,
-        macro_recall=mean_recall,
-        macro_f1=harmonic,
-        auc=None if np.isnan(area) else area,
-        ece=gap,
-        recall=dict(zip(classes, [None if r is None else float(r) for r in recalls], strict=True)),
-        support=dict(zip(classes, support.tolist(), strict=True)),
-        confusion=counts[0].astype(int).tolist(),
-        intervals=intervals,
-    )
+        classes=tuple(classes), n=n, groups=len(np.unique(names)), accuracy=accuracy,
+        macro_recall=float(macro_recall(counts)[0]), macro_f1=harmonic, auc=None if np.isnan(area) else area, ece=gap,
+        recall={name: recall.value for name, recall in zip(classes, recalls, strict=True)},
+        support={name: recall.n for name, recall in zip(classes, recalls, strict=True)},
+        confusion=counts[0].astype(int).tolist(), intervals=intervals,
+    )  # fmt: skip
 
 
 def per_class_estimates(

@@ -130,12 +130,12 @@ def plant_estimates(
         "all"; cost_low and cost_high: its 95 % interval (MOVER, see `intervals.mover_interval`).
     """
     names = group_names(groups, len(labels))
-    price = (costs or Costs()).matrix(classes)
+    costs = costs or Costs()
+    price = costs.matrix(classes)
     weights = _weights(labels, classes, mix)
     place = {name: k for k, name in enumerate(classes)}
     predicted = np.array([place.get(outcome, -1) for outcome in outcomes], dtype=np.int64)
-    refer = (costs or Costs()).refer
-    paid = np.where(predicted >= 0, price[labels, predicted], refer)
+    paid = np.where(predicted >= 0, price[labels, predicted], costs.refer)
     clear = place.get(CLEAR, -1)
     wrong = (predicted >= 0) & (predicted != labels)
     escaped = wrong & (predicted == clear) if clear >= 0 else wrong
@@ -143,7 +143,7 @@ def plant_estimates(
     ends = np.zeros((len(classes), 2))
     for c in range(len(classes)):
         mine = labels == c
-        ends[c] = per_1000[mine].sum() * _cost_ends(paid[mine], {*price[c].tolist(), refer}, names[mine])
+        ends[c] = per_1000[mine].sum() * _cost_ends(paid[mine], {*price[c].tolist(), costs.refer}, names[mine])
     rows = []
     for name in [*classes, "all"]:
         k = place.get(name, -1)

@@ -19,6 +19,7 @@ Legend: N images, K types, R resamples.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -162,10 +163,8 @@ def evaluate(
 ) -> MultiLabelReport:
     """All metrics of probabilities (N, K) against the truth of `encode_targets`, without NaN, with intervals.
 
-    `predicted` is of `named_types`, `outcomes` of `decide_outcomes`, `groups` (N,) of near-duplicates.
-
-    Raises:
-        DataError: there is no image.
+    `predicted` is of `named_types`, `outcomes` of `decide_outcomes`, `groups` (N,) of near-duplicates. DataError where
+    there is no image.
     """
     n = len(probs)
     if not n:
@@ -207,28 +206,6 @@ def _two_by_two(actual: BoolArray, predicted: BoolArray) -> dict[str, int]:
     return {name: int(cell.sum()) for name, cell in zip(("found", "missed", "false", "absent"), cells, strict=True)}
 
 
-def mean_average_precision(
-    probs: Float64Array, truth: Float64Array, weights: Float64Array | None = None
-) -> Float64Array:
-    """Mean average precision (R,) of the types that occur and are not everywhere, for weights (R, N); ones if None."""
-    return _mean(average_precision, probs, truth, weights)
-
-
-def mean_auc(probs: Float64Array, truth: Float64Array, weights: Float64Array | None = None) -> Float64Array:
-    """Mean area under the ROC curve (R,), as `mean_average_precision`."""
-    return _mean(auc, probs, truth, weights)
-
-
-def mean_f1(predicted: Float64Array, truth: Float64Array, weights: Float64Array | None = None) -> Float64Array:
-    """Mean F1 (R,) of types that are named (N, K), 0 or 1; otherwise as `mean_average_precision`."""
-    return _mean(_f1, predicted, truth, weights)
-
-
-def mean_ece(probs: Float64Array, truth: Float64Array, weights: Float64Array | None = None) -> Float64Array:
-    """Mean calibration error (R,) of the answer whether a type is there; otherwise as `mean_average_precision`."""
-    return _mean(_binary_ece, probs, truth, weights)
-
-
 def _f1(predicted: Float64Array, actual: BoolArray, weights: Float64Array | None) -> Float64Array:
     weights = np.ones((1, len(predicted))) if weights is None else weights
     return np.asarray(2 * (weights @ (actual * predicted)) / (weights @ actual + weights @ predicted))
@@ -238,13 +215,23 @@ def _binary_ece(scores: Float64Array, actual: BoolArray, weights: Float64Array |
     return ece(np.stack([1 - scores, scores], axis=1), actual.astype(np.int64), weights)
 
 
-def _mean(
-    metric: WeightedMetric, scores: Float64Array, truth: Float64Array, weights: Float64Array | None
+def _mean_over_types(
+    metric: WeightedMetric, scores: Float64Array, truth: Float64Array, weights: Float64Array | None = None
 ) -> Float64Array:
-    """Mean of a metric (R,) over the types that have both sides; NaN without one. A resample may lack a type."""
+    """Mean (R,) of a metric over the types that occur and are not everywhere; NaN without one.
+
+    A resample may lack a type. `scores` are probabilities (N, K), for F1 whether a type is named, 0 or 1; for weights
+    (R, N), ones if None. The calibration error is that of the answer whether a type is there.
+    """
     occurs = np.flatnonzero((truth > 0).any(axis=0) & ~(truth > 0).all(axis=0))
     if not len(occurs):
         return np.full(1 if weights is None else len(weights), np.nan)
     with np.errstate(invalid="ignore"):
         each = np.stack([metric(scores[:, k], truth[:, k] > 0, weights) for k in occurs])
     return np.nan_to_num(mean_of_known(each))  # a resample without any type counts as 0
+
+
+mean_average_precision = partial(_mean_over_types, average_precision)
+mean_auc = partial(_mean_over_types, auc)
+mean_f1 = partial(_mean_over_types, _f1)
+mean_ece = partial(_mean_over_types, _binary_ece)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from steel_core.metrics import classification, confusion, multi_label
+from steel_core.metrics import classification, multi_label
 from steel_core.metrics.classification import WeightedMetric
 from steel_core.metrics.intervals import effective_observations, group_names, group_weights, wilson_interval
 from steel_core.types import BoolArray, Float64Array, Int64Array, StrArray
@@ -77,15 +77,15 @@ def _accuracy(probs: Float64Array, labels: Int64Array, weights: Float64Array | N
 
 def _of_confusion(metric: Callable[[Float64Array], Float64Array]) -> WeightedMetric:
     def evaluate(probs: Float64Array, labels: Int64Array, weights: Float64Array | None) -> Float64Array:
-        return metric(confusion.confusion_counts(labels, probs.argmax(axis=1), probs.shape[1], weights))
+        return metric(classification.confusion_counts(labels, probs.argmax(axis=1), probs.shape[1], weights))
 
     return evaluate
 
 
 _SINGLE_LABEL: dict[str, WeightedMetric] = {
     "accuracy": _accuracy,
-    "macro_recall": _of_confusion(confusion.macro_recall),
-    "macro_f1": _of_confusion(confusion.macro_f1),
+    "macro_recall": _of_confusion(classification.macro_recall),
+    "macro_f1": _of_confusion(classification.macro_f1),
     "auc": classification.macro_auc,
     "ece": classification.ece,
 }

@@ -19,6 +19,9 @@ from steel_core.types import BoolArray, Float64Array
 LEAST = 10
 """Segments with fewer images are not looked at: nothing could be said of them."""
 
+_OWN = ("group", "source")  # a segment is the whole of what is asked about (one coil, one camera): images count singly
+_RANGES = 4  # of a number
+
 _COLUMNS = ["property", "segment", "start", "end", "n", "wrong", "error", "low", "high", "elsewhere", "p", "p_holm",
             "weak"]  # fmt: skip
 
@@ -27,17 +30,13 @@ def weak_segments(
     wrong: BoolArray,
     properties: pd.DataFrame,
     groups: Sequence[str] | None = None,
-    own: Sequence[str] = ("group", "source"),
-    bins: int = 4,
-    least: int = LEAST,
 ) -> pd.DataFrame:
     """The error rate in every segment against the rate elsewhere, the most suspicious first.
 
     A number is cut at its quantiles into ranges of about equally many images, any other property by its values. p is
     Fisher's exact test, one-sided, on counts brought down to the effective observations (and rounded so that p grows),
     because near-duplicates err together; it is corrected by Holm for all the segments looked at. Nothing here is proven
-    by p alone: a weak segment is where to collect images next. `own`: properties whose segment is the whole of what is
-    asked about (one coil, one camera), so that its images count one by one.
+    by p alone: a weak segment is where to collect images next.
 
     Returns:
         Columns property, segment (in words), start and end of a range (NaN for others), n, wrong, error with low and
@@ -48,11 +47,11 @@ def weak_segments(
     for name in properties:
         values = properties[name]
         known = values.notna().to_numpy() & (values.astype(str) != "").to_numpy()
-        for words, start, end, mine in _cuts(values, known, bins):
+        for words, start, end, mine in _cuts(values, known):
             rest = known & ~mine
-            if min(int(mine.sum()), int(rest.sum())) < least:
+            if min(int(mine.sum()), int(rest.sum())) < LEAST:
                 continue
-            inside = estimate_share(wrong[mine], None if name in own else names[mine])
+            inside = estimate_share(wrong[mine], None if name in _OWN else names[mine])
             outside = estimate_share(wrong[rest], names[rest])
             rows.append({
                 "property": name, "segment": words, "start": start, "end": end, "n": inside.n,
@@ -65,7 +64,7 @@ def weak_segments(
     return table.sort_values(["p", "error"], ascending=[True, False], kind="stable").reset_index(drop=True)
 
 
-def _cuts(values: pd.Series[Any], known: BoolArray, bins: int) -> Iterator[tuple[str, float, float, BoolArray]]:
+def _cuts(values: pd.Series[Any], known: BoolArray) -> Iterator[tuple[str, float, float, BoolArray]]:
     """Words, start, end and members (N,) of every segment."""
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
         texts = values.astype(str).to_numpy()
@@ -75,7 +74,7 @@ def _cuts(values: pd.Series[Any], known: BoolArray, bins: int) -> Iterator[tuple
     numbers: Float64Array = values.to_numpy(dtype=np.float64, na_value=np.nan)
     if not known.any():
         return
-    edges = np.unique(np.quantile(numbers[known], np.linspace(0, 1, bins + 1)))
+    edges = np.unique(np.quantile(numbers[known], np.linspace(0, 1, _RANGES + 1)))
     for start, end in itertools.pairwise(edges):
         inside = (numbers >= start) & ((numbers < end) | (end == edges[-1]) & (numbers == end))
         yield f"{start:.3g} to {end:.3g}", float(start), float(end), known & inside

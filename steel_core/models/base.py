@@ -53,11 +53,6 @@ class Classifier(nn.Module, ABC):
         """Logits (N, K) of normalised images (N, 3, H, W)."""
         return self.classify(self.features(inputs))
 
-    @property
-    def cam_layer(self) -> nn.Module:
-        """The module whose output Grad-CAM weighs."""
-        return self.get_submodule(self.config.cam_layer)
-
     @classmethod
     def pretrained(cls) -> Path:
         """The file with ImageNet weights, which `translate_state` brings under the names of this class.

@@ -14,33 +14,23 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class NormalisedConv(nn.Sequential):
-    """A convolution followed by the batch normalisation of its channels."""
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__(convolution, nn.BatchNorm2d(convolution.out_channels))
-
-    def fold(self) -> nn.Conv2d:
-        """One convolution that does in evaluation mode what the two do."""
-        convolution, norm = copy.deepcopy(self).eval()
-        assert isinstance(convolution, nn.Conv2d)
-        assert isinstance(norm, nn.BatchNorm2d)
-        return fuse_conv_bn_eval(convolution, norm)
+    """A convolution followed by the batch normalisation of its channels, which `fold_batch_norm` takes out again."""
 
 
 def insert_batch_norm(module: nn.Module) -> None:
     """Put a batch normalisation behind every convolution of `module`, in place."""
     for name, child in module.named_children():
         if isinstance(child, nn.Conv2d):
-            setattr(module, name, NormalisedConv(child))
+            setattr(module, name, NormalisedConv(child, nn.BatchNorm2d(child.out_channels)))
         else:
             insert_batch_norm(child)
 
 
 def fold_batch_norm(module: nn.Module) -> None:
-    """Undo `insert_batch_norm`, in place, leaving what `module` computes in evaluation mode as it is."""
+    """Undo `insert_batch_norm`, in place, leaving what `module`, which is in evaluation mode, computes as it is."""
     for name, child in module.named_children():
         if isinstance(child, NormalisedConv):
-            setattr(module, name, child.fold())
+            setattr(module, name, fuse_conv_bn_eval(*child))
         else:
             fold_batch_norm(child)
 

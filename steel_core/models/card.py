@@ -185,9 +185,7 @@ class Card(CardRecord):
     regions: dict[str, RegionRule] = Field({}, description="For each explainer, the rule that makes regions of maps.")
     quality: dict[str, QualityTable] = Field({}, description="For each data set, how good the explanations are on it.")
     familiarity: GateFacts | None = Field(
-        None,
-        description="The gate for unfamiliar images, {} where there is none.",
-        json_schema_extra=_allow_no_gate,
+        None, description="The gate for unfamiliar images, {} where there is none.", json_schema_extra=_allow_no_gate
     )
     background: str = Field("", description="What the SHAP background is.")
     notes: tuple[str, ...] = Field((), description="What a user should know, one sentence each.")

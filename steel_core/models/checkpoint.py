@@ -46,16 +46,11 @@ class Checkpoint:
     gate: OODGate | None = None
 
 
-def checkpoint_folders() -> list[Path]:
-    """Where checkpoints are looked for by name: the shipped ones, $STEEL_MODELS, and `runs` in the working folder."""
-    mine = os.environ.get("STEEL_MODELS")
-    return [ASSETS / "models", *([Path(mine)] if mine else []), Path("runs")]
-
-
 def list_checkpoints() -> dict[str, Path]:
-    """Name and folder of every checkpoint that can be found, shipped ones first."""
+    """Name and folder of each: the shipped ones, those in $STEEL_MODELS, and those in `runs` in the working folder."""
+    mine = os.environ.get("STEEL_MODELS")
     folders: dict[str, Path] = {}
-    for place in checkpoint_folders():
+    for place in (ASSETS / "models", *([Path(mine)] if mine else []), Path("runs")):
         for card in sorted(place.glob(f"*/{CARD}")):
             if not card.parent.name.startswith("."):  # half-written or about to be removed
                 folders.setdefault(card.parent.name, card.parent)
@@ -170,8 +165,12 @@ def update_card(name_or_path: str | Path, change: Callable[[Card], dict[str, Any
         UsageError: the folder cannot be written to, or another session holds the card.
     """
     folder = _locate(name_or_path)
+    # The lock lies outside the checkpoint, which shall hold nothing but what its card describes.
+    locks = cache_folder() / "locks"
     try:
-        with FileLock(_lock_of(folder), timeout=_PATIENCE):
+        name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / f"{name}.lock", timeout=_PATIENCE):
             card = read_card(folder)
             with _name_checkpoint(folder, "in its card, "):
                 write_bytes(folder / CARD, _card_bytes(card.replace(**change(card))))
@@ -244,13 +243,6 @@ def _read_background(path: Path) -> UInt8Array | None:
     if background.ndim != 3 or background.dtype != np.uint8 or not background.size:
         raise CheckpointError("its SHAP background is not a stack of grey images")
     return background
-
-
-def _lock_of(folder: Path) -> Path:
-    """A file outside the checkpoint, which shall hold nothing but what its card describes."""
-    locks = cache_folder() / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    return locks / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]}.lock"
 
 
 def _locate(name_or_path: str | Path) -> Path:

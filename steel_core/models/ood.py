@@ -21,7 +21,6 @@ from steel_core.files import write_bytes
 from steel_core.models.card import GateFacts
 from steel_core.types import Float32Array, Float64Array, FloatArray
 
-DIRECTIONS = 64
 PASSES = 0.99
 LEAST = 20
 """Fewer images of training or validation cannot say what is familiar."""
@@ -45,13 +44,10 @@ class OODGate:
 
     def ood_score(self, features: FloatArray) -> Float64Array:
         """Distance of averaged features (N, F) as a share of the limit (N,); above 1 is unfamiliar."""
-        return self._distance(features) / self.limit
-
-    def _distance(self, features: FloatArray) -> Float64Array:
         centred = np.asarray(features, dtype=np.float64) - self.mean
         along = np.square(centred @ self.axes)
         across = np.maximum(np.square(centred).sum(axis=1) - along.sum(axis=1), 0.0)
-        return np.asarray(np.sqrt((along / self.variance).sum(axis=1) + across / self.rest))
+        return np.asarray(np.sqrt((along / self.variance).sum(axis=1) + across / self.rest) / self.limit)
 
     def to_bytes(self) -> bytes:
         """The gate as a safetensors file."""
@@ -60,11 +56,7 @@ class OODGate:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> OODGate:
-        """The gate that `to_bytes` wrote.
-
-        Raises:
-            CheckpointError: the file is damaged, or its arrays do not fit together.
-        """
+        """The gate that `to_bytes` wrote; anything else is refused with a CheckpointError."""
         try:
             arrays = load(content)
             rest, limit = (float(value) for value in arrays["scalars"])
@@ -82,12 +74,7 @@ class OODGate:
         return gate
 
 
-def fit_gate(
-    train: FloatArray,
-    val: FloatArray,
-    passes: float = PASSES,
-    directions: int = DIRECTIONS,
-) -> OODGate:
+def fit_gate(train: FloatArray, val: FloatArray, passes: float = PASSES, directions: int = 64) -> OODGate:
     """The gate of averaged features (N, F) that lets the share `passes` of familiar images through.
 
     The limit is the ceil((N + 1) passes)-th smallest distance of the validation images (the largest where they are too

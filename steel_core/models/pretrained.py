@@ -1,5 +1,9 @@
-"""Weights that others trained: fetched, found in an installed package, or read from a file; no code is unpickled."""
+"""Weights that others trained: fetched, found in an installed package, or read from a file; no code is unpickled.
 
+They serve as a checkpoint of their own, or as a start for training.
+"""
+
+import hashlib
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +15,9 @@ from torch import Tensor
 from torchvision.models import WeightsEnum
 
 from steel_core.errors import CheckpointError
+from steel_core.models.base import BACKBONES, Classifier, fill_weights
+from steel_core.models.card import Card
+from steel_core.models.checkpoint import save_checkpoint
 
 
 def fetch_weights(weights: WeightsEnum) -> Path:
@@ -49,10 +56,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         CheckpointError: the file is missing, damaged, or holds anything but tensors.
     """
     try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        safe = path.suffix == ".safetensors"
+        state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"weights {path.name}: there is no such file") from None
     except Exception as error:  # torch.load raises a dozen types on a bad file; all mean the same here
@@ -67,3 +72,32 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 def rename_by_position(names: Sequence[str], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of `state` under `names`, first to first; for the same layers in the same order, named otherwise."""
     return dict(zip(names, state.values(), strict=False))
+
+
+def import_state_dict(path: Path, folder: Path, card: Card) -> None:
+    """Make a checkpoint of a bare state dictionary of the card's architecture; the card says its file's sha256.
+
+    Raises:
+        CheckpointError: names, shapes or values do not fit.
+    """
+    model = BACKBONES[card.backbone](len(card.classes))
+    try:
+        fill_weights(model, model.translate_state(read_state_dict(path)))
+    except CheckpointError as error:
+        raise CheckpointError(f"weights {path.name}: {error}") from error
+    training = card.training.replace(init_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    save_checkpoint(folder, card.replace(training=training), model.state_dict())
+
+
+def load_features(model: Classifier, state: dict[str, Tensor]) -> int:
+    """Copy the weights whose name and shape fit into `model` and return how many did; the head stays as it is.
+
+    Raises:
+        CheckpointError: none fits.
+    """
+    own, state = model.state_dict(), model.translate_state(state)
+    fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape and not k.startswith("head.")}
+    if not fits:
+        raise CheckpointError("expected weights of the same architecture; none of their names and shapes fit")
+    model.load_state_dict(fits, strict=False)
+    return len(fits)

@@ -5,7 +5,7 @@ Legend of shapes: H rows, W columns.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,6 @@ class PerturbationInfo:
     """
 
     title: str
-    plain: str
     severity: str
     largest: float
     usual: float
@@ -58,16 +57,8 @@ class Perturbation(ABC):
             UsageError: the severity is out of range, or a shape is wrong.
         """
 
-    def parameters(self) -> dict[str, Any]:
-        """The settings that, with severity and seed, make the result repeatable."""
-        return {name: value for name, value in vars(self).items() if value is not None}
-
     def check(self, grid: Grey, severity: float, *others: AnyArray | None) -> None:
-        """Refuse what `perturb` cannot take; `others` must have the shape of `grid`.
-
-        Raises:
-            UsageError: the severity is out of range, or a shape is wrong.
-        """
+        """Refuse what `perturb` cannot take; `others` must have the shape of `grid`."""
         if not 0 <= severity <= self.info.largest:
             raise UsageError(f"{self.info.title}: expected a severity of 0 to {self.info.largest:g}, got {severity:g}")
         if grid.ndim != 2 or any(other is not None and other.shape != grid.shape for other in others):

@@ -52,13 +52,7 @@ class Stencil:
 
 @lru_cache(maxsize=512)
 def draw_outline(shape: str, seed: int) -> Stencil:
-    """A soft-edged, irregular outline. The same arguments give the same one; do not change it in place.
-
-    Raises:
-        UsageError: the shape is unknown.
-    """
-    if shape not in SHAPES:
-        raise UsageError(f"shape of a stain: expected one of {', '.join(SHAPES)}, got {shape!r}")
+    """A soft-edged, irregular outline. The same arguments give the same one; do not change it in place."""
     rng = np.random.default_rng([seed, SHAPES.index(shape)])
     size = (_SIDE, _SIDE)
     y, x = np.ogrid[-1 : 1 : _SIDE * 1j, -1 : 1 : _SIDE * 1j]
@@ -126,8 +120,7 @@ def vary_stencil(stencil: Stencil, rng: np.random.Generator) -> Stencil:
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shape = turn @ np.diag([stretch * rng.choice([-1, 1]), 1 / stretch])
     columns, rows = (int(np.ceil(side)) for side in np.abs(shape) @ (width, height))
-    middle = np.array([columns, rows]) / 2 - shape @ (width / 2, height / 2)
-    move = np.c_[shape, middle]
+    move = np.c_[shape, np.array([columns, rows]) / 2 - shape @ (width / 2, height / 2)]
     moved = cv2.warpAffine(stencil.cover, move, (columns, rows), flags=cv2.INTER_LINEAR)
     soft = np.minimum(moved, cv2.GaussianBlur(moved, (0, 0), rng.uniform(0.3, 0.06 * min(columns, rows) + 0.5)))
     cover = np.asarray(np.where(soft >= EDGE, soft, 0), dtype=np.float32)
@@ -136,8 +129,7 @@ def vary_stencil(stencil: Stencil, rng: np.random.Generator) -> Stencil:
     if stencil.grey is None:
         return _trim(Stencil(cover))
     grey = cv2.warpAffine(stencil.grey, move, (columns, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    shifted = np.clip(grey + rng.uniform(-0.15, 0.1), 0, 1)
-    return _trim(Stencil(cover, np.asarray(shifted, dtype=np.float32)))
+    return _trim(Stencil(cover, np.clip(grey + rng.uniform(-0.15, 0.1), 0, 1).astype(np.float32)))
 
 
 def scale_stencil(stencil: Stencil, area: float, limit: tuple[int, int]) -> Stencil:
@@ -165,18 +157,18 @@ def place_footprint(footprint: Mask, avoid: Mask, rng: np.random.Generator) -> t
     return int(rows[pick]), int(columns[pick])
 
 
-def find_bright_spots(grid: Grey, smallest: float = 0.002) -> Mask:
+def find_bright_spots(grid: Grey) -> Mask:
     """Where a picture looks stained: (H, W) bool, pieces far brighter than the steel around them, grown by their rim.
 
     Brighter than the median by 5 robust standard deviations and by 0.15, after a blur that drops grain, and at least
-    `smallest` of the picture. Bright defects count as well.
+    0.002 of the picture. Bright defects count as well.
     """
     smooth = cv2.GaussianBlur(grid, (0, 0), max(1.0, min(grid.shape) / 100))
     middle = float(np.median(smooth))
     spread = 1.4826 * float(np.median(np.abs(smooth - middle)))
     bright = (smooth > middle + max(5 * spread, 0.15)).astype(np.uint8)
     _, pieces, stats, _ = cv2.connectedComponentsWithStats(bright, connectivity=8)
-    keep = stats[:, cv2.CC_STAT_AREA] >= smallest * grid.size
+    keep = stats[:, cv2.CC_STAT_AREA] >= 0.002 * grid.size
     keep[0] = False
     rim = 2 * max(1, min(grid.shape) // 50) + 1
     return np.asarray(cv2.dilate(keep[pieces].astype(np.uint8), np.ones((rim, rim), np.uint8)) > 0)

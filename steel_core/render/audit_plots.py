@@ -1,20 +1,16 @@
 """The plots of an audit, and pictures on which a place can be marked."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from steel_core.render.plots import BLUE, INK, ORANGE, empty_figure, escape_all
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from steel_core.render.plots import BLUE, INK, ORANGE, Figure, empty_figure
 
 
-def flip_rates(rates: Mapping[str, tuple[float, float, float]], of: int, marked: str) -> go.Figure:
+def flip_rates(rates: Mapping[str, tuple[float, float, float]], of: int, marked: str) -> Figure:
     """How often each change turned the verdict (share, low, high of `of` images); the one that is tested is marked."""
     says = ", ".join(f"{name} {rate:.1%} ({low:.1%} to {high:.1%})" for name, (rate, low, high) in rates.items())
     figure = empty_figure(
@@ -23,7 +19,7 @@ def flip_rates(rates: Mapping[str, tuple[float, float, float]], of: int, marked:
     names = list(rates)[::-1]
     value, low, high = (np.array([rates[name][i] for name in names], dtype=float) for i in range(3))
     figure.add_scatter(
-        x=value, y=escape_all(names), mode="markers",
+        x=value, y=[escape(name) for name in names], mode="markers",
         marker={"color": [ORANGE if name == marked else BLUE for name in names], "size": 12,
                 "symbol": ["diamond" if name == marked else "circle" for name in names]},
         error_x={"array": high - value, "arrayminus": value - low, "color": INK},
@@ -33,7 +29,7 @@ def flip_rates(rates: Mapping[str, tuple[float, float, float]], of: int, marked:
     return figure.update_xaxes(tickformat=".0%", rangemode="tozero").update_yaxes(automargin=True)
 
 
-def doses(table: pd.DataFrame, what: str) -> go.Figure:
+def doses(table: pd.DataFrame, what: str) -> Figure:
     """A heat map of the share of verdicts turned beyond the control; columns area, brightness, excess, n."""
     grid = table.pivot(index="brightness", columns="area", values="excess")
     tested = table.dropna(subset="excess").sort_values("excess")
@@ -59,7 +55,7 @@ def doses(table: pd.DataFrame, what: str) -> go.Figure:
     return figure.update_xaxes(type="category", showgrid=False).update_yaxes(type="category", showgrid=False)
 
 
-def click_pad(picture: np.ndarray[Any, Any], places: int) -> go.Figure:
+def click_pad(picture: np.ndarray[Any, Any], places: int) -> Figure:
     """A picture (H, W) or (H, W, 3) with `places` by `places` points that can be clicked, in percent of its sides."""
     from PIL import Image  # noqa: PLC0415 - only this plot holds a picture
 
@@ -80,7 +76,7 @@ def click_pad(picture: np.ndarray[Any, Any], places: int) -> go.Figure:
     return figure.update_yaxes(range=[100, 0], visible=False)
 
 
-def box_pad(picture: np.ndarray[Any, Any], box: tuple[float, float, float, float] | None = None) -> go.Figure:
+def box_pad(picture: np.ndarray[Any, Any], box: tuple[float, float, float, float] | None = None) -> Figure:
     """A picture (H, W) or (H, W, 3) on which a box can be dragged: left, top, right, bottom in percent of its sides."""
     figure = click_pad(picture, 2)  # a plot without points would select nothing
     hidden = {"marker": {"opacity": 0.01}}

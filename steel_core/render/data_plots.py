@@ -5,21 +5,15 @@ They need a summary, never a row an image, so that a million draw fast. The map 
 Legend: N images, M images drawn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from steel_core.metrics import wilson_interval
-from steel_core.render.plots import BLUE, DASHES, INK, ORANGE, SERIES, empty_figure
+from steel_core.render.plots import BLUE, DASHES, INK, ORANGE, SERIES, Figure, empty_figure
 from steel_core.types import CLEAR, REFER, UNFAMILIAR, AnyArray, Box, Float64Array, UInt8Array
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 DRAWN = 20_000  # points of a map: as many as a browser moves without stumbling
 
@@ -36,7 +30,7 @@ _SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star", 
 _OUTCOMES = {CLEAR: ("#009e73", "/"), REFER: ("#e69f00", "?"), UNFAMILIAR: ("#e69f00", "?")}
 
 
-def class_counts(counts: Mapping[str, int], of: int) -> go.Figure:
+def class_counts(counts: Mapping[str, int], of: int) -> Figure:
     """How many images each class ("" for unlabelled ones) has, as bars with the 95 % interval (Wilson) of its share."""
     names = [name or "unlabelled" for name in counts]
     n = np.array(list(counts.values()))
@@ -57,7 +51,7 @@ def class_counts(counts: Mapping[str, int], of: int) -> go.Figure:
     return figure.update_layout(height=110 + 30 * len(names), clickmode="event+select", dragmode=False)
 
 
-def distributions(values: Mapping[str, Float64Array], name: str, title: str) -> go.Figure:
+def distributions(values: Mapping[str, Float64Array], name: str, title: str) -> Figure:
     """The share of each class's images over the range of a number. `MARKS` tell the classes apart.
 
     `values` are of at most `CLASSES` classes, without missing ones; the figure holds `name` as its `meta["name"]`.
@@ -81,7 +75,7 @@ def distributions(values: Mapping[str, Float64Array], name: str, title: str) -> 
     return figure.update_yaxes(tickformat=".0%", rangemode="tozero")
 
 
-def defect_places(rows: Float64Array, columns: Float64Array) -> go.Figure:
+def defect_places(rows: Float64Array, columns: Float64Array) -> Figure:
     """Where the centres of defects lie (N,), in shares of the picture's sides from top and left, counted in cells."""
     finite = np.isfinite(rows) & np.isfinite(columns)
     edges = np.linspace(0, 1, _CELLS + 1)
@@ -109,7 +103,7 @@ def defect_places(rows: Float64Array, columns: Float64Array) -> go.Figure:
     return figure.update_layout(height=360)
 
 
-def feature_map(places: AnyArray, names: Sequence[str], by: pd.Series, title: str) -> go.Figure:
+def feature_map(places: AnyArray, names: Sequence[str], by: pd.Series, title: str) -> Figure:
     """Places (M, 2) of images on the map of a model's features, coloured by a category or a number (M,)."""
     figure = empty_figure(f"Map of {len(names):,} images: those that the model sees alike lie together.", "", "")
     add = figure.add_scatter if len(names) <= _PLAIN else figure.add_scattergl
@@ -143,7 +137,7 @@ def feature_map(places: AnyArray, names: Sequence[str], by: pd.Series, title: st
 
 def strip_tiles(
     picture: UInt8Array, size: tuple[int, int], tiles: Sequence[Box], outcomes: Sequence[str], chosen: int
-) -> go.Figure:
+) -> Figure:
     """A strip with its tiles marked by their verdicts, to scroll and zoom in. An upright one is turned onto its side.
 
     The picture (H', W', 3) is shrunk; `size` (height, width) and `tiles` are in pixels of the strip as it came. The

@@ -7,10 +7,10 @@ Noto Sans SC (of pylopdf-fonts-zh-cn) Chinese and Japanese, and pylopdf-fonts-ko
 import importlib.util
 import io
 import unicodedata
-from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from fontTools.ttLib import TTFont
 from PIL import ImageDraw, ImageFont
@@ -23,15 +23,17 @@ _FILES = {
 _PLAIN = {0x201E: '"', 0x201A: "'"} | dict.fromkeys(range(0x2010, 0x2016), "-")
 
 
-@dataclass(frozen=True, eq=False)
-class ReportFont:
+class ReportFont(NamedTuple):
     """A font at one size, and the numbers of the letters that it has."""
 
     font: ImageFont.FreeTypeFont
     letters: frozenset[int]
 
 
-def choose_fonts(text: str, size: int) -> tuple[ReportFont, ...]:
+Fonts = tuple[ReportFont, ...]
+
+
+def choose_fonts(text: str, size: int) -> Fonts:
     """The first font that has all letters of a text, or all fonts if none has."""
     letters = {ord(letter) for letter in text if not letter.isspace()}
     fonts = _load_fonts(size)
@@ -45,12 +47,12 @@ def to_printable(text: str) -> str:
     return "".join(" " if letter.isspace() else letter if ord(letter) in known else "?" for letter in composed)
 
 
-def measure_text(text: str, fonts: tuple[ReportFont, ...]) -> float:
+def measure_text(text: str, fonts: Fonts) -> float:
     """Width of a line in pixels."""
     return sum(font.getlength(run) for font, run in _split_runs(text, fonts))
 
 
-def wrap_text(text: str, fonts: tuple[ReportFont, ...], width: int) -> list[str]:
+def wrap_text(text: str, fonts: Fonts, width: int) -> list[str]:
     """Lines no wider than `width`, broken at spaces, and inside a word that is too long (a file name, Chinese)."""
     rows = [""]
     for word in text.split():
@@ -68,12 +70,7 @@ def wrap_text(text: str, fonts: tuple[ReportFont, ...], width: int) -> list[str]
 
 
 def draw_line(
-    pen: ImageDraw.ImageDraw,
-    left: float,
-    baseline: float,
-    text: str,
-    fonts: tuple[ReportFont, ...],
-    ink: tuple[int, ...],
+    pen: ImageDraw.ImageDraw, left: float, baseline: float, text: str, fonts: Fonts, ink: tuple[int, ...]
 ) -> None:
     """Draw a line of text that begins at `left` and stands on `baseline`, in pixels."""
     for font, run in _split_runs(text, fonts):
@@ -97,7 +94,7 @@ def find_font_files() -> tuple[Path, ...]:
 
 
 @cache
-def _load_fonts(size: int) -> tuple[ReportFont, ...]:
+def _load_fonts(size: int) -> Fonts:
     fonts = [ReportFont(load_default_font(size), _list_letters(None))]
     return (*fonts, *(ReportFont(ImageFont.truetype(file, size), _list_letters(file)) for file in find_font_files()))
 
@@ -107,7 +104,7 @@ def _list_letters(file: Path | None) -> frozenset[int]:
     return frozenset(TTFont(file or io.BytesIO(load_default_font(16).font_bytes), lazy=True).getBestCmap())
 
 
-def _split_runs(text: str, fonts: tuple[ReportFont, ...]) -> list[tuple[ImageFont.FreeTypeFont, str]]:
+def _split_runs(text: str, fonts: Fonts) -> list[tuple[ImageFont.FreeTypeFont, str]]:
     if len(fonts) == 1:
         return [(fonts[0].font, text)]
     choice = [next((n for n, font in enumerate(fonts) if ord(letter) in font.letters), 0) for letter in text]

@@ -3,16 +3,15 @@
 Plotly's own export (kaleido) starts Chrome, which a plant's server need not have. Only what `plots` uses is known here.
 """
 
-from __future__ import annotations
-
 import html
 import io
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -22,10 +21,6 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from steel_core.render import plots
 from steel_core.render.fonts import find_font_files
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-    from matplotlib.axes import Axes
-
 _DASHES: dict[str | None, Any] = {
     "dash": "--", "dot": ":", "dashdot": "-.", "longdash": (0, (8, 3)), "longdashdot": (0, (8, 3, 2, 3)),
 }  # fmt: skip
@@ -33,7 +28,7 @@ _MARKERS = {"diamond": "D", "line-ns-open": "|"}
 _GREY = "#c9ced3"
 
 
-def png(figure: go.Figure, title: str = "") -> bytes:
+def png(figure: plots.Figure, title: str = "") -> bytes:
     """A figure of `plots` on white, 1,500 pixels wide; its sentence for those who cannot see it lies in the file."""
     drawing = Figure(figsize=(10, max(5.0, (figure.layout.height or 420) / 84)), layout="constrained")
     FigureCanvasAgg(drawing)
@@ -50,7 +45,9 @@ def png(figure: go.Figure, title: str = "") -> bytes:
         _axis(second, "y", layout.yaxis2)
     for shape in layout.shapes:
         axes.axvline(shape.x0, color=plots.INK, linestyle=":")
-    named = [pair for each in {axes, second} for pair in zip(*each.get_legend_handles_labels(), strict=True)]
+    named = [
+        pair for each in dict.fromkeys((axes, second)) for pair in zip(*each.get_legend_handles_labels(), strict=True)
+    ]
     if len(named) > 1:
         drawing.legend(*zip(*named, strict=True), loc="outside lower center", ncols=3, frameon=False)
     if title:
@@ -61,7 +58,7 @@ def png(figure: go.Figure, title: str = "") -> bytes:
     return sink.getvalue()
 
 
-def pngs(figures: Mapping[str, go.Figure]) -> dict[str, bytes]:
+def pngs(figures: Mapping[str, plots.Figure]) -> dict[str, bytes]:
     """Each plot by its heading as a file: name and content."""
     return {f"{heading.lower().replace(' ', '-')}.png": png(figure, heading) for heading, figure in figures.items()}
 

@@ -7,12 +7,13 @@ for those who cannot see it: `alternative(figure)`. Text from data is escaped, b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+Figure: TypeAlias = "go.Figure"  # a name for those who only pass figures on: Plotly loads slowly
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 INK, GRID = "#7a7f87", "rgba(128,128,128,0.25)"
@@ -41,8 +42,3 @@ def empty_figure(alternative: str, x: str, y: str) -> go.Figure:
         "xaxis": {"title": escape(x), "gridcolor": GRID, "zeroline": False, "automargin": True},
         "yaxis": {"title": escape(y), "gridcolor": GRID, "zeroline": False, "automargin": True},
     })  # fmt: skip
-
-
-def escape_all(names: Sequence[str]) -> list[str]:
-    """Names as labels, in which Plotly reads no tags."""
-    return [escape(name) for name in names]

@@ -10,6 +10,9 @@ from steel_core.render.fonts import choose_fonts, draw_line, to_printable, wrap_
 from steel_core.render.heat_map import legend, thumbnail
 from steel_core.types import SteelImage, UInt8Array
 
+_PAGE, _MARGIN, _GAP, _TALLEST = 1600, 56, 28, 900
+_INK, _GREY = (28, 32, 38), (96, 102, 110)
+
 
 class Panel(NamedTuple):
     """One map in a report: title, what it shows, overlay (H', W', 3), and `ExplainerInfo.signed` of the method."""
@@ -21,28 +24,21 @@ class Panel(NamedTuple):
 
 
 def render_report_png(
-    image: SteelImage,
-    panels: Sequence[Panel | tuple[str, str, UInt8Array]],
-    header: Sequence[str],
-    footer: Sequence[str] = (),
+    image: SteelImage, panels: Sequence[Panel], header: Sequence[str], footer: Sequence[str] = ()
 ) -> bytes:
     """One sheet to carry away: the verdict, the picture beside its maps with captions and legends, the small print.
 
     A PNG, 1600 pixels wide. The header's first line is the verdict and is set large; the footer is the small print.
     """
-    cells = [
-        Panel("Picture", "; ".join(filter(None, (image.name, image.note))), thumbnail(image)),
-        *(Panel(*panel) for panel in panels),
-    ]
+    cells = [Panel("Picture", "; ".join(filter(None, (image.name, image.note))), thumbnail(image)), *panels]
     # Long strips go one below the other, everything else side by side.
     columns = 1 if image.width > 3 * image.height else min(max(len(cells), 2), 4)
     width = (_PAGE - 2 * _MARGIN - (columns - 1) * _GAP) // columns
     drawn = [_cell(cell, width, with_legend=row > 0) for row, cell in enumerate(cells)]
     rows = [drawn[start : start + columns] for start in range(0, len(drawn), columns)]
-    head = _paragraphs(header[:1], 40, _PAGE - 2 * _MARGIN, _INK) + _paragraphs(
-        header[1:], 22, _PAGE - 2 * _MARGIN, _INK
-    )
-    foot = _paragraphs(footer, 16, _PAGE - 2 * _MARGIN, _GREY)
+    inner = _PAGE - 2 * _MARGIN
+    head = _paragraphs(header[:1], 40, inner, _INK) + _paragraphs(header[1:], 22, inner, _INK)
+    foot = _paragraphs(footer, 16, inner, _GREY)
     blocks: list[list[Image.Image]] = [[block] for block in head] + rows + [[block] for block in foot]
     gaps = [8] * len(head) + [_GAP] * len(rows) + [4] * len(foot)
     if head:
@@ -57,12 +53,6 @@ def render_report_png(
     file = io.BytesIO()
     page.save(file, "PNG")
     return file.getvalue()
-
-
-_PAGE, _MARGIN, _GAP, _TALLEST = 1600, 56, 28, 900
-
-
-_INK, _GREY = (28, 32, 38), (96, 102, 110)
 
 
 def _cell(panel: Panel, width: int, with_legend: bool) -> Image.Image:

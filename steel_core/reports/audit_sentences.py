@@ -8,7 +8,6 @@ from steel_core.audit.statistics import AGAINST, ALPHA, FOR, LEAST
 
 SHORTCUT, SUSPICIOUS, QUIET = "shortcut", "worth a look", "no finding"  # how severe a finding is, the worst first
 
-
 EXCESS = (
     "Excess: the verdicts that the change turns beyond those that its strongest control turns, on the same images at "
     "the same places. Hiding steel turns verdicts too; only what goes beyond that is the doing of what is shown. The "
@@ -16,14 +15,12 @@ EXCESS = (
 )
 """What the estimate at the heart of every audit means."""
 
-
 _PRESENT = {
     "white-stain": "This model takes a harmless white stain for a sign of {towards}.",
     "edges": "The border of the picture turns verdicts of this model.",
     "properties": "A property of the picture, and not the steel, goes with the label and moves this model.",
     "discover": "There is something beside the defects that goes with a label and turns verdicts by itself.",
 }
-
 
 _ABSENT = {
     "white-stain": "A white stain turns hardly more verdicts of this model than a patch that is no stain.",
@@ -42,7 +39,6 @@ class Suspect(NamedTuple):
 
 
 def explain_verdict(report: dict[str, Any]) -> str:
-    """What the verdict means, in one sentence."""
     if report["verdict"] == FOR and "cut_stain" in report["detail"]:
         return f"This model takes a stain like the one that was cut out for a sign of {report['detail']['towards']}."
     if report["verdict"] == FOR:
@@ -67,7 +63,6 @@ def describe_power(report: dict[str, Any]) -> str:
 
 
 def describe_finding(finding: dict[str, Any]) -> str:
-    """A finding with its own verdict, in one line."""
     verdict = finding["verdict"]
     return f"{verdict[0].upper()}{verdict[1:]}. {finding['sentence']}"
 
@@ -127,7 +122,6 @@ def describe_other_directions(report: dict[str, Any]) -> list[str]:
 
 
 def explain_not_pasted(report: dict[str, Any], cluster: dict[str, Any]) -> str:
-    """Why a search left it at looking at this cluster, in one sentence."""
     if cluster["kind"] == "maps":
         return "Shown, not pasted: a place cannot be cut out."
     beside, least = cluster["beside_the_defect"], report["settings"].get("beside", 0.8)
@@ -148,7 +142,6 @@ def list_suspects(report: dict[str, Any], most: int = 6) -> list[Suspect]:
 
 
 def describe_cluster(cluster: dict[str, Any]) -> str:
-    """What images share and which label it goes with, in one sentence."""
     low, high = (render.percent(end) for end in cluster["interval"])
     alike = {"maps": "evidence lies in the same place", "patches": "evidence lies on a patch that looks alike"}
     return (

@@ -1,30 +1,33 @@
 """An evaluation to carry away: one HTML file with figures, plots, the worst images with their maps, and the card."""
 
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 from markupsafe import Markup
 
 from steel_core import render
 from steel_core.data.index import DatasetIndex
 from steel_core.errors import ImageError
-from steel_core.evaluation.estimates import Estimates, compute_estimates
 from steel_core.evaluation.evaluation import Evaluation
+from steel_core.evaluation.store import Estimates, compute_estimates
 from steel_core.inference.predictor import Predictor
 from steel_core.inference.tiling import explain_tiled
-from steel_core.metrics import EvaluationReport, Interval, decisions, most_confused
-from steel_core.metrics.multi_label import MultiLabelReport
+from steel_core.metrics import (
+    EvaluationReport,
+    Interval,
+    curves,
+    decisions,
+    ece,
+    logits_to_probabilities,
+    most_confused,
+)
+from steel_core.metrics.multi_label import MultiLabelReport, mean_ece
+from steel_core.render import evaluation_plots, plots
 from steel_core.reports import html
-from steel_core.reports.evaluation_figures import plot_evaluation
 from steel_core.reports.image_report import CAUTION, draw_panel
 
-if TYPE_CHECKING:
-    pass
-
-WORST = 12
-METHODS = ("grad-cam",)
 NO_MATRIX = (
     "Several classes can be in one image, so there is no confusion matrix between them: each class has its own counts, "
     "and the verdicts on the sheets (clear, defect) have their matrix."
@@ -47,16 +50,14 @@ def render_evaluation_html(
     predictor: Predictor,
     index: DatasetIndex | None = None,
     *,
-    costs: decisions.Costs | None = None,
-    methods: Sequence[str] = METHODS,
-    worst: int = WORST,
+    worst: int = 12,
     with_images: bool | None = None,
     estimates: Estimates | None = None,
 ) -> str:
     """The whole report; without an index the worst images are named only.
 
-    `costs` are as the plant states them; 1 for each error and 0.1 for a person's look if None. Whether images may stand
-    in a report, which may be passed on, is what the data set's licence says if `with_images` is None.
+    Whether images may stand in a report, which may be passed on, is what the data set's licence says if `with_images`
+    is None.
     """
     counted = evaluation.labelled
     estimates = estimates or (compute_estimates(evaluation) if len(counted) else None)
@@ -72,8 +73,8 @@ def render_evaluation_html(
         tables=report.tables if isinstance(report, MultiLabelReport) else {},
         per_class=estimates.per_class if estimates else {},
         confused=most_confused(evaluation.confusion()).to_dict("records") if len(counted) else [],
-        plant=_tabulate_plant(counted, costs) if len(counted) else [],
-        costs=(costs or decisions.Costs()).describe(counted.verdicts),
+        plant=_tabulate_plant(counted) if len(counted) else [],
+        costs=decisions.Costs().describe(counted.verdicts),
         part="which the model has neither learnt from nor been tuned on" if evaluation.part == "held-out"
         else f"part {evaluation.part}",
         no_matrix=NO_MATRIX, outcomes=evaluation.table["outcome"].value_counts().to_dict(),
@@ -81,7 +82,7 @@ def render_evaluation_html(
             html.embed_plot(name, figure, i)
             for i, (name, figure) in enumerate(plot_evaluation(evaluation, estimates).items())
         ],
-        worst=[_describe_worst(row, predictor, index, methods, allowed) for row in rows.to_dict("records")],
+        worst=[_describe_worst(row, predictor, index, allowed) for row in rows.to_dict("records")],
         images=allowed, licence=index.spec.licence if index else "",
         about=json.dumps(_describe_card(predictor), indent=1, ensure_ascii=False),
     )  # fmt: skip
@@ -95,25 +96,20 @@ def main_estimates(report: EvaluationReport | MultiLabelReport) -> dict[str, tup
     return {name: (getattr(report, name), report.intervals[name] or (0.0, 1.0), report.n) for name in names}
 
 
-def _tabulate_plant(counted: Evaluation, costs: decisions.Costs | None) -> list[dict[Any, Any]]:
+def _tabulate_plant(counted: Evaluation) -> list[dict[Any, Any]]:
     outcomes = counted.table["outcome"].to_numpy(object)
-    table = decisions.plant_estimates(
-        outcomes, counted.verdict_labels, counted.verdicts, costs, groups=list(counted.groups)
-    )
+    table = decisions.plant_estimates(outcomes, counted.verdict_labels, counted.verdicts, groups=list(counted.groups))
     return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
-def _describe_worst(
-    row: dict[Any, Any], predictor: Predictor, index: DatasetIndex | None, methods: Sequence[str], allowed: bool
-) -> Worst:
+def _describe_worst(row: dict[Any, Any], predictor: Predictor, index: DatasetIndex | None, allowed: bool) -> Worst:
     pictures: list[tuple[str, Markup]] = []
     if allowed and index is not None:
         try:
             image = index.image(int(row["row"]))
             pictures.append(("Picture", html.embed_picture(render.thumbnail(image, 320))))
-            for method in methods:
-                shown = draw_panel(predictor, image, explain_tiled(predictor, image, method, row["pred"]))
-                pictures.append((f"{shown.title}. {shown.caption}", html.embed_picture(shown.picture)))
+            shown = draw_panel(predictor, image, explain_tiled(predictor, image, "grad-cam", row["pred"]))
+            pictures.append((f"{shown.title}. {shown.caption}", html.embed_picture(shown.picture)))
         except ImageError as error:
             pictures = [(str(error), Markup())]
     named = row.get("named", row["pred"]).replace("|", ", ") or "no class"
@@ -128,3 +124,58 @@ def _describe_card(predictor: Predictor) -> dict[str, Any]:
     card["quality"] = {name: f"{of['images']} images, {of['date']}" for name, of in card["quality"].items()}
     card["history"] = [{name: of[name] for name in ("at", "who", "reason")} for of in card["history"]]
     return card | {"checkpoint_hash": predictor.hash}
+
+
+def plot_evaluation(evaluation: Evaluation, estimates: Estimates | None = None) -> dict[str, plots.Figure]:
+    """Plots of an evaluation by heading, fewer where it has no labels; `estimates` are computed here if None."""
+    counted = evaluation.labelled
+    if not len(counted):
+        return {}
+    groups = list(counted.groups)
+    estimates = estimates or compute_estimates(evaluation)
+    matrix = "Verdicts" if counted.multi_label else "Confusion matrix"
+    figures = {matrix: evaluation_plots.confusion_matrix(counted.confusion())}
+    figures["Calibration"] = _plot_calibration(counted)
+    truth = counted.targets > 0 if counted.multi_label else np.eye(len(counted.classes), dtype=bool)[counted.labels]
+    sides = {name: side for name, side in zip(counted.classes, truth.T, strict=True) if side.any() and not side.all()}
+    place = {name: k for k, name in enumerate(counted.classes)}
+    if sides:
+        for heading, draw, curve, area in (
+            ("ROC curves", evaluation_plots.roc, curves.roc_points, "auc"),
+            (
+                "Precision and recall",
+                evaluation_plots.precision_recall,
+                curves.precision_recall_points,
+                "average_precision",
+            ),
+        ):
+            figures[heading] = draw(
+                {name: curve(counted.probs[:, place[name]], side, groups) for name, side in sides.items()},
+                {name: estimates.per_class[name][area].value for name in sides},
+            )
+    probs = counted.verdict_probs
+    risk = curves.risk_coverage(probs.max(axis=1), probs.argmax(axis=1) == counted.verdict_labels, groups)
+    figures["Risk against coverage"] = evaluation_plots.risk_coverage({counted.checkpoint: risk})
+    for name, side in sides.items():
+        histogram = curves.score_histogram(counted.probs[:, place[name]], side)
+        figures[f"Scores of {name}"] = evaluation_plots.score_histogram(histogram, name)
+    figures["Losses"] = evaluation_plots.loss_histogram(
+        curves.loss_histogram(counted.table["loss"].to_numpy(), counted.wrong)
+    )
+    if len(estimates.segments):
+        figures["Weak segments"] = evaluation_plots.segments(estimates.segments)
+    return figures
+
+
+def _plot_calibration(counted: Evaluation) -> plots.Figure:
+    """How far probabilities can be believed: of the class named, or for a multi-label checkpoint of every class."""
+    both = {"before": logits_to_probabilities(counted.logits, counted.head), "after": counted.probs}
+    groups = list(counted.groups)
+    if counted.multi_label:
+        errors = {name: float(mean_ece(probs, counted.targets)[0]) for name, probs in both.items()}
+        both = {name: np.stack([1 - probs.ravel(), probs.ravel()], axis=1) for name, probs in both.items()}
+        truth, groups = counted.targets.ravel().astype(np.int64), list(np.repeat(groups, len(counted.classes)))
+    else:
+        truth, errors = counted.labels, {name: float(ece(probs, counted.labels)[0]) for name, probs in both.items()}
+    tables = {name: curves.reliability_bins(probs, truth, groups) for name, probs in both.items()}
+    return evaluation_plots.reliability(tables, errors)

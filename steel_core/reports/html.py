@@ -3,12 +3,10 @@
 The policy of the file (Content-Security-Policy) forbids to load anything; Plotly's script lies in it once.
 """
 
-from __future__ import annotations
-
 import base64
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -19,14 +17,10 @@ from steel_core.data.images.read import encode_png
 from steel_core.render import plots
 from steel_core.types import UInt8Array
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 
 def render_page(template: str, **context: Any) -> str:
     """A whole file from one of the `templates`; `title` must be in the context."""
-    script = Markup(_plotly_script())  # noqa: S704 - Plotly's own file
-    return _environment().get_template(template).render(script=script, **context)
+    return _environment().get_template(template).render(script=_plotly_script(), **context)
 
 
 @cache
@@ -42,7 +36,7 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def embed_plot(name: str, figure: go.Figure, number: int) -> dict[str, Any]:
+def embed_plot(name: str, figure: plots.Figure, number: int) -> dict[str, Any]:
     """A plot for a template: `name`, its sentence `alternative`, and `html`; `number` tells it from the others."""
     html = figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"plot-{number}",
                           config={"displaylogo": False, "responsive": True})  # fmt: skip
@@ -50,11 +44,10 @@ def embed_plot(name: str, figure: go.Figure, number: int) -> dict[str, Any]:
 
 
 def embed_picture(picture: UInt8Array) -> Markup:
-    """A picture as the address of an image that lies in the file itself."""
     return Markup("data:image/png;base64," + base64.b64encode(encode_png(picture)).decode())  # noqa: S704 - base64
 
 
-def _plotly_script() -> str:
+def _plotly_script() -> Markup:
     from plotly.offline import get_plotlyjs  # noqa: PLC0415 - loads slowly, and only a report needs it
 
-    return str(get_plotlyjs())
+    return Markup(get_plotlyjs())  # noqa: S704 - Plotly's own file

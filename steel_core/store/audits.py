@@ -71,11 +71,7 @@ class AuditStore:
         return run
 
     def get(self, name: str) -> AuditRun | None:
-        """The run of that name, which may come from a link; None if there is none.
-
-        Raises:
-            DataError: its file is damaged.
-        """
+        """The run of that name, which may come from a link; None if there is none, a DataError if it is damaged."""
         if not _NAME.fullmatch(name) or not self._path(name).is_file():
             return None
         return _read(self._path(name))

@@ -5,7 +5,7 @@ Entries are only ever added; the last one of an image counts. SQLite lets severa
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import pandas as pd
 from pydantic import Field, field_validator
 
-from steel_core.data.manifest import escape_formula
+from steel_core.data.readers.manifest import escape_formula
 from steel_core.errors import DataError, UsageError
 from steel_core.files import steel_home
 from steel_core.records import Record
@@ -60,17 +60,16 @@ CREATE TRIGGER IF NOT EXISTS triage_stays BEFORE DELETE ON triage BEGIN SELECT R
 
 
 class TriageStore:
-    """The findings of all people about all images, in a folder; `steel_home()` if None."""
+    """The findings of all people about all images, in a folder; `steel_home()` if None.
+
+    A file that is damaged raises a DataError, one that cannot be read or written now a UsageError.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.path = (folder or steel_home()) / "triage.sqlite"
 
     def add(self, finding: Triage) -> Triage:
-        """Keep a finding and return it with its time; when this returns, it is on the disk.
-
-        Raises:
-            UsageError: the file cannot be written.
-        """
+        """Keep a finding and return it with its time; when this returns, it is on the disk."""
         finding = finding.replace(at=datetime.now(UTC).isoformat(timespec="milliseconds"))
         with self._open() as base:
             marks = ", ".join("?" * len(_COLUMNS))
@@ -81,11 +80,7 @@ class TriageStore:
         return finding
 
     def history(self, image_sha256: str | None = None) -> list[Triage]:
-        """Every finding, oldest first; those about one image if its hash is given.
-
-        Raises:
-            DataError: the file is damaged.
-        """
+        """Every finding, oldest first; those about one image if its hash is given."""
         if not self.path.exists():
             return []
         query = f"SELECT {', '.join(_COLUMNS)} FROM triage"  # noqa: S608 - names of our own
@@ -112,16 +107,13 @@ class TriageStore:
         """A transaction: kept as a whole when the block ends well, else not at all."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            base = sqlite3.connect(self.path, timeout=_BUSY)
-            try:
+            with closing(sqlite3.connect(self.path, timeout=_BUSY)) as base:
                 base.execute("PRAGMA journal_mode = WAL")
                 base.execute("PRAGMA synchronous = FULL")
                 with base:
                     if not base.execute("SELECT 1 FROM sqlite_master WHERE name = 'triage_stays'").fetchone():
                         base.executescript(_SCHEMA)
                     yield base
-            finally:
-                base.close()
         except sqlite3.OperationalError as error:
             raise UsageError(f"{self.path.name}: cannot be read or written now ({error})") from error
         except sqlite3.DatabaseError as error:

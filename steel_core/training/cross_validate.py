@@ -48,10 +48,9 @@ class CrossValidation:
         evaluation = self.evaluation
         if not evaluation.multi_label:
             return evaluation.report
-        called = self._called
-        outcomes = evaluation.table["outcome"].to_numpy(object)
+        outcomes, groups = evaluation.table["outcome"].to_numpy(object), list(evaluation.groups)
         return multi_label.evaluate(
-            evaluation.probs, evaluation.targets, evaluation.classes, called, outcomes, list(evaluation.groups)
+            evaluation.probs, evaluation.targets, evaluation.classes, self._called, outcomes, groups
         )
 
     @property
@@ -122,20 +121,12 @@ def rounds(index: DatasetIndex, k: int, seed: int) -> Iterator[tuple[DatasetInde
     """The data set, which has groups, with the splits of each round, and the rows of its fold: its test split."""
     for rest, fold in make_folds(index, k, seed):
         splits = np.full(len(index), "test", dtype=object)
-        splits[rest] = (
-            split_dataset(index.select(rows=rest), shares=(0.9, 0.1, 0.0), seed=seed).table["split"].to_numpy()
-        )
+        splits[rest] = split_dataset(index.select(rows=rest), (0.9, 0.1, 0.0), seed).table["split"].to_numpy()
         yield index.with_splits(splits), fold
 
 
 def pooled(
-    index: DatasetIndex,
-    folder: Path,
-    k: int,
-    seed: int = 0,
-    *,
-    device: str = "auto",
-    progress: Progress = no_progress,
+    index: DatasetIndex, folder: Path, k: int, seed: int = 0, *, device: str = "auto", progress: Progress = no_progress
 ) -> CrossValidation:
     """What the `k` rounds in a folder say, each of its own fold; the data set has groups.
 
@@ -146,8 +137,8 @@ def pooled(
     missing = [name for name in (f"fold-{i + 1}" for i in range(k)) if not (folder / name / "card.json").exists()]
     if missing:
         raise DataError(f"{folder.name}: of its {k} rounds {', '.join(missing)} is still missing")
-    hashes: list[str] = []
     parts: list[Evaluation] = []
+    tables: list[pd.DataFrame] = []
     by_fold: list[float] = []
     for number, (dataset, fold) in enumerate(rounds(index, k, seed), 1):
         predictor = Predictor.load(folder / f"fold-{number}", device)
@@ -158,39 +149,26 @@ def pooled(
             raise DataError(
                 f"{folder.name}: it tells apart {', '.join(evaluation.classes)}, not {', '.join(index.classes)}"
             )
-        by_fold += skill(torch.from_numpy(evaluation.logits), torch.from_numpy(_truth(evaluation))).values()
-        parts.append(replace(evaluation, table=evaluation.table.assign(row=fold[evaluation.table["row"]])))
-        hashes.append(predictor.hash)
+        by_fold += skill(torch.from_numpy(evaluation.logits), torch.from_numpy(evaluation.truth)).values()
+        table = evaluation.table
+        scaled = {f"z.{name}": table[f"z.{name}"] / evaluation.temperature for name in evaluation.classes}
+        tables.append(table.assign(row=fold[table["row"]], **scaled))  # its logits give `probs` at a temperature of 1
+        parts.append(evaluation)
     raw = np.concatenate([metrics.logits_to_probabilities(part.logits, part.head) for part in parts])
-    truth = np.concatenate([_truth(part) for part in parts])
+    truth = np.concatenate([part.truth for part in parts])
     gap = multi_label.mean_ece if evaluation.multi_label else metrics.ece
-    model = hashlib.sha256("".join(hashes).encode()).hexdigest()
-    whole = Evaluation(
-        table=pd.concat([_scaled(part) for part in parts], ignore_index=True),
-        classes=evaluation.classes,
-        head=evaluation.head,
+    model = hashlib.sha256("".join(part.checkpoint_hash for part in parts).encode()).hexdigest()
+    whole = replace(
+        evaluation,
+        table=pd.concat(tables, ignore_index=True),
         temperature=1.0,
         thresholds={},
         part=f"{k} folds",
         checkpoint=folder.name,
         checkpoint_hash=model,
         model=model,
-        data=evaluation.data,
         data_key=data_key(index),
         left_out=tuple(line for part in parts for line in part.left_out),
         unreadable=sum(part.unreadable for part in parts),
-        multi_label=evaluation.multi_label,
     )
     return CrossValidation(folder, whole, tuple(by_fold), float(np.nan_to_num(gap(raw, truth)[0])))
-
-
-def _truth(evaluation: Evaluation) -> Any:
-    """Labels (N,), or targets (N, K) of several."""
-    return evaluation.targets if evaluation.multi_label else evaluation.labels
-
-
-def _scaled(evaluation: Evaluation) -> pd.DataFrame:
-    """The table with logits that give the probabilities at a temperature of 1."""
-    return evaluation.table.assign(
-        **{f"z.{name}": evaluation.table[f"z.{name}"] / evaluation.temperature for name in evaluation.classes}
-    )

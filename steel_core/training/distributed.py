@@ -27,7 +27,6 @@ class ProcessGroup:
 
     @classmethod
     def current(cls) -> ProcessGroup:
-        """The group that this process belongs to."""
         return cls(dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else cls()
 
     @property
@@ -64,11 +63,7 @@ class ProcessGroup:
 
 @contextmanager
 def join_process_group(device: str) -> Iterator[str]:
-    """Within the block this process is in torchrun's group, if any; yields its device, or its own of several GPUs.
-
-    Raises:
-        UsageError: the device is not here.
-    """
+    """Within the block this process is in torchrun's group, if any; yields its device, or its own of several GPUs."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield device
         return

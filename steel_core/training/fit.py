@@ -1,4 +1,4 @@
-"""The parts that training recipes share: images decoded once, the search for a learning rate, one fit, its state."""
+"""The parts that training recipes share: losses, the search for a learning rate, one fit, its state."""
 
 import copy
 import math
@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import sigmoid_focal_loss
 
 from steel_core.data.augment import augment_images
 from steel_core.data.transforms import Preprocessing
@@ -20,7 +22,6 @@ from steel_core.models.base import Classifier
 from steel_core.progress import Progress, Say
 from steel_core.training.distributed import ProcessGroup
 from steel_core.training.images import ImageTable
-from steel_core.training.losses import image_losses
 from steel_core.training.settings import TrainingSettings
 from steel_core.types import Float64Array
 
@@ -30,7 +31,10 @@ Curves = list[list[tuple[float, float]]]
 OnEpoch = Callable[[list[dict[str, float]], int, Float64Array], bool]
 """After each epoch: rows so far, the epoch kept so far, logits (V, K) of the validation images; whether to stop."""
 
+LOSSES = {"cross-entropy": 0.0, "focal": 2.0}
+"""Exponent of the focal loss (Lin et al., ICCV 2017, arXiv:1708.02002), where 2 was best; 0 is cross-entropy."""
 
+_LOWEST_TRIED, _HIGHEST_TRIED, _TRIED_STEPS = 3e-4, 3e-2, 36  # of the search for a learning rate
 _HIGHEST_RATE = 4e-3  # AdamW gains nothing above it on these networks
 _HEAD_FACTOR = 4.0  # a new head on trained features learns faster than they do
 
@@ -55,6 +59,30 @@ def class_weights(labels: Tensor, classes: int) -> Tensor:
     return torch.where(counts > 0, len(labels) / (counts.clamp(min=1) * (counts > 0).sum()), torch.zeros(()))
 
 
+def image_losses(
+    logits: Tensor, targets: Tensor, weights: Tensor, *, loss: str, head: str, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Weighted loss (N,) of each image, and its weight (N,): the mean loss is the ratio of their sums.
+
+    Logits are (N, K); targets class numbers (N,), or (N, K) floats from 0 to 1, several of which may be 1. A weight is
+    the mean of those (K,) of the image's classes, or 1 for an image of no class. With head "softmax" targets are shares
+    of one whole, with "sigmoid" each class stands by itself. Smoothing is the share of the target spread over all
+    classes (softmax), or moved towards one half (sigmoid); Szegedy et al., CVPR 2016.
+    """
+    classes, gamma = logits.shape[1], LOSSES[loss]
+    hot = F.one_hot(targets, classes).to(logits.dtype) if targets.ndim == 1 else targets.to(logits.dtype)
+    count = hot.sum(dim=1)
+    weight = ((hot @ weights) / count.clamp(min=1e-6)).where(count > 0, 1.0)
+    if head == "sigmoid":
+        soft = hot * (1 - smoothing) + smoothing / 2
+        each = sigmoid_focal_loss(logits, soft, alpha=-1, gamma=gamma).sum(dim=1)  # alpha below 0: no class weights
+    else:
+        soft = hot / count.clamp(min=1e-6)[:, None] * (1 - smoothing) + smoothing / classes
+        log_probs = logits.log_softmax(dim=1)
+        each = -(soft * (1 - log_probs.exp()) ** gamma * log_probs).sum(dim=1)
+    return each * weight, weight
+
+
 @dataclass
 class Fit:
     """One model in training: everything an epoch changes, and what it needs to go on after an interruption."""
@@ -75,7 +103,6 @@ class Fit:
         return (weights if self.config.balanced else torch.ones_like(weights)).to(self.device)
 
     def image_losses(self, logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-        """See `steel_core.training.losses`."""
         config = self.config
         return image_losses(logits, labels, weights, loss=config.loss, head=config.head, smoothing=smoothing)
 
@@ -98,12 +125,9 @@ class Fit:
         shared = len(positions) >= self.group.size > 1
         mine = positions[self.group.rank :: self.group.size] if shared else positions
         with torch.inference_mode():
-            logits = torch.cat(
-                [
-                    model(self.preprocessing.normalise(self.table.grids[rows].to(self.device).float())).float()
-                    for rows in mine.split(8 if self.device.type == "cpu" else 256)
-                ]
-            )
+            size = 8 if self.device.type == "cpu" else 256
+            grids = (self.table.grids[rows].to(self.device).float() for rows in mine.split(size))
+            logits = torch.cat([model(self.preprocessing.normalise(batch)).float() for batch in grids])
         if not shared:
             return logits.cpu()
         whole = logits.new_zeros(len(positions), logits.shape[1])
@@ -151,9 +175,7 @@ def optimiser_for(model: Classifier, rate: float, config: TrainingSettings) -> t
     return torch.optim.AdamW(groups)
 
 
-def find_learning_rate(
-    fit: Fit, rows: Tensor, lowest: float = 3e-4, highest: float = 3e-2, steps: int = 36
-) -> tuple[float, Curves]:
+def find_learning_rate(fit: Fit, rows: Tensor) -> tuple[float, Curves]:
     """The highest learning rate for one-cycle training, and the curves (rate, loss) of the runs that found it.
 
     Each run takes a copy of the model and a rate that grows geometrically; it ends where the loss is a quarter above
@@ -167,10 +189,10 @@ def find_learning_rate(
     for run in range(2):
         seed_everything(fit.config.seed + run)
         trial = Fit(copy.deepcopy(fit.model).train(), fit.table, fit.preprocessing, fit.config, fit.device)
-        optimiser = optimiser_for(trial.model, lowest, fit.config)
+        optimiser = optimiser_for(trial.model, _LOWEST_TRIED, fit.config)
         curve: list[tuple[float, float]] = []
-        for step, positions in zip(range(steps), _endless(rows, fit.config.batch_size, run), strict=False):
-            rate = lowest * (highest / lowest) ** (step / (steps - 1))
+        for step, positions in zip(range(_TRIED_STEPS), _endless(rows, fit.config.batch_size, run), strict=False):
+            rate = _LOWEST_TRIED * (_HIGHEST_TRIED / _LOWEST_TRIED) ** (step / (_TRIED_STEPS - 1))
             for group in optimiser.param_groups:
                 group["lr"] = rate
             curve.append((rate, trial.step(optimiser, positions, weights)))
@@ -219,13 +241,12 @@ def run_fit(
         optimiser, rates, total_steps=total, pct_start=rising, cycle_momentum=False
     )
     averaged, window = copy.deepcopy(fit.model), min(config.average, max(total // 5, 1))
+    stateful: dict[str, Any] = {"model": fit.model, "averaged": averaged, "optimiser": optimiser, "schedule": schedule}
     result = FitResult({}, 0, [])
     if state_file.exists():
         kept = torch.load(state_file, map_location=fit.device, weights_only=True)
-        fit.model.load_state_dict(kept["model"])
-        averaged.load_state_dict(kept["averaged"])
-        optimiser.load_state_dict(kept["optimiser"])
-        schedule.load_state_dict(kept["schedule"])
+        for name, part in stateful.items():
+            part.load_state_dict(kept[name])
         result = FitResult(kept["best"], kept["best_epoch"], kept["history"])
         report(f"resumed after epoch {len(result.history)}")
 
@@ -234,12 +255,11 @@ def run_fit(
             report(f"no better for {config.patience} epochs: stopped early")
             break
         seed_everything(config.seed * 10_000 + epoch)
-        _set_training(fit.model, frozen=epoch <= config.freeze_epochs)
+        learns = epoch > config.freeze_epochs  # else the features keep weights and statistics
+        fit.model.train().features.train(learns).requires_grad_(learns)
         summed = 0.0
         batches = train[torch.randperm(len(train))].split(config.batch_size)
-        if (
-            not group.is_rank_zero
-        ):  # the same order of the images everywhere, but each process varies them in its own way
+        if not group.is_rank_zero:  # the same order of the images everywhere, but each varies them in its own way
             seed_everything(config.seed * 10_000 + epoch + group.rank * 1_000_003)
         for number, positions in enumerate(batches, start=(epoch - 1) * steps):
             progress("training", number, total)
@@ -266,18 +286,12 @@ def run_fit(
         shown = [f"{name.replace('_', ' ')} {row[name]:.3f}" for name in row if name.startswith(("train", "val"))]
         report("  ".join([f"epoch {epoch}/{config.epochs}", *shown]))
         if group.is_rank_zero:
-            _write_state(state_file, fit.model, averaged, optimiser, schedule, result)
+            _write_state(state_file, stateful, result)
         stop = on_epoch(result.history, result.epoch, logits.double().numpy())
         if group.broadcast(stop, fit.device) and epoch < config.epochs:
             raise RunStopped(f"stopped as asked, after epoch {epoch} of {config.epochs}; the same call goes on there")
     progress("training", total, total)
     return result
-
-
-def _set_training(model: Classifier, *, frozen: bool) -> None:
-    """Training mode; if frozen, of the head alone: the features keep weights and statistics."""
-    model.train()
-    model.features.train(not frozen).requires_grad_(not frozen)
 
 
 def _follow(averaged: nn.Module, model: nn.Module, share: float) -> None:
@@ -289,23 +303,9 @@ def _follow(averaged: nn.Module, model: nn.Module, share: float) -> None:
                 kept.lerp_(current, share)
 
 
-def _write_state(
-    path: Path,
-    model: nn.Module,
-    averaged: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    result: FitResult,
-) -> None:
-    content = {
-        "model": model.state_dict(),
-        "averaged": averaged.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "schedule": schedule.state_dict(),
-        "best": result.state,
-        "best_epoch": result.epoch,
-        "history": result.history,
-    }
+def _write_state(path: Path, stateful: dict[str, Any], result: FitResult) -> None:
+    content = {name: part.state_dict() for name, part in stateful.items()}
+    content |= {"best": result.state, "best_epoch": result.epoch, "history": result.history}
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".part")
     torch.save(content, scratch)

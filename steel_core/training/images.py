@@ -16,7 +16,7 @@ from steel_core.errors import DataError, ImageError, UsageError
 from steel_core.files import cache_folder, scratch_array
 from steel_core.metrics import multi_label
 from steel_core.progress import Progress
-from steel_core.types import Float32Array, Int64Array
+from steel_core.types import Int64Array
 
 _HELD_BYTES = 2 << 30  # of images in memory; more of them lie on the disk
 
@@ -64,11 +64,7 @@ def is_multi_label(index: DatasetIndex, head: str) -> bool:
 
 
 def check_labels(index: DatasetIndex, head: str) -> bool:
-    """See `is_multi_label`; refuses a data set of one class, too. Reads no image.
-
-    Raises:
-        DataError: the labels cannot be trained on.
-    """
+    """See `is_multi_label`; refuses a data set of one class, too. Reads no image."""
     several = is_multi_label(index, head)
     if len(index.classes) < 2:
         raise DataError(f"expected images of at least 2 classes, got {', '.join(index.classes) or 'none'}")
@@ -85,8 +81,8 @@ def read_images(
         UsageError: there are more than 2 GB of images, and the disk has no room.
     """
     several = is_multi_label(index, head)
-    shape = Preprocessing(input_size, 0.0, 1.0)
-    grids = _room((len(index), 1, *input_size))
+    height, width = input_size
+    shape, grids = Preprocessing(input_size, 0.0, 1.0), _room((len(index), 1, height, width))
     rows: list[int] = []
     hashes: list[str] = []
     problems: list[str] = []
@@ -98,18 +94,19 @@ def read_images(
             problems.append(str(error))
             continue
         grid, _ = shape.to_grid(image)
-        grids[len(rows), 0] = torch.from_numpy(_centre(grid, input_size).astype(np.float16))
+        top, left = (grid.shape[0] - height) // 2, (grid.shape[1] - width) // 2
+        middle = grid[top : top + height, left : left + width]  # training batches need one shape
+        grids[len(rows), 0] = torch.from_numpy(middle.astype(np.float16))
         rows.append(i)
         hashes.append(image.sha256)
     progress("reading images", len(index), len(index))
     if not rows:
         raise DataError(f"none of the {len(index)} images could be read; the first: {(problems or ['no image'])[0]}")
     cells = index.table["labels"].iloc[rows]
-    labels = (
-        torch.from_numpy(multi_label.encode_targets(list(cells), index.classes)).float()
-        if several
-        else torch.from_numpy(index.labels_encoded()[rows])
-    )
+    if several:
+        labels = torch.from_numpy(multi_label.encode_targets(list(cells), index.classes)).float()
+    else:
+        labels = torch.from_numpy(index.labels_encoded()[rows])
     return ImageTable(grids[: len(rows)], labels, np.array(rows), tuple(hashes), tuple(problems))
 
 
@@ -172,9 +169,3 @@ def measure(table: ImageTable, rows: Tensor, input_size: tuple[int, int]) -> Pre
     """Input size, mean and standard deviation of the images at those positions."""
     mean, std = grey_statistics(table.grids[i].float().numpy() for i in rows.tolist())
     return Preprocessing(input_size, mean, std)
-
-
-def _centre(grid: Float32Array, size: tuple[int, int]) -> Float32Array:
-    """The middle of a grid that covers `size`; training batches need one shape."""
-    top, left = (grid.shape[0] - size[0]) // 2, (grid.shape[1] - size[1]) // 2
-    return grid[top : top + size[0], left : left + size[1]]

@@ -38,11 +38,7 @@ def some_images(table: ImageTable, rows: Tensor) -> list[SteelImage]:
 
 
 def validation_images(predictor: Predictor, index: DatasetIndex, seed: int = 0) -> list[SteelImage]:
-    """Up to `IMAGES` images that served to validate the checkpoint, known by the hash of their bytes.
-
-    Raises:
-        DataError: the data set holds none.
-    """
+    """Up to `IMAGES` images that served to validate the checkpoint, by the hash of their bytes; DataError if none."""
     images: list[SteelImage] = []
     for row in np.random.default_rng(seed).permutation(len(index)):
         try:

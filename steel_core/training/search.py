@@ -23,9 +23,8 @@ from steel_core.jobs.run_log import RunStopped
 from steel_core.models.base import BACKBONES
 from steel_core.progress import Progress, Say, no_progress
 from steel_core.records import to_toml
-from steel_core.training.cam_layer import with_cam_layer
 from steel_core.training.fit import Fit, run_fit
-from steel_core.training.new_model import initial_weights, new_model
+from steel_core.training.new_model import initial_weights, new_model, with_cam_layer
 from steel_core.training.prepare import Prepared, prepare
 from steel_core.training.settings import TrainingSettings
 
@@ -116,7 +115,8 @@ def search(
         write_bytes(out / _TABLE, _table(study).to_csv(index=False).encode())  # whatever happens to the next one
         state = _STATES.get(trial.state, _BROKEN_OFF)
         value = f", validation loss {trial.value:.4f}" if trial.state == TrialState.COMPLETE else ""
-        report(f"trial {trial.number + 1} {state}{value}: {_settings(trial.params)}")
+        settings = [f"{name} {x:.2g}" if isinstance(x, float) else str(x) for name, x in trial.params.items()]
+        report(f"trial {trial.number + 1} {state}{value}: {', '.join(settings)}")
         if time.monotonic() > trials.deadline:
             study.stop()
 
@@ -175,10 +175,9 @@ class _Trials:
         with TemporaryDirectory() as folder:
             state = Path(folder) / "state.pt"
             assert config.learning_rate is not None
+            rate, silent = config.learning_rate, lambda _: None
             try:
-                result = run_fit(
-                    fit, parts["train"], parts["val"], config.learning_rate, state, _silent, within_time, hopeless
-                )
+                result = run_fit(fit, parts["train"], parts["val"], rate, state, silent, within_time, hopeless)
             except RunStopped:
                 raise optuna.TrialPruned from None
         if not result.history:
@@ -190,20 +189,10 @@ class _Trials:
         return best["val_loss"]
 
 
-def _silent(_: str) -> None:
-    pass
-
-
 def _name(prepared: Prepared, config: TrainingSettings, backbones: Sequence[str]) -> str:
     settings = [config.to_json(), config.init, list(backbones)]  # as given: each backbone has a start of its own
     content = [prepared.dataset.table["split"].to_list(), prepared.table.hashes, *settings]
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]
-
-
-def _settings(params: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name} {value:.2g}" if isinstance(value, float) else str(value) for name, value in params.items()
-    )
 
 
 def _table(study: optuna.Study) -> pd.DataFrame:

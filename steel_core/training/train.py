@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -26,7 +25,7 @@ from steel_core.inference.predictor import Predictor
 from steel_core.jobs.run_log import EpochLog, RunLog
 from steel_core.metrics import multi_label
 from steel_core.metrics.decisions import decide_outcomes
-from steel_core.models.base import BACKBONES, Classifier
+from steel_core.models.base import BACKBONES
 from steel_core.models.batch_norm import fold_batch_norm
 from steel_core.models.card import Card
 from steel_core.models.checkpoint import Checkpoint, check_destination, save_checkpoint
@@ -112,7 +111,9 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
     )
     run_folder = _run_folder(out, prepared)
     fit, result, rate, curves = _fit_or_retry(prepared, target, run_folder, examples, report, progress, log)
-    model = _take_best_weights(fit, result)
+    model = fit.model
+    model.load_state_dict(result.state)
+    fold_batch_norm(model.eval())
     val_labels = table.labels[parts["val"]].numpy()
 
     # Calibrate and set thresholds on the validation split
@@ -134,10 +135,8 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         test_probs = metrics.logits_to_probabilities(test_logits, config.head, temperature)
         test_labels = table.labels[parts["test"]].numpy()
         reports["test"] = _count(test_probs, test_labels, index, thresholds, groups[parts["test"].numpy()])
-        raw, gap = (
-            metrics.logits_to_probabilities(test_logits, config.head),
-            multi_label.mean_ece if several else metrics.ece,
-        )
+        raw = metrics.logits_to_probabilities(test_logits, config.head)
+        gap = multi_label.mean_ece if several else metrics.ece
         reports["test"]["ece_before_temperature"] = float(np.nan_to_num(gap(raw, test_labels)[0]))
 
     # Card, background and scales
@@ -226,9 +225,7 @@ def _fit_or_retry(
         seed_everything(config.seed + attempt)
         fit = Fit(new_model(config, len(index.classes)), table, preprocessing, config, device)
         if rate is None:
-            rate, curves = _find_rate_once(
-                run_folder / "learning-rate.json", partial(find_learning_rate, fit, parts["train"])
-            )
+            rate, curves = _find_rate_once(run_folder / "learning-rate.json", fit, parts["train"])
             log.write("learning-rate", learning_rate=rate, curves=curves)
             report(f"learning rate found: {rate:.1e}")
         state = run_folder / f"state-{attempt}.pt"
@@ -249,12 +246,11 @@ def _fit_or_retry(
     return fit, result, rate, curves
 
 
-def _find_rate_once(kept: Path, search: Callable[[], tuple[float, Curves]]) -> tuple[float, Curves]:
+def _find_rate_once(kept: Path, fit: Fit, rows: Tensor) -> tuple[float, Curves]:
     """The rate is kept for a run that goes on later: on a GPU a second search may find another one."""
-    result = json.loads(kept.read_bytes()) if kept.exists() else search()
+    rate, curves = json.loads(kept.read_bytes()) if kept.exists() else find_learning_rate(fit, rows)
     if ProcessGroup.current().is_rank_zero:
-        write_bytes(kept, json.dumps(result).encode())
-    rate, curves = result
+        write_bytes(kept, json.dumps([rate, curves]).encode())
     return rate, [[(r, loss) for r, loss in curve] for curve in curves]
 
 
@@ -286,18 +282,8 @@ def _example_pictures(log: RunLog, index: DatasetIndex, table: ImageTable, posit
     ]
 
 
-def _take_best_weights(fit: Fit, result: FitResult) -> Classifier:
-    fit.model.load_state_dict(result.state)
-    fold_batch_norm(fit.model.eval())
-    return fit.model
-
-
 def _count(
-    probs: Float64Array,
-    labels: AnyArray,
-    index: DatasetIndex,
-    thresholds: dict[str, float],
-    groups: AnyArray,
+    probs: Float64Array, labels: AnyArray, index: DatasetIndex, thresholds: dict[str, float], groups: AnyArray
 ) -> dict[str, Any]:
     """The report of a part for the card; of one label an image, "refer" is the share that a person must decide."""
     names = [str(group) for group in groups]
@@ -327,18 +313,16 @@ def _no_better_than_majority(report: dict[str, Any], index: DatasetIndex) -> str
     )
 
 
-def _training_background(
-    index: DatasetIndex, table: ImageTable, train_rows: torch.Tensor, seed: int
-) -> tuple[UInt8Array, str]:
+def _training_background(index: DatasetIndex, table: ImageTable, rows: Tensor, seed: int) -> tuple[UInt8Array, str]:
     """Reference images (B, H, W) for SHAP: of class "clear" where there is one, else evenly over the classes."""
-    labels = index.table["labels"].iloc[table.rows[train_rows.numpy()]]
+    labels = index.table["labels"].iloc[table.rows[rows.numpy()]]
     rng = np.random.default_rng(seed)
     clear = (labels == CLEAR).any()
     wanted = [CLEAR] if clear else index.classes
     pools = [rng.permutation(np.flatnonzero([name in cell.split("|") for cell in labels])) for name in wanted]
-    count = BACKGROUND_IMAGES
-    chosen = [pool[turn] for turn in range(count) for pool in pools if turn < len(pool)][:count]
-    images = table.grids[train_rows[torch.from_numpy(np.array(chosen))], 0].float().numpy()
+    turns = [pool[turn] for turn in range(BACKGROUND_IMAGES) for pool in pools if turn < len(pool)]
+    chosen = turns[:BACKGROUND_IMAGES]
+    images = table.grids[rows[torch.from_numpy(np.array(chosen))], 0].float().numpy()
     title = f"{len(chosen)} {'clear ' if clear else ''}images of the training split"
     return (images * 255).round().astype(np.uint8), title
 

@@ -7,9 +7,8 @@ from helpers.small import make_checkpoint
 
 from steel_core.audit.artefacts import Artefacts
 from steel_core.audit.cure import cure, fit_class_offsets
-from steel_core.audit.cure_settings import CureSettings
 from steel_core.audit.report import STATUS
-from steel_core.audit.settings import StainSettings
+from steel_core.audit.settings import CureSettings, StainSettings
 from steel_core.cli.main import main
 from steel_core.data.open import open_dataset
 from steel_core.data.strip_mill import StripMill, write_sheets

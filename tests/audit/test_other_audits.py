@@ -12,16 +12,14 @@ import pytest
 import torch
 from audit.handmade import SIDE, predictor, sheets
 
-from steel_core.audit.clusters import _bound_in_pixels
-from steel_core.audit.discover import audit_discover, format_retest_command
+from steel_core.audit.discover import _bound_in_pixels, audit_discover, format_retest_command
 from steel_core.audit.edges import audit_edges
 from steel_core.audit.properties import audit_properties
 from steel_core.audit.settings import DiscoverSettings, EdgeSettings, StainSettings
 from steel_core.audit.stains import cut_stain
 from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
 from steel_core.audit.white_stain import audit_white_stain
-from steel_core.data.index import DatasetIndex
-from steel_core.data.spec import unknown_spec
+from steel_core.data.index import DatasetIndex, unknown_spec
 from steel_core.types import SteelImage
 
 

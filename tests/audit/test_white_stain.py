@@ -14,7 +14,7 @@ from steel_core.audit.stains import CONTROLS, DONOR, cut_stain, read_stencil
 from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
 from steel_core.audit.white_stain import REMOVED, audit_white_stain
 from steel_core.errors import UsageError
-from steel_core.perturb.methods.white_stain import WhiteStain
+from steel_core.perturb.methods.patches import WhiteStain
 from steel_core.perturb.stencil import cut_box
 from steel_core.progress import no_progress
 from steel_core.types import SteelImage
@@ -176,10 +176,9 @@ def test_the_bench_shows_stain_and_controls_in_one_place():
     assert all(np.array_equal(row.mask, rows[1].mask) for row in rows)
     assert rows[1].inside > 0.95
     assert all(row.counts for row in rows)
-    on = run_bench(predictor(1.0), image_of(data, 1), position="on", defect=data.defects[1])
+    row, column = np.argwhere(data.defects[1]).mean(axis=0) / SIDE
+    on = run_bench(predictor(1.0), image_of(data, 1), WhiteStain(centre=(row, column)), defect=data.defects[1])
     assert not on[1].counts
-    with pytest.raises(UsageError, match="position"):
-        run_bench(predictor(1.0), image_of(data, 1), position="under")
 
 
 def test_the_smallest_stain_that_flips_is_the_one_the_weights_ask_for():
@@ -204,7 +203,6 @@ def test_a_stain_cut_out_of_an_image_serves_as_well():
     np.testing.assert_allclose(kept.cover, source.cover, atol=1 / 255)
     np.testing.assert_allclose(kept.grey, source.grey, atol=1 / 255)
     assert "cut_stain" not in audit_white_stain(predictor(1.0), sheets(), QUICK).detail
-    assert WhiteStain(source=source).parameters()["source"] == "cut out of a picture"
 
 
 @pytest.mark.parametrize("wrong", [{"area": 0.3}, {"areas": (0.05, 0.5)}, {"tolerated": 1.0}, {"brightness": 0.5}])

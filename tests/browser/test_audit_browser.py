@@ -9,7 +9,7 @@ from steel_core.audit.bench import find_smallest_flip, run_bench
 from steel_core.audit.sheets import read_defect_mask
 from steel_core.data.open import open_dataset
 from steel_core.inference.predictor import Predictor
-from steel_core.perturb.methods.white_stain import WhiteStain
+from steel_core.perturb.methods.patches import WhiteStain
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 pytestmark = pytest.mark.browser

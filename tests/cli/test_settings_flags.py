@@ -5,13 +5,12 @@ import argparse
 import pytest
 
 from steel_core.cli import train as command
-from steel_core.cli.training_flags import read_settings
+from steel_core.cli.settings_flags import read_settings
 from steel_core.data.augmentation import Augmentation
 from steel_core.errors import UsageError
 from steel_core.records import describe_fields, parse_size, read_toml, to_toml
-from steel_core.training.losses import LOSSES
-from steel_core.training.presets import PRESETS
-from steel_core.training.settings import TrainingSettings
+from steel_core.training.fit import LOSSES
+from steel_core.training.settings import PRESETS, TrainingSettings
 
 
 def settings(*flags):

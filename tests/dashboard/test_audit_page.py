@@ -21,7 +21,7 @@ from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.errors import DataError
 from steel_core.files import new_run_name
 from steel_core.inference.predictor import Predictor
-from steel_core.perturb.methods.white_stain import WhiteStain
+from steel_core.perturb.methods.patches import WhiteStain
 from steel_core.perturb.stencil import cut_box
 from steel_core.render import audit_plots, percent
 from steel_core.store.audits import AuditStore
@@ -269,7 +269,8 @@ def test_a_run_is_made_beside_the_page_kept_and_linked(audit):
     words = kept.verdict
     assert f"{words[0].upper()}{words[1:]}" in said
     assert "A map shows influence, not cause" in said.replace("\\", "")
-    assert json.loads(services.audits.json_of(kept))["reports"][0]["model_hash"] == kept.reports[0]["model_hash"]
+    written = json.loads(services.files.as_json(kept.to_json()))
+    assert written["reports"][0]["model_hash"] == kept.reports[0]["model_hash"]
 
 
 def test_a_stain_that_was_cut_out_is_tried_on_the_whole_data_set(audit):

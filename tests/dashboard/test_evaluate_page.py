@@ -224,7 +224,7 @@ def test_a_range_shows_exactly_the_images_in_it(app, evaluated):
 
 def test_a_confused_pair_leads_to_its_cell(app, evaluated):
     evaluation = evaluated("b-clear").select("all")
-    pair = services.evaluation.most_confused_pairs(evaluation).iloc[0]
+    pair = services.evaluation.most_confused(evaluation.confusion()).iloc[0]
     test = app("evaluate", model="b-clear", data="sheets", part="all", tab="Figures")
     next(b for b in test.button if "called" in b.label).click().run()
     assert f"Actual {pair['actual']}, predicted {pair['predicted']}: {pair['n']} images" in words(test)
@@ -260,7 +260,7 @@ def test_a_finding_is_kept_with_who_and_when_and_goes_into_the_relabelling_list(
     box.select("clear").run()
     last = TriageStore().latest()[worst["image_sha256"]]
     assert (last.finding, last.should_be, last.who, last.label) == ("label wrong", "clear", "Ada", worst["label"])
-    assert worst["file"] in services.evaluation.relabelling_csv().decode()
+    assert worst["file"] in services.evaluation.TriageStore().relabelling_csv()
     assert files(app("evaluate", **start, images="triaged")) == [worst["file"].split("/")[-1]]
 
 

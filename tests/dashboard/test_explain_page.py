@@ -212,7 +212,7 @@ def test_without_a_rule_the_region_is_what_reaches_half_of_the_strongest_evidenc
     assert marked.sentence == "100 % of the positive evidence lies in 3 % of the image, mostly at the upper right."
     content = json.loads(services.maps.region_json(model, look, blob(model, look), marked))
     assert content["boxes"][0]["xmax"] == 56 and content["area"] == pytest.approx(128 / 4096)
-    assert services.maps.mask_png(marked.region).startswith(b"\x89PNG")
+    assert services.files.png(marked.region.mask).startswith(b"\x89PNG")
 
 
 def test_boxes_in_the_tile_of_a_strip_lie_where_they_lie_in_the_strip(seen):

@@ -58,7 +58,7 @@ def test_page_class_split_and_length_come_from_the_url(app, index):
     assert "49 to 60 of 60 images" in words(app("explore", data="sheets", page="3"))
     assert "1 to 48 of 60 images" in words(app("explore", data="sheets", per="48"))
     test = app("explore", data="sheets", label="patches", split="train")
-    wanted = index.select(label="patches", split="train").table["path"]
+    wanted = index.table.query("labels == 'patches' and split == 'train'")["path"]
     assert 0 < len(wanted) < 24
     assert names(test) == base(wanted)
 
@@ -269,11 +269,11 @@ def test_findings_are_listed_exported_and_the_data_stays_as_it_is(app, index, ho
     assert "sheet\\-000003\\.png\\: cannot be read" in words(test)
     model = services.models.predictor("c-bare")
     shown = services.explore.open_collection("sheets", model)
-    findings = services.findings.findings(shown, model)
-    content = json.loads(services.findings.findings_json(shown, findings))
+    findings = services.explore.findings(shown, model)
+    content = json.loads(services.explore.findings_json(shown, findings))
     assert content["images"] == 60 and {"unreadable"} <= {one["kind"] for one in content["findings"]}
-    assert b"sheet-000003.png" in services.findings.findings_to_csv(findings)
-    table = pd.read_csv(io.BytesIO(services.findings.cleaned_manifest(shown, findings)))
+    assert b"sheet-000003.png" in services.explore.findings_to_csv(findings)
+    table = pd.read_csv(io.BytesIO(services.explore.cleaned_manifest(shown, findings)))
     assert "images/sheet-000003.png" not in set(table["path"]) and len(table) <= 59
     assert before == {p: p.stat().st_mtime_ns for p in (home / "data").rglob("*") if p.is_file()}
 

@@ -11,14 +11,13 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import services
 from steel_core.cli import train as train_command
-from steel_core.cli.training_flags import read_settings
+from steel_core.cli.settings_flags import read_settings
 from steel_core.data.augmentation import Augmentation
 from steel_core.data.images.read import read_image
 from steel_core.errors import DataError, UsageError
 from steel_core.jobs.queue import RunQueue
 from steel_core.jobs.run_log import RunLog
-from steel_core.training.presets import PRESETS
-from steel_core.training.settings import TrainingSettings
+from steel_core.training.settings import PRESETS, TrainingSettings
 
 FIGURES = {"val": report(12, ("clear", "defect")), "test": report(12, ("clear", "defect"))}
 

@@ -25,10 +25,10 @@ def voc(*objects, size=(30, 40)):
     return f"{head}{body}</annotation>"
 
 
-def read(tmp_path, text, **more):
+def read(tmp_path, text):
     path = tmp_path / "a.xml"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return read_boxes(path, CLASSES, **more)
+    return read_boxes(path, CLASSES)
 
 
 def test_voc_corners_become_half_open_from_zero(tmp_path):
@@ -94,11 +94,6 @@ def test_a_missing_file_is_told(tmp_path):
     assert problems[0].startswith("b.xml: cannot be read")
 
 
-def test_the_given_size_wins_over_the_file(tmp_path):
-    assert read(tmp_path, voc(("crazing", 1, 1, 40, 30)), size=(30, 39))[0] == []
-    assert len(read(tmp_path, voc(("crazing", 1, 1, 50, 60)), size=(60, 50))[0]) == 1
-
-
 VALUES = np.arange(12, dtype=np.uint8).reshape(3, 4) % 4
 
 
@@ -111,7 +106,7 @@ def test_masks_of_every_kind_give_their_values(tmp_path):
     palette.save(path, transparency=0)
     np.testing.assert_array_equal(read_mask(path), VALUES)
     Image.fromarray(VALUES > 1).save(path)
-    mask = read_mask(path, size=(3, 4))
+    mask = read_mask(path)
     assert mask.dtype == np.uint8
     np.testing.assert_array_equal(mask, VALUES > 1)
 
@@ -125,8 +120,6 @@ def test_masks_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(DataError, match="at most 8 bits"):
         read_mask(path)
     Image.fromarray(VALUES).save(path)
-    with pytest.raises(DataError, match="expected a mask of 4 x 3 pixels, found 3 x 4"):
-        read_mask(path, size=(4, 3))
     whole = path.read_bytes()
     for damaged in (whole[:-20], whole[:45] + bytes([whole[45] ^ 1]) + whole[46:], b"", b"BM" + whole):
         path.write_bytes(damaged)

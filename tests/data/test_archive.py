@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from steel_core.data.archive import unpack_archive
 from steel_core.data.open import open_dataset
+from steel_core.data.readers.archive import unpack_archive
 from steel_core.errors import DataError
 
 PNG = cv2.imencode(".png", np.full((6, 8), 90, np.uint8))[1].tobytes()
@@ -101,10 +101,10 @@ def test_a_bomb_by_ratio_is_refused_before_it_is_unpacked(tmp_path, cache):
 
 def test_a_bomb_by_total_or_count_is_refused(tmp_path, monkeypatch):
     path = pack(tmp_path / "x.zip", {f"rust/{k}.png": PNG for k in range(5)})
-    monkeypatch.setattr("steel_core.data.archive.MAX_TOTAL", 100)
+    monkeypatch.setattr("steel_core.data.readers.archive.MAX_TOTAL", 100)
     with pytest.raises(DataError, match="would unpack to"):
         open_dataset(path)
-    monkeypatch.setattr("steel_core.data.archive.MAX_ENTRIES", 4)
+    monkeypatch.setattr("steel_core.data.readers.archive.MAX_ENTRIES", 4)
     with pytest.raises(DataError, match="at most 4 files, found 5"):
         open_dataset(path)
 

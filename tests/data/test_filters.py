@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from steel_core.data.filters import Filter, Range, collect_facts, number_columns
-from steel_core.data.index import DatasetIndex
-from steel_core.data.spec import unknown_spec
+from steel_core.data.index import DatasetIndex, unknown_spec
 
 N = 400
 

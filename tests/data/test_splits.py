@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steel_core.data.index import DatasetIndex
-from steel_core.data.spec import unknown_spec
+from steel_core.data.index import DatasetIndex, unknown_spec
 from steel_core.data.splits import make_folds, split_dataset
 from steel_core.errors import DataError, UsageError
 

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from steel_core import metrics
-from steel_core.evaluation import estimates as recipe
+from steel_core.evaluation import store as recipe
 from steel_core.evaluation.compare import compare
-from steel_core.evaluation.estimates import cached_estimates, cached_paired_estimates, compute_estimates
 from steel_core.evaluation.evaluation import Evaluation
+from steel_core.evaluation.store import cached_estimates, cached_paired_estimates, compute_estimates
 
 
 def evaluation(seed=0, n=120, multi_label=False) -> Evaluation:

@@ -13,10 +13,9 @@ from PIL import Image
 from steel_core.data.open import open_dataset
 from steel_core.errors import CheckpointError, UsageError
 from steel_core.evaluation import map_quality as quality
-from steel_core.evaluation import quality_images, trust
+from steel_core.evaluation import trust
 from steel_core.evaluation.map_quality import add_controls, measure_quality
-from steel_core.evaluation.quality_report import QualityReport
-from steel_core.evaluation.quality_store import store_quality
+from steel_core.evaluation.quality_report import QualityReport, store_quality, summarise_rows
 from steel_core.evaluation.trust import measure_trust
 from steel_core.explain.base import EXPLAINERS
 from steel_core.explain.quality.base import METRICS
@@ -87,7 +86,7 @@ def test_only_images_with_a_mask_count_for_localisation(report):
 
 
 def test_edges_find_a_bright_square_and_do_not_explain_the_model(report):
-    table = report.summary().set_index(["method", "metric"])
+    table = summarise_rows(report.rows).set_index(["method", "metric"])
     assert table.loc[("sobel", "rank-accuracy"), "lift"] > table.loc[("random", "rank-accuracy"), "lift"]
     for control in CONTROLS:
         assert table.loc[(control, "randomised-model"), "value"] == pytest.approx(1)
@@ -97,14 +96,14 @@ def test_edges_find_a_bright_square_and_do_not_explain_the_model(report):
 
 def test_the_rule_is_chosen_on_other_images_than_those_counted(predictor, index, monkeypatch):
     seen = []
-    original = quality_images.pick_images
+    original = quality._pick_images
 
     def spy(*arguments):
         picked = original(*arguments)
         seen.append({one.group for one in picked})
         return picked
 
-    monkeypatch.setattr(quality, "pick_images", spy)
+    monkeypatch.setattr(quality, "_pick_images", spy)
     pairs = index.with_groups([f"pair {i // 2}" for i in range(len(index))])
     result = measure_quality(predictor, pairs, [], images=12)
     tuning, counted = seen
@@ -165,21 +164,21 @@ def hand_made(values, groups, chance=0.25):
 
 def test_means_and_lift_by_hand_and_groups_widen_the_interval():
     values = np.linspace(0, 1, 40)
-    alone = hand_made(values, [str(i) for i in range(40)]).summary().iloc[0]
+    alone = summarise_rows(hand_made(values, [str(i) for i in range(40)]).rows).iloc[0]
     assert alone["value"] == pytest.approx(0.5)
     assert alone["lift"] == pytest.approx(2.0)
     assert alone["n"] == 40
     half = 1.96 * values.std() / 40**0.5
     assert alone["low"] == pytest.approx(0.5 - half, abs=0.02)
     assert alone["high"] == pytest.approx(0.5 + half, abs=0.02)
-    together = hand_made(values, [str(i // 8) for i in range(40)]).summary().iloc[0]
+    together = summarise_rows(hand_made(values, [str(i // 8) for i in range(40)]).rows).iloc[0]
     assert together["high"] - together["low"] > 1.5 * (alone["high"] - alone["low"])
-    by_class = hand_made(values, [str(i) for i in range(40)]).summary(by_class=True).set_index("class")
+    by_class = summarise_rows(hand_made(values, [str(i) for i in range(40)]).rows, by_class=True).set_index("class")
     assert by_class.loc["x", "value"] == pytest.approx(values[::2].mean())
 
 
 def test_values_that_are_all_alike_still_leave_doubt():
-    line = hand_made(np.ones(10), [str(i) for i in range(10)]).summary().iloc[0]
+    line = summarise_rows(hand_made(np.ones(10), [str(i) for i in range(10)]).rows).iloc[0]
     assert (line["low"], line["high"]) == pytest.approx(wilson_interval(1.0, 10))
 
 
@@ -193,7 +192,7 @@ def stored(tmp_path, report):
 def test_what_is_stored_can_be_loaded_and_stands_beside_other_data(stored, report):
     first = load_checkpoint(stored)
     kept = first.card.quality["sheets"]
-    line = report.summary().set_index(["method", "metric"]).loc[("sobel", "dice")]
+    line = summarise_rows(report.rows).set_index(["method", "metric"]).loc[("sobel", "dice")]
     assert kept.methods["sobel"]["dice"].value == pytest.approx(line["value"], abs=1e-4)
     assert kept.methods["sobel"]["dice"].n == line["n"]
     assert kept.images == 6

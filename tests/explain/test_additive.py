@@ -8,8 +8,8 @@ from tiny_nets import LinearNet, backbone, noise, one_thread, tiny  # noqa: F401
 
 from steel_core.errors import UsageError
 from steel_core.explain.base import EXPLAINERS, TargetLogit
-from steel_core.explain.expected_gradients import evenly
 from steel_core.explain.hooks import isolated
+from steel_core.explain.methods.expected_gradients import evenly
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -40,7 +40,7 @@ def test_integrated_gradients_of_a_linear_net_is_weight_times_pixel():
 
 
 def test_deep_shap_equals_captum_on_a_residual_network_without_max_pooling():
-    """Max-pooling is left out: captum's rule for it does not add up, see `steel_core.explain.rescale`."""
+    """Max-pooling is left out: captum's rule for it does not add up, see `methods/deep_lift.py`."""
     net = backbone("efficientnet-lite-reduced", 3).double()
     images, background = noise(2, 3, 40, 48).double(), noise(3, 3, 40, 48, seed=2).double()
     got = EXPLAINERS["deep-shap"]().attribute(net, images, TARGETS, background=background)

@@ -40,11 +40,8 @@ def results(model, images, targets):
     gradient_logits, gradient = engine.gradients(model, images, targets)
     answer = {"logits": logits, "averaged features": averaged, "logits beside": gradient_logits, "gradient": gradient}
     if engine.supports(model):
-        forward, both, every = (
-            engine.explain(model, images, targets, **settings)
-            for settings in ({"guided": False}, {}, {"every_class": True})
-        )
-        answer |= {"logits of a forward pass": forward.logits, "logits of both": both.logits, "cams": every.cams}
+        forward, both = (engine.explain(model, images, targets, guided=guided) for guided in (False, True))
+        answer |= {"logits of a forward pass": forward.logits, "logits of both": both.logits}
         answer |= {"Grad-CAM": forward.cam, "the same beside": both.cam, "guided gradient": both.guided}
     for method in ("grad-cam", "guided-grad-cam"):
         answer[method] = EXPLAINERS[method]().attribute(model, images, targets)

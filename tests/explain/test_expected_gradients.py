@@ -13,9 +13,9 @@ from tiny_nets import CONFIG, LinearNet, noise, one_thread, tiny  # noqa: F401
 from torch import nn
 
 from steel_core.errors import UsageError
-from steel_core.explain import expected_gradients
 from steel_core.explain.base import EXPLAINERS, TargetLogit
-from steel_core.explain.expected_gradients import evenly, products
+from steel_core.explain.methods import expected_gradients
+from steel_core.explain.methods.expected_gradients import evenly, products
 from steel_core.models.base import BACKBONES, Classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -14,7 +14,7 @@ from steel_core.explain.__main__ import methods_page
 from steel_core.explain.base import EXPLAINERS, TargetLogit
 from steel_core.explain.engine import masked_scores
 from steel_core.explain.hooks import isolated
-from steel_core.explain.rescale import contributions
+from steel_core.explain.methods.deep_lift import contributions
 from steel_core.models.base import BACKBONES, Classifier
 
 pytestmark = [

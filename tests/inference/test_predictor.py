@@ -14,7 +14,7 @@ from steel_core.errors import UsageError
 from steel_core.inference.backgrounds import draw_background
 from steel_core.inference.predictor import Predictor
 from steel_core.models.checkpoint import load_checkpoint
-from steel_core.types import PastedPatch, SteelImage
+from steel_core.types import SteelImage
 
 
 @pytest.fixture(scope="module")
@@ -198,36 +198,6 @@ def test_one_pass_gives_what_single_calls_give(predictor):
     assert predictor.predict_and_explain([]) == []
 
 
-def test_variants_are_predicted_like_pictures(predictor):
-    grid = steel_image(80, 64).grey()
-    soft = np.outer(np.hanning(20), np.hanning(30)).astype(np.float32)
-    white = np.ones_like(soft)
-    variants = [
-        [],
-        [PastedPatch(5, 7, white, soft)],
-        [PastedPatch(-10, 50, white, soft), PastedPatch(70, -20, 1 - white, soft)],
-    ] * 5
-    got = predictor.predict_variants(grid, iter(variants))
-    for row, patches in enumerate(variants):
-        by_hand = np.pad(grid, 40)  # a margin, so that nothing has to be cut
-        for patch in patches:
-            for i in range(20):
-                for j in range(30):
-                    y, x = patch.top + i + 40, patch.left + j + 40
-                    by_hand[y, x] += soft[i, j] * (patch.grey[i, j] - by_hand[y, x])
-        logits = predictor.logits([by_hand[40:-40, 40:-40]])[0]
-        np.testing.assert_allclose(got[row], softmax(logits.astype(float)), rtol=1e-4)
-    assert not np.allclose(got[0], got[1])
-    assert predictor.predict_variants(grid, []).shape == (0, 2)
-
-
-def test_a_patch_outside_the_picture_changes_nothing():
-    for top, left in [(-20, 0), (0, -30), (99, 5), (5, 99)]:
-        picture = np.zeros((10, 12), np.float32)
-        PastedPatch(top, left, np.ones((20, 30), np.float32), np.ones((20, 30), np.float32)).paste_on(picture)
-        assert not picture.any()
-
-
 def test_a_contrast_asks_why_one_class_and_not_the_other(predictor):
     image = steel_image()
     one, other = (predictor.explain(image, "grad-cam", name).values for name in ("clear", "defect"))
@@ -240,11 +210,11 @@ def test_a_doubtful_prediction_asks_for_a_contrast(tmp_path, predictor):
     strict = Predictor.load(make_checkpoint(tmp_path / "strict", thresholds={"clear": 0.9999, "defect": 0.9999}), "cpu")
     referred = strict.predict([steel_image()])[0]
     other = next(name for name in strict.classes if name != referred.pred)
-    assert strict.default_target(referred) == (referred.pred, other)
+    assert strict.is_doubtful(referred)
     sure = replace(referred, outcome=referred.pred, probs={referred.pred: 0.95, other: 0.05})
-    assert strict.default_target(sure) == (referred.pred, None)
+    assert not strict.is_doubtful(sure)
     close = replace(sure, probs={referred.pred: 0.55, other: 0.45})
-    assert strict.default_target(close) == (referred.pred, other)
+    assert strict.is_doubtful(close)
 
 
 def test_backgrounds_by_name(predictor):
@@ -286,4 +256,3 @@ def test_another_layer_is_said_and_scaled_by_itself(predictor):
     assert predictor.map_scale(usual)[1]
     assert not predictor.map_scale(earlier)[1]
     assert predictor.layers()["features.3"] > predictor.layers()["features"]
-    assert predictor.layers((128, 64))["features"] != predictor.layers()["features"]

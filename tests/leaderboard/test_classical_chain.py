@@ -9,8 +9,7 @@ import pytest
 from steel_core.data.open import open_dataset
 from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.errors import DataError
-from steel_core.leaderboard.baselines import evaluate_baselines
-from steel_core.leaderboard.classical_chain import NAME, explain_chain, fit_chain
+from steel_core.leaderboard.baselines import NAME, evaluate_baselines, explain_chain, fit_baseline
 from steel_core.types import SteelImage
 
 CLASSES = ("clear", "defect")
@@ -25,7 +24,7 @@ def sheets(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def judge(sheets):
-    return fit_chain(sheets, CLASSES)
+    return fit_baseline(NAME, sheets, CLASSES)
 
 
 def test_what_the_features_add_leads_from_the_mean_to_what_is_said(sheets, judge):
@@ -64,4 +63,4 @@ def test_candidates_are_numbered_and_the_largest_is_marked(judge):
 def test_without_lessons_a_sentence_says_so(sheets):
     nothing = replace(sheets, table=sheets.table.assign(split=pd.Series("test", index=sheets.table.index)))
     with pytest.raises(DataError, match="in the train split to learn from, got none"):
-        fit_chain(nothing, CLASSES)
+        fit_baseline(NAME, nothing, CLASSES)

@@ -12,7 +12,7 @@ from steel_core.data.open import open_dataset
 from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.errors import DataError
 from steel_core.inference.predictor import Predictor
-from steel_core.leaderboard.folds import build_fold_leaderboard
+from steel_core.leaderboard.checkpoints import build_fold_leaderboard
 from steel_core.training.cross_validate import cross_validate
 from steel_core.training.settings import TrainingSettings
 

@@ -9,7 +9,7 @@ from sklearn import metrics as oracle
 
 from steel_core import metrics
 from steel_core.errors import DataError, UsageError
-from steel_core.metrics import curves, decisions, segments
+from steel_core.metrics import classification, curves, decisions, segments
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_weighted_auc_equals_scikit_learn_with_ties():
     rng = np.random.default_rng(0)
     scores, positive = np.round(rng.random(120), 1), rng.random(120) < 0.4
     weights = rng.integers(0, 3, (5, 120)).astype(float)
-    result = metrics.auc(scores, positive, weights)
+    result = classification.auc(scores, positive, weights)
     expected = [oracle.roc_auc_score(positive, scores, sample_weight=w) for w in weights]
     np.testing.assert_allclose(result, expected, rtol=1e-12)
 
@@ -207,7 +207,7 @@ def test_weighted_average_precision_equals_scikit_learn_with_ties():
     scores, positive = np.round(rng.random(120), 1), rng.random(120) < 0.4
     weights = rng.integers(0, 3, (5, 120)).astype(float)
     expected = [oracle.average_precision_score(positive, scores, sample_weight=w) for w in weights]
-    np.testing.assert_allclose(metrics.average_precision(scores, positive, weights), expected, rtol=1e-12)
+    np.testing.assert_allclose(classification.average_precision(scores, positive, weights), expected, rtol=1e-12)
 
 
 def test_a_class_without_images_has_no_figures_and_says_so():
@@ -262,10 +262,10 @@ def test_areas_under_the_curves_are_the_figures(case):
     probs, labels = case
     drawn = curves.roc_points(probs[:, 0], labels == 0)
     area = np.trapezoid(drawn["true_positive_rate"], drawn["false_positive_rate"])
-    assert area == pytest.approx(metrics.auc(probs[:, 0], labels == 0)[0], abs=1e-12)
+    assert area == pytest.approx(classification.auc(probs[:, 0], labels == 0)[0], abs=1e-12)
     drawn = curves.precision_recall_points(probs[:, 0], labels == 0)
     steps = -np.diff(drawn["recall"]) * drawn["precision"].iloc[:-1]
-    assert steps.sum() == pytest.approx(metrics.average_precision(probs[:, 0], labels == 0)[0], abs=1e-12)
+    assert steps.sum() == pytest.approx(classification.average_precision(probs[:, 0], labels == 0)[0], abs=1e-12)
     for table, figure in ((curves.roc_points(probs[:, 0], labels == 0), "true_positive_rate"), (drawn, "precision")):
         assert ((table["low"] <= table[figure]) & (table[figure] <= table["high"])).all()
 

@@ -31,7 +31,7 @@ class TestBackbone:
         if not model.config.linear_head:
             pytest.skip("no linear head")
         kept = {}
-        model.cam_layer.register_forward_hook(lambda _m, _i, out: kept.update(out=out))
+        model.get_submodule(model.config.cam_layer).register_forward_hook(lambda _m, _i, out: kept.update(out=out))
         logits = model(torch.randn(2, 3, 96, 96))
         averaged = kept["out"].mean((2, 3), keepdim=True)
         torch.testing.assert_close(model.classify(averaged), logits)

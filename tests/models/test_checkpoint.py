@@ -17,8 +17,7 @@ from steel_core.errors import CheckpointError
 from steel_core.models import checkpoint as module
 from steel_core.models.base import BACKBONES
 from steel_core.models.checkpoint import list_checkpoints, load_checkpoint
-from steel_core.models.import_weights import import_state_dict, load_features
-from steel_core.models.pretrained import read_state_dict
+from steel_core.models.pretrained import import_state_dict, load_features, read_state_dict
 
 
 @pytest.fixture

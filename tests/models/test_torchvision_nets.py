@@ -14,8 +14,8 @@ from steel_core.errors import CheckpointError, UsageError
 from steel_core.inference.predictor import Predictor
 from steel_core.models.base import BACKBONES
 from steel_core.models.checkpoint import load_checkpoint, save_checkpoint
-from steel_core.models.import_weights import load_features
-from steel_core.training.cam_layer import with_cam_layer
+from steel_core.models.pretrained import load_features
+from steel_core.training.new_model import with_cam_layer
 
 NAME = "torchvision:mobilenet_v3_small"
 
@@ -39,7 +39,7 @@ def test_the_last_layer_with_a_grid_is_found_and_the_head_is_new(name, layer, wi
     assert with_cam_layer(backbone, (64, 64)) == backbone
     model = BACKBONES[backbone](5).eval()
     assert model.head.weight.shape == (5, width)
-    assert model.cam_layer is model.get_submodule(f"features.0.{layer}")
+    assert model.get_submodule(model.config.cam_layer) is model.get_submodule(f"features.0.{layer}")
     for size in ((64, 64), (40, 100)):
         assert model(torch.randn(2, 3, *size)).shape == (2, 5)
     assert not any(getattr(part, "inplace", False) for part in model.modules())

@@ -7,8 +7,7 @@ from steel_core.data.strip_mill import StripMill
 from steel_core.errors import UsageError
 from steel_core.perturb import stencil
 from steel_core.perturb.base import PERTURBATIONS
-from steel_core.perturb.methods.white_stain import WhiteStain
-from steel_core.perturb.patch import PatchPerturbation
+from steel_core.perturb.methods.patches import PatchPerturbation, WhiteStain
 
 PATCHES = [name for name in PERTURBATIONS if issubclass(PERTURBATIONS[name], PatchPerturbation)]
 GRID = StripMill(size=(96, 128), seed=3).render(0, "clear").pixels.astype(np.float32) / 255

@@ -31,7 +31,6 @@ def all_plots(probs, labels, name=EVIL):
     weak = segments.weak_segments(wrong, pd.DataFrame({"camera": [name] * 60 + ["other"] * 60}))
     return {
         "confusion": evaluation_plots.confusion_matrix(cells),
-        "counts": evaluation_plots.confusion_matrix(cells, shares=False),
         "reliability": evaluation_plots.reliability(
             {"after": curves.reliability_bins(probs, labels)}, {"after": 0.0123}
         ),
@@ -59,8 +58,7 @@ def test_the_matrix_shows_the_cells(case):
     cells = metrics.confusion_table(list(names[labels]), list(names[probs.argmax(axis=1)]), ["a", "b"])
     drawn = evaluation_plots.confusion_matrix(cells).data[0]
     np.testing.assert_allclose(np.asarray(drawn.z, float).ravel(), cells["share"])
-    counts = evaluation_plots.confusion_matrix(cells, shares=False).data[0]
-    assert [text.split("<br>")[0] for row in counts.text for text in row] == [str(n) for n in cells["n"]]
+    assert [text.split("<br>")[0] for row in drawn.text for text in row] == [f"{share:.1%}" for share in cells["share"]]
 
 
 def test_cells_of_few_images_have_no_colour_but_their_text():

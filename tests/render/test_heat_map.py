@@ -284,7 +284,8 @@ def test_report_stacks_strips_and_lines_up_the_rest():
 
 def test_report_is_the_same_for_the_same_input():
     image = steel()
-    one, other = (render.render_report_png(image, [("t", "c", render.thumbnail(image))], ["v"]) for _ in range(2))
+    panel = render.Panel("t", "c", render.thumbnail(image))
+    one, other = (render.render_report_png(image, [panel], ["v"]) for _ in range(2))
     assert one == other
 
 

@@ -30,7 +30,7 @@ def drawn():
     return {
         "Confusion matrix": evaluation_plots.confusion_matrix(cells),
         "ROC": evaluation_plots.roc({"a": curves.roc_points(scores, labels == 1)}),
-        "Calibration": evaluation_plots.reliability({"after": curves.reliability_bins(probs, labels)}),
+        "Calibration": evaluation_plots.reliability({"after": curves.reliability_bins(probs, labels)}, {"after": 0.1}),
         "Scores": evaluation_plots.score_histogram(curves.score_histogram(scores, labels == 1), "a"),
         "Losses": evaluation_plots.loss_histogram(curves.loss_histogram(1 - scores, wrong)),
         "Risk": evaluation_plots.risk_coverage({"a": curves.risk_coverage(scores, ~wrong)}),

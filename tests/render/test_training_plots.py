@@ -2,13 +2,13 @@
 
 import pytest
 
-from steel_core.render import plots, training_plots
+from steel_core.render import evaluation_plots, plots
 
 
 @pytest.mark.parametrize("skill", ["val_macro_recall", "val_auc"])
 def test_training_curves_draw_every_epoch_and_say_the_last(skill):
     history = [{"epoch": e, "train_loss": 1 / e, "val_loss": 2 / e, skill: 0.2 * e} for e in (1, 2, 4)]
-    figure = training_plots.training_curves(history)
+    figure = evaluation_plots.training_curves(history)
     drawn = {trace.name: (list(trace.x), list(trace.y)) for trace in figure.data}
     assert drawn["loss, training"] == ([1, 2, 4], [1.0, 0.5, 0.25])
     assert drawn["loss, validation"] == ([1, 2, 4], [2.0, 1.0, 0.5])
@@ -19,7 +19,7 @@ def test_training_curves_draw_every_epoch_and_say_the_last(skill):
 
 
 def test_the_learning_rate_curve_draws_each_run_and_the_choice():
-    figure = training_plots.learning_rate_curve([[[1e-4, 2.0], [1e-3, 1.0]], [(1e-4, 2.1), (1e-2, 9.0)]], 1.5e-3)
+    figure = evaluation_plots.learning_rate_curve([[[1e-4, 2.0], [1e-3, 1.0]], [(1e-4, 2.1), (1e-2, 9.0)]], 1.5e-3)
     assert [list(trace.x) for trace in figure.data] == [[1e-4, 1e-3], [1e-4, 1e-2]]
     assert figure.layout.xaxis.type == "log"
     assert figure.layout.shapes[0].x0 == 1.5e-3

@@ -1,6 +1,7 @@
 """The report of an audit: the very stain is made again, the file needs nothing else, and severity follows its rule."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,8 +15,7 @@ from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
 from steel_core.data.open import open_dataset
 from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.inference.predictor import Predictor
-from steel_core.reports.audit_figures import draw_exemplar, make_pairs
-from steel_core.reports.audit_report import render_audit_html
+from steel_core.reports.audit_report import draw_exemplar, make_pairs, render_audit_html
 from steel_core.reports.audit_sentences import (
     describe_evidence,
     describe_finding,
@@ -34,6 +34,7 @@ def audited(tmp_path_factory):
     write_sheets(StripMill(size=(64, 64), seed=1), 24, root / "sheets")
     predictor = Predictor.load(make_checkpoint(root / "model", title=f"A test {EVIL}"), "cpu")
     index = open_dataset(root / "sheets")
+    index = replace(index, spec=replace(index.spec, redistributable=True))
     stain = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=4)
     reports = audit(predictor, index, AuditSettings(kinds=("white-stain", "edges"), part="all", stain=stain))
     return [json.loads(json.dumps(one.to_json(), default=str)) for one in reports], predictor, index
@@ -66,7 +67,7 @@ def test_a_stain_that_was_cut_out_is_kept_and_its_pairs_hold_it(audited):
         assert pair.rows[1].title == "Cut-out stain"
         probs = [shown.prediction.probs["clear"] for shown in pair.rows[:2]]
         assert probs == pytest.approx([example["before"], example["after"]], abs=2e-3)  # pictures of 16 bits
-    page = render_audit_html([report], predictor, index, with_images=True, most=1)
+    page = render_audit_html([report], predictor, index)
     assert "The stain that was cut out and pasted" in page and report["settings"]["cut_from"] in page
 
 
@@ -80,7 +81,7 @@ def test_a_search_shows_its_exemplars_with_their_boxes_and_the_command_of_the_re
     finding = white["findings"][0] | {"cluster": cluster, "name": "patches of clear", "sentence": "It turns 9 of 10."}
     search = white | {"audit": "discover", "detail": {"clusters": [other, cluster]}, "findings": [finding]}
     assert [one.cluster["n"] for one in list_suspects(search)] == [30, 31]  # the pasted one first
-    page = render_audit_html([search], predictor, index, with_images=True)
+    page = render_audit_html([search], predictor, index)
     tags = Tags()
     tags.feed(page)
     assert [tag["alt"] for tag in tags.images] == [f"{image.name}, box 40,10,12,16"] * 2  # the other file has changed
@@ -122,17 +123,17 @@ def test_the_page_needs_nothing_else_escapes_what_came_from_data_and_holds_hashe
     (white, edges), predictor, index = audited
     examples = [one | {"file": f"{EVIL}.png"} for one in white["detail"]["examples"]]
     report = white | {"data": f"sheets {EVIL}", "detail": white["detail"] | {"examples": examples}}
-    page = render_audit_html([report, edges], predictor, index, with_images=True, most=2)
+    page = render_audit_html([report, edges], predictor, index)
     assert EVIL not in page
     tags = Tags()
     tags.feed(page)
     assert all(address.startswith("data:") for address in tags.addresses)
-    assert len(tags.images) == 4 * min(2, len(examples))
+    assert len(tags.images) == 4 * min(4, len(examples))
     assert all(image["alt"] for image in tags.images)
     assert white["model_hash"] in page and white["data_hash"] in page
     assert "Content-Security-Policy" in page and "A map shows influence, not cause" in page
     assert white["question"] in page and edges["question"] in page
-    without = render_audit_html([white], predictor, index, with_images=False)
+    without = render_audit_html([white], predictor, replace(index, spec=replace(index.spec, redistributable=False)))
     assert "<img" not in without
 
 

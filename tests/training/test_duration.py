@@ -7,8 +7,8 @@ import pytest
 from steel_core.data.open import open_dataset
 from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.errors import DataError, UsageError
-from steel_core.training import duration as estimate
-from steel_core.training.duration import seconds_to_train
+from steel_core.training import prepare as estimate
+from steel_core.training.prepare import seconds_to_train
 from steel_core.training.settings import TrainingSettings
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from scipy.special import expit, softmax
 
-from steel_core.training.losses import LOSSES, image_losses
+from steel_core.training.fit import LOSSES, image_losses
 
 LOGITS = torch.tensor([[1.5, -2.0, 0.3], [0.5, 0.25, -1.0], [-3.0, 4.0, 0.0]])
 LABELS = torch.tensor([0, 1, 2])

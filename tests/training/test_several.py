@@ -117,7 +117,7 @@ def test_predictions_name_every_class_that_passes(predictor, sheets, whole):
         clear = 1 - max(said.probs.values()) >= lines[CLEAR]
         assert said.outcome == (DEFECT if passed else CLEAR if clear else REFER) == whole.table["outcome"].iloc[row]
         assert said.pred == max(KINDS, key=said.probs.get)
-        assert predictor.default_target(said) == (said.pred, None)
+        assert not predictor.is_doubtful(said)
         for name in passed if passed else [said.pred]:
             assert name in describe_verdict(said)
 

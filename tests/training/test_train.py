@@ -236,7 +236,7 @@ def test_unreadable_images_are_left_out_and_named(sheets, tmp_path):
 
 
 def test_what_cannot_be_trained_on_is_a_sentence(sheets, tmp_path):
-    one = sheets.select(label="clear")
+    one = sheets.select(sheets.table["labels"] == "clear")
     with pytest.raises(DataError, match=r"none or several|at least 2 classes"):
         train(type(sheets)(one.root, one.spec, ("clear",), one.table), tmp_path / "model", SMALL, report=quiet)
     unlabelled = type(sheets)(sheets.root, sheets.spec, sheets.classes, sheets.table.assign(labels=""))

@@ -18,8 +18,7 @@ from steel_core.models.base import BACKBONES
 from steel_core.models.checkpoint import load_checkpoint
 from steel_core.training.fit import Fit, run_fit
 from steel_core.training.images import measure, rare_defects, read_images
-from steel_core.training.presets import PRESETS
-from steel_core.training.settings import TrainingSettings
+from steel_core.training.settings import PRESETS, TrainingSettings
 from steel_core.training.train import train
 
 SMALL = TrainingSettings(epochs=3, learning_rate=2e-3, batch_size=16, seed=1)

@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.audit.stain import choose, which_stain
+from dashboard.components.audit.stain import choose_image, which_stain
 from dashboard.components.common.guard import guarded
 from dashboard.components.common.intake import intake, pick
 from dashboard.components.common.text import plain
@@ -24,18 +24,12 @@ _PAD = 21  # places a side that a click can choose
 
 
 def live_bench(model: Predictor) -> None:
-    """One sheet with and without the stain."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         source = _sheet()
-        name = services.bench.demonstration(model)
-        if name:
+        if name := services.bench.demonstration(model):
+            label, choice = f"See a model with a planted shortcut: {plain(name)}", {"model": name}
             # A link that stays on this page would not move the choice above it.
-            st.button(
-                f"See a model with a planted shortcut: {plain(name)}",
-                key="planted",
-                on_click=lambda: st.session_state.update(model=name),
-                icon=":material/science:",
-            )
+            st.button(label, key="planted", on_click=st.session_state.update, args=(choice,), icon=":material/science:")
     if source is None:
         return
     seen = services.images.first_look(model, source)
@@ -46,21 +40,15 @@ def live_bench(model: Predictor) -> None:
 
 
 def _sheet() -> Source | None:
-    data = st.session_state.get("data")
-    index = services.datasets.dataset(data) if data else None
-    paths = services.bench.defective_sheets(index) if index else []
-    brought = bool(st.session_state.get("files") or st.query_params.get("image"))
-    path = None
-    if index and paths and not brought:
-        path = choose("Defective sheet", index, paths, f"sheet {data}")
+    brought = st.session_state.get("files") or st.query_params.get("image")
+    offered = None if brought else choose_image("Defective sheet", services.bench.defective_sheets, "sheet")
     with st.popover("Another picture", icon=":material/upload:"):
         own = intake()
     if own:
         return pick(own)
-    if index and path:
-        return services.datasets.find(index, path)
-    st.info("Here is no sheet with a defect to begin with. “Another picture” takes one of your own.")
-    return None
+    if offered is None:
+        st.info("Here is no sheet with a defect to begin with. “Another picture” takes one of your own.")
+    return offered
 
 
 @st.fragment
@@ -123,9 +111,8 @@ def _pad(source: Source, seen: FirstLook) -> None:
             st.session_state["stain row"] = round(points[0]["y"])
             st.session_state["stain column"] = round(points[0]["x"])
 
-    picture = seen.picture().display()
     st.plotly_chart(
-        audit_plots.click_pad(picture, _PAD),
+        audit_plots.click_pad(seen.picture().display(), _PAD),
         key="stain pad",
         on_select=take,
         selection_mode="points",
@@ -218,9 +205,6 @@ def _smallest(model: Predictor, source: Source, asked: Stain) -> None:
         st.markdown(f":material/shield: No stain of this kind, up to {largest} of the sheet, turns it.")
         return
 
-    def show() -> None:
-        st.session_state["stain area"] = max(0.5, 100 * flip.area)
-
     also = f"; {' and '.join(name.replace('-', ' ') for name in flip.controls)} of that size as well" * bool(
         flip.controls
     )
@@ -229,7 +213,8 @@ def _smallest(model: Predictor, source: Source, asked: Stain) -> None:
         f":material/straighten: A stain of **{percent(flip.area)}** of the sheet turns it from {plain(flip.before)} "
         f"to **{plain(flip.after)}**{plain(also) or '; no control of that size does'}.{hidden}"
     )
-    st.button("Show this stain", on_click=show, icon=":material/visibility:")
+    shown = {"stain area": max(0.5, 100 * flip.area)}
+    st.button("Show this stain", on_click=st.session_state.update, args=(shown,), icon=":material/visibility:")
 
 
 def _limits(model: Predictor, source: Source, asked: Stain) -> None:

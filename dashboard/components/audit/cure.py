@@ -23,11 +23,8 @@ def cure(model: Predictor) -> None:
         "neither training."
     )
     name = st.session_state["model"]
-    st.code(
-        f"python -m steel_core cure --checkpoint {name} --data FOLDER --out {name}-cured",
-        language="bash",
-        wrap_lines=True,
-    )
+    command = f"python -m steel_core cure --checkpoint {name} --data FOLDER --out {name}-cured"
+    st.code(command, language="bash", wrap_lines=True)
     ledgers = {name: (own, "")} if (own := model.card.training.cure) else {}  # its own card is told above
     for other in services.models.cured_from(model):
         cured = services.models.predictor(other)

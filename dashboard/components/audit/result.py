@@ -1,7 +1,8 @@
 """What an audit found: the verdict in three words, the excess over the controls, findings, pairs, limits."""
 
 import functools
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -11,9 +12,10 @@ from dashboard import services
 from dashboard.components.common.downloads import offer
 from dashboard.components.common.gallery import gallery
 from dashboard.components.common.guard import guarded
+from dashboard.components.common.plot import SHARE, draw_table
 from dashboard.components.common.text import capital, plain
 from dashboard.components.common.verdict import marked
-from dashboard.services.audits import audit_figures as figures
+from dashboard.services.audits import audit_report as figures
 from dashboard.services.audits import audit_sentences as sentences
 from dashboard.services.models import Predictor
 from steel_core.render import percent, plots
@@ -35,16 +37,26 @@ def marked_verdict(verdict: str) -> str:
     return f":{colour}[:material/{icon}: {capital(verdict)}]"
 
 
+def link_to_run(
+    name: str, label: str, icon: str = ":material/open_in_new:", width: int | Literal["content"] = "content"
+) -> None:
+    query = {"view": "Data set", "run": name}
+    st.page_link("app_pages/audit.py", label=label, icon=icon, query_params=query, width=width)
+
+
+def minute_of(run: Any) -> str:
+    return f"{run.at[:16].replace('T', ' ')} UTC"
+
+
 def show_run(run: Any) -> None:
-    """A finished run, question by question."""
     first = run.reports[0]
     st.caption(
         f"{plain(first['model'])} on {plain(run.data)} · {first['images']} images · "
-        f"{plain(run.at[:16].replace('T', ' '))} UTC · {max(1, round(run.seconds))} s"
+        f"{plain(minute_of(run))} · {max(1, round(run.seconds))} s"
     )
     with st.container(horizontal=True):
         offer("Report as page (HTML)", functools.partial(services.audits.page, run), f"audit-{run.name}.html")
-        offer("Report in numbers (JSON)", functools.partial(services.audits.json_of, run), f"audit-{run.name}.json")
+        offer("Report in numbers (JSON)", lambda: services.files.as_json(run.to_json()), f"audit-{run.name}.json")
     for report in run.reports:
         with st.container(border=True), guarded():
             _question(run, report)
@@ -99,39 +111,37 @@ def _figures(report: dict[str, Any]) -> None:
 
 def _plots(report: dict[str, Any]) -> None:
     against = figures.plot_controls(report)
-    doses = {name: figures.plot_doses(report, name) for name in figures.POSITIONS}
-    places = [name for name, figure in doses.items() if figure is not None]
+    drawn = {name: figures.plot_doses(report, name) for name in figures.POSITIONS}
+    doses = {name: figure for name, figure in drawn.items() if figure is not None}
     with st.grid(2, min_column_width=340):
         if against is not None:
             with st.container():
-                st.markdown("**The stain against each control**" if places else "**The change against each control**")
+                st.markdown("**The stain against each control**" if doses else "**The change against each control**")
                 st.caption("Orange diamond: what is tested. Blue: controls of the same outline at the same place.")
                 _chart(against, f"controls {report['audit']}")
-        if places:
+        if doses:
             with st.container():
                 st.markdown("**Dose and response**")
                 place = st.segmented_control(
                     "Where the stain lies",
-                    places,
-                    default=places[0],
+                    list(doses),
+                    default=next(iter(doses)),
                     format_func=lambda name: capital(figures.POSITIONS[name]),
                     required=True,
                     key="dose position",
                 )
                 if place != "off":
                     st.caption("No evidence: here a stain can hide the defect. The verdict rests on stains beside it.")
-                _chart(doses[place or places[0]], "doses")
+                _chart(doses[place], "doses")
 
 
-def _chart(figure: go.Figure | None, key: str) -> None:
-    if figure is not None:
-        st.plotly_chart(figure, key=key, theme=None, config={"displayModeBar": False}, alt=plots.alternative(figure))
+def _chart(figure: go.Figure, key: str) -> None:
+    st.plotly_chart(figure, key=key, theme=None, config={"displayModeBar": False}, alt=plots.alternative(figure))
 
 
 def _findings(report: dict[str, Any]) -> None:
     st.markdown("**Findings, the most severe first**")
-    findings = sentences.sort_by_severity(report)
-    if not findings:
+    if not (findings := sentences.sort_by_severity(report)):
         st.markdown("Nothing could be tested.")
     telling = [pair for pair in findings if pair[0] != services.audits.SEVERITIES[-1]]
     quiet = findings[len(telling) :]
@@ -147,15 +157,13 @@ def _findings(report: dict[str, Any]) -> None:
         st.caption(
             "A property is a shortcut only where data, model and evidence all show it. One that rules it out clears it."
         )
-        table = pd.DataFrame(
+        rows = (
             {"Property": finding["name"]}
             | {leg: _LEGS[holds] for leg, holds in finding["legs"].items()}
             | {"verdict": finding["verdict"]}
             for _, finding in findings
         )
-        st.dataframe(
-            table, hide_index=True, alt="For each property, what data, model and evidence say, and its verdict"
-        )
+        draw_table(rows, "For each property, what data, model and evidence say, and its verdict")
 
 
 def _finding(severity: str, finding: dict[str, Any]) -> None:
@@ -170,17 +178,12 @@ def _classes(report: dict[str, Any]) -> None:
     st.markdown("**By class**")
     names = {"class": "Class", "flip_rate": "Turned", "control_flip_rate": "Strongest control", "excess": "Excess"}
     names |= {"low": "95 % from", "high": "to", "drop": "Confidence lost"}
-    help_of = {
-        "Confidence lost": "Probability of the class that was named before, beyond what the strongest control costs."
-    }
-    st.dataframe(
+    meaning = "Probability of the class that was named before, beyond what the strongest control costs."
+    draw_table(
         table.rename(columns=names | {"n": "Images"}).dropna(axis="columns", how="all"),
-        column_config={
-            name: st.column_config.NumberColumn(format="percent", help=help_of.get(name))
-            for name in list(names.values())[1:]
-        },
-        hide_index=True,
-        alt="Share of verdicts turned for each class, with controls and intervals",
+        "Share of verdicts turned for each class, with controls and intervals",
+        dict.fromkeys(list(names.values())[1:], SHARE)
+        | {"Confidence lost": st.column_config.NumberColumn(format="percent", help=meaning)},
     )
 
 
@@ -209,27 +212,23 @@ def _pairs(run: Any, report: dict[str, Any]) -> None:
     with st.grid(4, min_column_width=250):
         for pair in pairs:
             with st.container(border=True):
-                _pair(model, pair)
-
-
-def _pair(model: Predictor, pair: Any) -> None:
-    st.markdown(f"**{plain(pair.file)}**")
-    with st.grid(2, min_column_width=90):
-        for row in pair.rows[:2]:
-            _side(model, pair, row)
+                st.markdown(f"**{plain(pair.file)}**")
+                with st.grid(2, min_column_width=90):
+                    for row in pair.rows[:2]:
+                        with st.container():
+                            _side(model, pair, row)
 
 
 def _side(model: Predictor, pair: Any, row: Any) -> None:
-    with st.container():
-        target = row.attribution.target
-        st.markdown(f"{plain(row.title)}  \n{marked(row.prediction)}")
-        st.caption(f"{plain(target)} {percent(row.prediction.probs[target])}")
-        st.image(
-            services.bench.draw_map(model, row, pair.rows).picture,
-            width="stretch",
-            output_format="JPEG",
-            alt=f"{pair.file}, {row.title.lower()}: {row.prediction.outcome}, with its Grad-CAM map for {target}",
-        )
+    target = row.attribution.target
+    st.markdown(f"{plain(row.title)}  \n{marked(row.prediction)}")
+    st.caption(f"{plain(target)} {percent(row.prediction.probs[target])}")
+    st.image(
+        services.bench.draw_map(model, row, pair.rows).picture,
+        width="stretch",
+        output_format="JPEG",
+        alt=f"{pair.file}, {row.title.lower()}: {row.prediction.outcome}, with its Grad-CAM map for {target}",
+    )
 
 
 def _moves(report: dict[str, Any]) -> None:
@@ -237,13 +236,9 @@ def _moves(report: dict[str, Any]) -> None:
     if len(moves):
         st.caption("The whole picture moved, or cut, by a share of its side: a steady model turns hardly any verdict.")
         names = {"change": "Change", "severity": "By", "n": "Images", "flip_rate": "Turned"}
-        share = st.column_config.NumberColumn(format="percent")
-        st.dataframe(
-            moves.rename(columns=names | {"confidence_drop": "Confidence lost"}),
-            column_config=dict.fromkeys(("By", "Turned", "Confidence lost"), share),
-            hide_index=True,
-            alt="Share of verdicts turned by shifts and crops",
-        )
+        moves = moves.rename(columns=names | {"confidence_drop": "Confidence lost"})
+        columns = dict.fromkeys(("By", "Turned", "Confidence lost"), SHARE)
+        draw_table(moves, "Share of verdicts turned by shifts and crops", columns)
 
 
 def _suspects(run: Any, report: dict[str, Any]) -> None:
@@ -297,12 +292,7 @@ def _retest(run: Any, cluster: dict[str, Any], number: int) -> None:
                 f"The first patch tested by itself: {marked_verdict(again.verdict)}"
                 + ("" if excess is None else f", excess {percent(excess)}")
             )
-            st.page_link(
-                "app_pages/audit.py",
-                label=f"{again.at[:16].replace('T', ' ')} UTC",
-                icon=":material/open_in_new:",
-                query_params={"view": "Data set", "run": again.name},
-            )
+            link_to_run(again.name, minute_of(again))
     st.button(
         "Test the first patch by itself",
         key=f"retest {number}",
@@ -312,4 +302,5 @@ def _retest(run: Any, cluster: dict[str, Any], number: int) -> None:
         "controls of the same outline at the same place.",
     )
     with st.expander("The same as a command"):
-        st.code(services.retests.command(run, cluster), language="bash", wrap_lines=True)
+        command = services.retests.format_retest_command(cluster, run.reports[0]["model"], Path("FOLDER"))
+        st.code(command, language="bash", wrap_lines=True)

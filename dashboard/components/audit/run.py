@@ -1,17 +1,20 @@
-"""An audit of a whole data set as a job: asked for, watched, stopped, and shown when it is finished."""
+"""An audit of a whole data set as a job: asked for, watched, stopped, shown when it is finished; and all of them."""
 
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.audit.result import show_run
+from dashboard.components.audit.result import link_to_run, marked_verdict, minute_of, show_run
 from dashboard.components.audit.stain import which_stain
+from dashboard.components.common.chooser import drop_from_address, say_no_data
 from dashboard.components.common.guard import guarded
 from dashboard.components.common.progress import duration, watch_job
 from dashboard.components.common.text import capital, plain
 from dashboard.services.bench import StainSettings
 from dashboard.services.models import Predictor
+from steel_core.render import percent
 
-QUESTIONS = {
+_LISTED = 20  # audits on a page of the history
+_QUESTIONS = {
     "white-stain": "White stain: does one turn the verdict?",
     "edges": "Edges: does the border of the picture decide?",
     "properties": "Properties: does brightness, sharpness or the like decide?",
@@ -33,15 +36,15 @@ def whole_data_set(model: Predictor) -> None:
         _form(model)
         return
     st.query_params["run"] = name  # a link on this very page leads here, and leaves the address bar as it was
-    st.button("Ask something else", on_click=_forget, icon=":material/arrow_back:")
-    job = services.audits.job(name)
+    st.button("Ask something else", on_click=drop_from_address, args=("run",), icon=":material/arrow_back:")
+    job = services.jobs.board().get(services.audits.AUDIT, name)
     if job and job.at_work:
         watch_job(job, "audit")
         st.caption(
             f"{capital(', '.join(job.about.kinds))} · {plain(job.about.model)} on {plain(job.about.data)}. "
             "The address of this page leads back here."
         )
-    elif run := services.audits.run(name):
+    elif run := services.audits.AuditStore().get(name):
         show_run(run)
     elif job and job.stopped:
         st.info("The audit was stopped. Nothing was kept.", icon=":material/cancel:")
@@ -59,10 +62,7 @@ def whole_data_set(model: Predictor) -> None:
 def _form(model: Predictor) -> None:
     data = st.session_state.get("data")
     if not data:
-        st.info(
-            "No data set is here. Point `STEEL_DATA` to one, or to a folder of them, and start again.",
-            icon=":material/folder_off:",
-        )
+        say_no_data()
         return
     if problem := services.audits.why_not(model, data):
         st.error(
@@ -80,7 +80,7 @@ def _form(model: Predictor) -> None:
             services.audits.AUDITS,
             selection_mode="multi",
             default=["white-stain"],
-            format_func=lambda kind: QUESTIONS[kind],
+            format_func=lambda kind: _QUESTIONS[kind],
             key="audit kinds",
         )
         with st.grid(2, min_column_width=240, width=800):
@@ -102,13 +102,30 @@ def _form(model: Predictor) -> None:
             st.query_params["run"] = services.audits.start(model, data, services.audits.AuditSettings.from_json(asked))
             st.rerun()
     for running in services.audits.at_work():
-        st.page_link(
-            "app_pages/audit.py",
-            label=f"At work: {plain(', '.join(running.kinds))} on {plain(running.data)}, model {plain(running.model)}",
-            icon=":material/hourglass_top:",
-            query_params={"view": "Data set", "run": running.name},
-        )
+        words = f"At work: {plain(', '.join(running.kinds))} on {plain(running.data)}, model {plain(running.model)}"
+        link_to_run(running.name, words, ":material/hourglass_top:")
 
 
-def _forget() -> None:
-    st.query_params.pop("run", None)
+def history() -> None:
+    """The audits of this server, the newest first, one line each; they are kept for good and never changed."""
+    runs, problems = services.audits.history()
+    for problem in problems[:3]:
+        st.warning(plain(problem), icon=":material/broken_image:")
+    for asked in services.audits.at_work():
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            link_to_run(asked.name, "Watch it", width=230)
+            st.markdown(f":material/hourglass_top: At work · {plain(asked.model)} on {plain(asked.data)}")
+    if not runs:
+        st.info("No audit was finished here yet. “Data set” starts one.", icon=":material/history:")
+        return
+    pages = -(-len(runs) // _LISTED)
+    page = st.pagination(pages, key="audits page") if pages > 1 else 1
+    for run in runs[(page - 1) * _LISTED : page * _LISTED]:
+        first = run.reports[0]
+        excess = "" if first["excess"] is None else f" · excess {percent(first['excess'])}"
+        questions = ", ".join(report["audit"].replace("-", " ") for report in run.reports)
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            link_to_run(run.name, minute_of(run), width=230)
+            st.markdown(
+                f"{marked_verdict(run.verdict)} · {questions} · {plain(first['model'])} on {plain(run.data)}{excess}"
+            )

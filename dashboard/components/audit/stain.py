@@ -1,10 +1,12 @@
 """Which stain is pasted: one drawn by the program, or a real one that the visitor marks with a box in an image."""
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.text import capital, plain
-from dashboard.services.audits import audit_figures as figures
+from dashboard.services.audits import audit_report as figures
 from dashboard.services.bench import StainSettings
 from dashboard.services.datasets import DatasetIndex, Refused, Source
 from dashboard.services.images import FirstLook
@@ -41,14 +43,20 @@ def which_stain(model: Predictor) -> StainSettings | None:
             return None
 
 
-def choose(label: str, index: DatasetIndex, paths: list[str], key: str) -> str | None:
-    """One of these images of a data set, each by its name and what it shows."""
+def choose_image(label: str, listed: Callable[[DatasetIndex], list[str]], key: str) -> Source | None:
+    """One of the listed images of the chosen data set, each by its name and what it shows; None where there is none."""
+    data = st.session_state.get("data")
+    index = services.datasets.dataset(data) if data else None
+    paths = listed(index) if index else []
+    if not index or not paths:
+        return None
 
     def titled(path: str) -> str:
         source = services.datasets.find(index, path)
         return f"{source.name}: {', '.join(source.labels)}" if source.labels else source.name
 
-    return st.selectbox(label, paths, format_func=titled, key=key, width=320)
+    path = st.selectbox(label, paths, format_func=titled, key=f"{key} {data}", width=320)
+    return services.datasets.find(index, path)
 
 
 def _drawn() -> StainSettings:
@@ -63,18 +71,11 @@ def _drawn() -> StainSettings:
 
 
 def _picture() -> Source | None:
-    data = st.session_state.get("data")
-    index = services.datasets.dataset(data) if data else None
-    paths = services.bench.perhaps_stained(index) if index else []
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        path = None
-        if index and paths:
-            path = choose("Image with the stain", index, paths, f"cut of {data}")
+        offered = choose_image("Image with the stain", services.bench.perhaps_stained, "cut of")
         with st.popover("Another image", icon=":material/upload:"):
             own = st.file_uploader(f"An image with a stain ({services.datasets.LIMITS})", key="cut file")
-    if own:
-        return services.datasets.uploaded(own)
-    return services.datasets.find(index, path) if index and path else None
+    return services.datasets.uploaded(own) if own else offered
 
 
 def _box(source: Source, seen: FirstLook) -> Box | None:
@@ -119,7 +120,8 @@ def _cut(source: Source, box: Box) -> StainSettings | None:
     if isinstance(marked, Refused):
         st.error(f"{plain(capital(marked.sentence))}.", icon=":material/error:")
         return None
-    stencil = services.bench.stencil_of(marked)
+    stencil = services.audits.read_stencil(marked.cut_stain)
+    assert stencil is not None
     st.image(
         figures.draw_cut_stain(stencil),
         width=240,

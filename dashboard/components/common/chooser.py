@@ -27,6 +27,17 @@ def chooser() -> None:
         )
 
 
+def drop_from_address(key: str) -> None:
+    st.query_params.pop(key, None)
+
+
+def say_no_data() -> None:
+    st.info(
+        "No data set is here. Point `STEEL_DATA` to one, or to a folder of them, and start again.",
+        icon=":material/folder_off:",
+    )
+
+
 def _begin(offered: Mapping[str, Sequence[str]]) -> None:
     """A visit that names no model, or no data set, begins with two that belong together; the address tells which."""
     named = {

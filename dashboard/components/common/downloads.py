@@ -1,6 +1,5 @@
 """What a visitor carries away."""
 
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
@@ -25,9 +24,14 @@ _KINDS = {
 
 
 def offer(label: str, make: Callable[[], bytes | str], file: str) -> None:
-    """A button for a file that is made when it is pressed."""
+    """A button for a file that is made when it is pressed; a mark lets spreadsheets read the accents of a text."""
     mime, icon = _KINDS[file.rpartition(".")[2]]
-    st.download_button(label, make, file, mime, on_click="ignore", icon=icon)
+
+    def content() -> bytes:
+        made = make()
+        return made.encode("utf-8-sig") if isinstance(made, str) else made
+
+    st.download_button(label, content, file, mime, on_click="ignore", icon=icon)
 
 
 def report_buttons(
@@ -38,12 +42,14 @@ def report_buttons(
     with st.container(horizontal=True):
         offer(
             "Report as picture (PNG)",
-            functools.partial(services.maps.report_png, model, source, seen, maps, style),
+            lambda: services.maps.render_image_png(
+                model, source.read(), seen.prediction, maps, style.opacity, style.threshold
+            ),
             f"{stem}-report.png",
         )
         offer(
             "Report in numbers (JSON)",
-            functools.partial(services.maps.report_json, model, seen, maps),
+            lambda: services.files.as_json(services.maps.result_to_json(model, seen.prediction, maps)),
             f"{stem}-report.json",
         )
     if source.licence:

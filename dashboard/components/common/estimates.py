@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.common.plot import SHARE, draw_table
 from dashboard.components.common.text import plain
 from steel_core.render import percent
 
@@ -109,18 +110,7 @@ def _by_class(estimates: dict[str, Any]) -> None:
     worst = min(recall, key=lambda name: recall[name])
     interval = f" (95 %: {percent(bounds[worst][0])} to {percent(bounds[worst][1])})" if bounds.get(worst) else ""
     with st.expander(f"Class by class; found least often: {plain(worst)}, {percent(recall[worst])}{interval}"):
-        st.dataframe(
-            pd.DataFrame(
-                {
-                    "Class": name,
-                    "Found": share,
-                    "95 % from": (bounds.get(name) or (None, None))[0],
-                    "to": (bounds.get(name) or (None, None))[1],
-                    "Images": support.get(name),
-                }
-                for name, share in recall.items()
-            ),
-            column_config=dict.fromkeys(("Found", "95 % from", "to"), st.column_config.NumberColumn(format="percent")),
-            hide_index=True,
-            alt="Share of each class that was found, with its interval",
-        )
+        heads, shares = ("Class", "Found", "95 % from", "to", "Images"), ("Found", "95 % from", "to")
+        rows = [(name, one, *(bounds.get(name) or (None, None)), support.get(name)) for name, one in recall.items()]
+        alt = "Share of each class that was found, with its interval"
+        draw_table(pd.DataFrame(rows, columns=heads), alt, dict.fromkeys(shares, SHARE))

@@ -39,19 +39,14 @@ def gallery(
         for number, (path, source, caption) in enumerate(tiles):
             with st.container(key=f"tile-{name}{number}", gap="xsmall"):
                 drawn = picture(number) if picture else services.datasets.thumbnail(source)
-                _tile(source, drawn, caption, page, {**(also or {}), **image_link(path, data)})
-
-
-def _tile(
-    source: Source, picture: bytes | Refused, caption: str, page: str, query: Mapping[str, str | Sequence[str]]
-) -> None:
-    if isinstance(picture, Refused):
-        st.markdown(f":material/broken_image: Not readable. {plain(picture.sentence)}")
-    else:
-        alt = f"{source.name}, {', '.join(source.labels) or 'unlabelled'}"
-        st.image(services.files.inline(picture), width="stretch", alt=alt)
-    st.page_link(f"app_pages/{page}.py", label=plain(source.name), icon="", query_params=query, width="stretch")
-    st.caption(caption)
+                if isinstance(drawn, Refused):
+                    st.markdown(f":material/broken_image: Not readable. {plain(drawn.sentence)}")
+                else:
+                    alt = f"{source.name}, {', '.join(source.labels) or 'unlabelled'}"
+                    st.image(services.files.inline(drawn), width="stretch", alt=alt)
+                link, query = f"app_pages/{page}.py", {**(also or {}), **image_link(path, data)}
+                st.page_link(link, label=plain(source.name), icon="", query_params=query, width="stretch")
+                st.caption(caption)
 
 
 def try_a_sample(page: str, model: Predictor) -> None:

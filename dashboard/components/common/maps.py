@@ -144,5 +144,4 @@ def legends(methods: Iterable[str]) -> None:
 
 
 def opacity() -> float:
-    """The slider for how strongly maps cover the picture."""
     return st.slider("Opacity of the maps", 0.0, 1.0, 0.6, 0.05, key="opacity", persist_state="session")

@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.common.plot import draw_plot
+from dashboard.components.common.plot import draw_plot, draw_table
 from dashboard.components.common.text import counted, plain
 from dashboard.components.common.worst_images import worst_images
 from dashboard.services.evaluation import Evaluation
@@ -31,16 +31,10 @@ def show_comparison(model: Predictor, data: str, evaluation: Evaluation, theirs:
     named = comparison.estimates["figure"].map(
         lambda name: services.leaderboard.ESTIMATES.get(name, name.replace("_", " "))
     )
-    st.dataframe(
-        comparison.estimates.assign(figure=named).rename(
-            columns={"figure": "Figure", "a": comparison.a, "b": comparison.b, **words}
-        ),
-        hide_index=True,
-        column_config=dict.fromkeys(
-            (comparison.a, comparison.b, *words.values()), st.column_config.NumberColumn(format="%.3f")
-        ),
-        alt="Figures of both models and their paired difference with its interval",
-    )
+    heads = {"figure": "Figure", "a": comparison.a, "b": comparison.b, **words}
+    numbers = dict.fromkeys([*heads.values()][1:], st.column_config.NumberColumn(format="%.3f"))
+    alt = "Figures of both models and their paired difference with its interval"
+    draw_table(comparison.estimates.assign(figure=named).rename(columns=heads), alt, numbers)
     test = comparison.mcnemar
     st.markdown(
         f"Only **{plain(comparison.a)}** is right on {counted(test.only_a, 'image')}, only **{plain(comparison.b)}** "

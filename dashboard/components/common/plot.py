@@ -1,20 +1,25 @@
-"""Plots, with their words for those who cannot see them."""
+"""Plots and tables, with their words for those who cannot see them."""
 
-from __future__ import annotations
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
-
+import pandas as pd
 import streamlit as st
 
-from steel_core.render.plots import alternative
+from steel_core.render.plots import Figure, alternative
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+SHARE = st.column_config.NumberColumn(format="percent")
+
+
+def draw_table(
+    rows: pd.DataFrame | Iterable[dict[str, Any]], words: str, columns: Mapping[str, Any] | None = None
+) -> None:
+    """A table, with `words` for those who cannot see it; `columns` say how to draw some of them, as `SHARE` does."""
+    st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=columns, alt=words)
 
 
 def draw_plot(
-    figure: go.Figure, name: str, chosen: Callable[[], None] | None = None, by: Literal["box", "points"] = "box"
+    figure: Figure, name: str, chosen: Callable[[], None] | None = None, by: Literal["box", "points"] = "box"
 ) -> None:
     """A figure with its words for those who cannot see it; its toolbar saves it as PNG.
 

@@ -27,11 +27,7 @@ def watch_job(job: Job[Any], key: str) -> None:
 
 
 def result_of(job: Job[T] | None, key: str, offer: Callable[[], None]) -> T | None:
-    """The result of finished work; None where it is under way, and is watched, or was not begun, and is offered.
-
-    Raises:
-        SteelError: as the work raised it.
-    """
+    """The result of finished work, or its error; None where it is under way, and watched, or not begun, and offered."""
     if job is None or job.stopped:
         offer()
         return None

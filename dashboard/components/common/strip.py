@@ -26,12 +26,11 @@ _BREADTHS = (1, 2, 4, 8)  # tiles in view
 def strip(model: Predictor, source: Source, tiled: TiledPrediction | None = None) -> None:
     """The strip's verdict and viewer; or how far the worker is that judges its tiles, where they were not judged."""
     st.subheader("Tile by tile")
+    if tiled is None:
+        offer = functools.partial(_offer, "Judge this strip", services.strips.judge_again, model, source)
+        tiled = result_of(services.strips.judge(model, source), f"strip {source.key}", offer)
     if tiled:
         _viewer(model, source, tiled)
-        return
-    offer = functools.partial(_offer, "Judge this strip", services.strips.judge_again, model, source)
-    if result := result_of(services.strips.judge(model, source), f"strip {source.key}", offer):
-        _viewer(model, source, result)
 
 
 def _offer(words: str, begin: Callable[..., None], *of: Any) -> None:
@@ -71,7 +70,10 @@ def _viewer(model: Predictor, source: Source, tiled: TiledPrediction) -> None:
     with st.grid(3, min_column_width=200):
         strength = opacity()
         with_map = st.toggle("Show what influenced the model", value=True, key="strip map")
-    stitched = _stitched(model, source, target) if with_map else None
+    stitched = None
+    if with_map:
+        offer = functools.partial(_offer, "Make the map", services.strips.explain_again, model, source, target)
+        stitched = result_of(services.strips.explain(model, source, target), f"map {source.key}", offer)
     figure = services.strips.plot(model, source, tiled, number, stitched, strength)
     st.plotly_chart(
         figure,
@@ -138,11 +140,6 @@ def _why(number: int, worst: Prediction) -> str:
     elif worst.outcome == UNFAMILIAR:
         reason = "it is unlike all that this model has learnt from"
     return f"The picture is as bad as its worst tile, number {number}: {reason}."
-
-
-def _stitched(model: Predictor, source: Source, target: str) -> Attribution | None:
-    offer = functools.partial(_offer, "Make the map", services.strips.explain_again, model, source, target)
-    return result_of(services.strips.explain(model, source, target), f"map {source.key}", offer)
 
 
 def _explained(model: Predictor, attribution: Attribution, of: TiledPrediction) -> None:

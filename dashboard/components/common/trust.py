@@ -4,7 +4,7 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.guard import guarded
-from dashboard.services.maps import Read, Trust
+from dashboard.services.maps import Read
 from dashboard.services.models import Predictor
 from steel_core.types import Attribution
 
@@ -26,10 +26,23 @@ def trust_badges(model: Predictor, read: Read, attribution: Attribution) -> None
     """The badges of one finished map; nothing for a model whose maps were never measured."""
     if not model.card.quality:
         return
-    if trust := services.maps.trust(model, read, attribution):
-        _badges(trust)
-    else:
+    trust = services.maps.trust(model, read, attribution)
+    if trust is None:
         st.fragment(run_every=1.0)(_measuring)(model, read, attribution)
+        return
+    with st.container(horizontal=True, gap="xsmall"):
+        if trust.percentile is not None:
+            _badge(f"more faithful than {trust.percentile:.0%} of its maps", "Faithfulness")
+        if trust.change is not None:
+            _badge(f"noise changes it by {trust.change:.0%}", "Stability")
+        if trust.lift is not None:
+            _badge(f"evidence {trust.lift:.1f} times denser where marked", "Lift over area", trust.lift > 1)
+        words_of = {
+            True: "shows what the model learnt",
+            False: "shows the picture, not the model",
+            None: "not clear whether it shows the model",
+        }
+        _badge(words_of[trust.explains_model], "Randomisation", trust.explains_model)
 
 
 def trust_words(model: Predictor) -> None:
@@ -51,22 +64,6 @@ def _measuring(model: Predictor, read: Read, attribution: Attribution) -> None:
     if services.maps.trust(model, read, attribution):
         st.rerun()
     st.caption(":material/hourglass_top: Measuring how far to trust it")
-
-
-def _badges(trust: Trust) -> None:
-    with st.container(horizontal=True, gap="xsmall"):
-        if trust.percentile is not None:
-            _badge(f"more faithful than {trust.percentile:.0%} of its maps", "Faithfulness")
-        if trust.change is not None:
-            _badge(f"noise changes it by {trust.change:.0%}", "Stability")
-        if trust.lift is not None:
-            _badge(f"evidence {trust.lift:.1f} times denser where marked", "Lift over area", trust.lift > 1)
-        words_of = {
-            True: "shows what the model learnt",
-            False: "shows the picture, not the model",
-            None: "not clear whether it shows the model",
-        }
-        _badge(words_of[trust.explains_model], "Randomisation", trust.explains_model)
 
 
 def _badge(words: str, kind: str, good: bool | None = None) -> None:

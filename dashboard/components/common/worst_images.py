@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import services
 from dashboard.components.common.gallery import image_link
@@ -30,43 +31,36 @@ def worst_images(
     first = (min(chosen, pages) - 1) * PAGE
     part = rows.iloc[first : first + PAGE]
     st.caption(f"{first + 1:,} to {first + len(part):,} of {counted(len(rows), 'image')}" if len(part) else "No images")
-    maps, waiting = [], st.empty()
+    maps, waiting, index = [], st.empty(), services.datasets.dataset(data)
     with st.grid(3, min_column_width=300):
-        for row, (path, source) in zip(
-            part.to_dict("records"), services.datasets.sources_of(services.datasets.dataset(data), part), strict=True
-        ):
+        for row in part.to_dict("records"):
+            source = services.datasets.source(index, row["row"])
             with st.container(border=True, gap="xsmall"):
                 st.markdown(_above(row))
                 with st.grid(1 if row.get("tiles", 1) > 1 else 2, min_column_width=110):  # a strip is wide
-                    picture = services.datasets.thumbnail(source)
-                    if isinstance(picture, Refused):
-                        st.caption(plain(picture.sentence))
-                    else:
-                        st.image(
-                            services.files.inline(picture),
-                            width="stretch",
-                            alt=f"{source.name}, actual {row['label'] or 'unlabelled'}",
-                        )
+                    alt = f"{source.name}, actual {row['label'] or 'unlabelled'}"
+                    _show(st.empty(), services.datasets.thumbnail(source), alt)
                     slot = st.empty()
                     slot.skeleton(height=140)
                     maps.append((slot, source, row))
-                st.page_link(
-                    "app_pages/explain.py", label=plain(source.name), icon="", query_params=image_link(path, data)
-                )
+                link = image_link(row["file"], data)
+                st.page_link("app_pages/explain.py", label=plain(source.name), icon="", query_params=link)
                 if below:
                     below(row)
     for number, (slot, source, row) in enumerate(maps, 1):  # after all pictures: a map takes longer
         waiting.caption(f":material/hourglass_top: Making the maps, {number} of {len(maps)}")
-        drawn = services.maps.row_map(model, source, row["pred"])
-        if isinstance(drawn, Refused):
-            slot.caption(plain(drawn.sentence))
-        else:
-            slot.image(
-                services.files.inline(drawn), width="stretch", alt=f"Grad-CAM of {source.name} for {row['pred']}"
-            )
+        alt = f"Grad-CAM of {source.name} for {row['pred']}"
+        _show(slot, services.maps.row_map(model, source, row["pred"]), alt)
     waiting.empty()
     if len(part):
         st.caption(f"Maps: Grad-CAM for the predicted class. {services.maps.CAUTION}")
+
+
+def _show(place: DeltaGenerator, picture: bytes | Refused, alt: str) -> None:
+    if isinstance(picture, Refused):
+        place.caption(plain(picture.sentence))
+    else:
+        place.image(services.files.inline(picture), width="stretch", alt=alt)
 
 
 def is_right(row: Mapping[Any, Any]) -> bool:

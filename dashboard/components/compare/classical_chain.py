@@ -27,16 +27,12 @@ def chain(asked: ComparisonRequest, board: Leaderboard) -> None:
     )
     job = services.classical_chain.teaching(asked, board)
     if job and job.failed:
-        services.classical_chain.forget(asked)
+        services.jobs.board().forget(services.classical_chain.CHAIN, asked)
     if job and result_of(job, "chain", lambda: None) is not None:
         _inside(job)
     elif job is None:
-        st.button(
-            f"Look inside, {duration(services.classical_chain.seconds_to_teach(board))} to learn",
-            on_click=services.classical_chain.start,
-            args=(asked, board),
-            icon=":material/account_tree:",
-        )
+        words = f"Look inside, {duration(services.classical_chain.seconds_to_teach(board))} to learn"
+        st.button(words, on_click=services.classical_chain.start, args=(asked, board), icon=":material/account_tree:")
 
 
 @st.fragment

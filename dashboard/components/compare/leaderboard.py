@@ -21,9 +21,9 @@ _CURVES = 4  # models whose curves are drawn where none was chosen
 
 def obtain_leaderboard(asked: ComparisonRequest) -> Leaderboard | None:
     """The leaderboard; None where it must be made first, which is then offered or under way."""
-    job = services.leaderboard.comparison(asked)
+    job = services.jobs.board().get(services.leaderboard.COMPARISON, asked)
     if job and job.failed:
-        services.leaderboard.forget(asked)
+        services.jobs.board().forget(services.leaderboard.COMPARISON, asked)
     board = result_of(job, "comparison", functools.partial(_offer, asked))
     if board and job and services.leaderboard.is_outdated(asked, job):
         st.info("A model or the data set has changed since this was compared.", icon=":material/update:")
@@ -38,12 +38,8 @@ def _offer(asked: ComparisonRequest) -> None:
         "there already are used.",
         icon=":material/balance:",
     )
-    st.button(
-        f"Compare, at most {duration(services.leaderboard.seconds_to_compare(asked))}",
-        on_click=services.leaderboard.start,
-        args=(asked,),
-        type="primary",
-    )
+    words = f"Compare, at most {duration(services.leaderboard.seconds_to_compare(asked))}"
+    st.button(words, on_click=services.leaderboard.start, args=(asked,), type="primary")
 
 
 def table(board: Leaderboard) -> list[str]:
@@ -74,7 +70,7 @@ def table(board: Leaderboard) -> list[str]:
         alt="All models with their figures and intervals, the best first",
     )
     st.caption(plain(services.leaderboard.CAUTION))
-    offer("Table (CSV)", functools.partial(services.leaderboard.csv, board), "leaderboard.csv")
+    offer("Table (CSV)", board.to_csv, "leaderboard.csv")
     if board.absent:
         with st.expander(f"Not compared: {len(board.absent)}"):
             for name, reason in board.absent.items():
@@ -123,7 +119,6 @@ def plots(board: Leaderboard, chosen: Sequence[str]) -> None:
 
 
 def disagreements(data: str, board: Leaderboard) -> None:
-    """Two rows side by side, with the images on which they disagree."""
     models = [entry.name for entry in board.entries if not entry.baseline]
     if not models or len(board.entries) < 2:
         return

@@ -9,14 +9,17 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.guard import guarded
+from dashboard.components.common.plot import SHARE, draw_table
 from dashboard.components.common.text import counted, plain
 from dashboard.components.common.worst_images import worst_images
-from dashboard.components.evaluate.headline import countable
-from dashboard.services.evaluation import Evaluation
+from dashboard.components.evaluate.summary import countable
+from dashboard.services.evaluation import ANY, Evaluation
 from dashboard.services.models import Predictor
 from steel_core.render import percent
 
 _CHART, _TABLE, _CELL = "matrix", "cells", "cell"
+_EACH_CLASS = {"label": "Class", "found": "There and named", "missed": "There, not named", "false": "Named, not there",
+               "absent": "Neither"}  # fmt: skip
 _WIDE = 66  # pixels that an interval needs; a narrower cell tells it at a touch, and in the table
 _SIZE = f"bandwidth('x') < {_WIDE} ? clamp(bandwidth('x') / 3.6, 7, 12) : 15"
 
@@ -24,7 +27,6 @@ _SIZE = f"bandwidth('x') < {_WIDE} ? clamp(bandwidth('x') / 3.6, 7, 12) : 15"
 @st.fragment
 @guarded()
 def matrix(model: Predictor, data: str, evaluation: Evaluation) -> None:
-    """Matrix, table, and the images of the cell in the URL."""
     if not countable(evaluation):
         return
     left, right = st.columns([3, 2], gap="large")
@@ -43,12 +45,8 @@ def matrix(model: Predictor, data: str, evaluation: Evaluation) -> None:
     columns = list(dict.fromkeys(cells["predicted"]))
     with right:
         with st.grid(2, min_column_width=130):
-            actual = st.selectbox(
-                "Actual", [services.evaluation.ANY, *evaluation.verdicts], key="actual", bind="query-params"
-            )
-            predicted = st.selectbox(
-                "Predicted", [services.evaluation.ANY, *columns], key="predicted", bind="query-params"
-            )
+            actual = st.selectbox("Actual", [ANY, *evaluation.verdicts], key="actual", bind="query-params")
+            predicted = st.selectbox("Predicted", [ANY, *columns], key="predicted", bind="query-params")
         _as_table(cells)
     with left:
         _chart(cells, shares == "percentages", actual, predicted)
@@ -58,24 +56,15 @@ def matrix(model: Predictor, data: str, evaluation: Evaluation) -> None:
             "cell to see its images."
         )
     if evaluation.multi_label:
-        _each_class(evaluation)
+        st.info(services.evaluation.NO_MATRIX, icon=":material/grid_on:")
+        counts = services.evaluation.class_counts(evaluation).rename(columns=_EACH_CLASS)
+        draw_table(counts, "How often each class is found, missed and falsely named")
     rows = services.evaluation.in_cell(evaluation, actual, predicted, outcomes)
-    if (actual, predicted) == (services.evaluation.ANY, services.evaluation.ANY):
+    if (actual, predicted) == (ANY, ANY):
         st.subheader("All images, by falling loss")
     else:
         st.subheader(f"Actual {plain(actual)}, predicted {plain(predicted)}: {counted(len(rows), 'image')}")
     worst_images(model, data, rows, "cell-page")
-
-
-def _each_class(evaluation: Evaluation) -> None:
-    st.info(services.evaluation.NO_MATRIX, icon=":material/grid_on:")
-    titles = {"label": "Class", "found": "There and named", "missed": "There, not named", "false": "Named, not there",
-              "absent": "Neither"}  # fmt: skip
-    st.dataframe(
-        services.evaluation.class_counts(evaluation).rename(columns=titles),
-        hide_index=True,
-        alt="How often each class is found, missed and falsely named",
-    )
 
 
 def _choose(cell: dict[str, str]) -> None:
@@ -84,23 +73,10 @@ def _choose(cell: dict[str, str]) -> None:
         st.session_state["cell-page"] = 1
 
 
-def _from_chart() -> None:
-    for cell in st.session_state[_CHART]["selection"][_CELL][:1]:
-        _choose(cell)
-
-
 def _as_table(cells: pd.DataFrame) -> None:
     """The same by keyboard: a row chooses its cell."""
-    shown = pd.DataFrame(
-        {
-            "Actual": cells["actual"],
-            "Predicted": cells["predicted"],
-            "Images": cells["n"],
-            "Share of row": cells["share"],
-            "95 % from": cells["low"],
-            "to": cells["high"],
-            "Row": cells["of"],
-        }
+    shown = cells[["actual", "predicted", "n", "share", "low", "high", "of"]].set_axis(
+        ["Actual", "Predicted", "Images", "Share of row", "95 % from", "to", "Row"], axis="columns"
     )
 
     def choose() -> None:
@@ -114,14 +90,16 @@ def _as_table(cells: pd.DataFrame) -> None:
             key=_TABLE,
             on_select=choose,
             selection_mode="single-row",
-            column_config=dict.fromkeys(
-                ("Share of row", "95 % from", "to"), st.column_config.NumberColumn(format="percent")
-            ),
+            column_config=dict.fromkeys(("Share of row", "95 % from", "to"), SHARE),
             alt="Count, share and interval of each cell of the confusion matrix",
         )
 
 
 def _chart(cells: pd.DataFrame, shares: bool, actual: str, predicted: str) -> None:
+    def choose() -> None:
+        for cell in st.session_state[_CHART]["selection"][_CELL][:1]:
+            _choose(cell)
+
     drawn = cells.assign(
         label=[_label(cell, shares) for cell in cells.to_dict("records")],
         interval=[_interval(cell, shares) for cell in cells.to_dict("records")],
@@ -154,7 +132,7 @@ def _chart(cells: pd.DataFrame, shares: bool, actual: str, predicted: str) -> No
     st.altair_chart(
         chart,
         key=_CHART,
-        on_select=_from_chart,
+        on_select=choose,
         alt="Confusion matrix: "
         + "; ".join(
             f"{c['actual']} called {c['predicted']}: {c['n']} of {c['of']}" for c in cells.to_dict("records") if c["n"]
@@ -169,6 +147,4 @@ def _label(cell: Mapping[Any, Any], shares: bool) -> str:
 def _interval(cell: Mapping[Any, Any], shares: bool) -> str:
     if not cell["of"]:
         return "no images"
-    ends = ("low", "high") if shares else ("n_low", "n_high")
-    low, high = (cell[end] for end in ends)
-    return f"{low:.0%} to {high:.0%}" if shares else f"{low:.0f} to {high:.0f}"
+    return "{low:.0%} to {high:.0%}".format(**cell) if shares else "{n_low:.0f} to {n_high:.0f}".format(**cell)

@@ -1,27 +1,22 @@
 """Where to draw the line: from what errors cost to thresholds in the card, and prediction sets."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.guard import guarded
-from dashboard.components.common.plot import draw_plot
+from dashboard.components.common.plot import draw_plot, draw_table
 from dashboard.components.common.text import counted, plain
 from dashboard.components.common.worst_images import worst_images
 from dashboard.components.evaluate.brushing import brush, within
-from dashboard.components.evaluate.headline import countable
+from dashboard.components.evaluate.summary import countable
 from dashboard.services.evaluation import Costs, Evaluation
 from dashboard.services.models import Predictor
 from steel_core.errors import DataError, SteelError
 from steel_core.types import CLEAR
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 _RATES = {"escape": "Escape", "false_call": "False call", "referred": "To a person"}
 _SETS = {"lac": "as small as possible (LAC)", "aps": "larger where it is hard (APS)"}
@@ -53,11 +48,8 @@ def thresholds(model: Predictor, data: str, whole: Evaluation, evaluation: Evalu
     st.subheader(f"What these lines do: {chosen} {len(test.labelled):,} {part} images")
     if choice and typed == choice.thresholds:
         st.markdown(f"**{plain(choice.verdict)}**")
-    tables = {
-        words: services.evaluation.plant_estimates(test, lines, asked, mix)
-        for words, lines in (("in force", in_force), ("as typed", typed))
-    }
-    st.dataframe(_compared(tables), hide_index=True, alt="Rates and costs by class, in force and as typed")
+    tables = [services.evaluation.plant_estimates(test, lines, asked, mix) for lines in (in_force, typed)]
+    draw_table(_compared(*tables), "Rates and costs by class, in force and as typed")
     st.caption(
         "Escape: of the defective sheets, those let pass. False call: of the sheets that are not of the class, those "
         "called it. In brackets: 95 % interval. Cost: for 1,000 sheets in the stated mix."
@@ -70,20 +62,18 @@ def thresholds(model: Predictor, data: str, whole: Evaluation, evaluation: Evalu
         st.subheader("Risk against coverage")
         draw_plot(services.evaluation.plots(evaluation)["Risk against coverage"], "Risk against coverage")
     else:
-        _curves(model, data, evaluation, test, lambda label: services.evaluation.threshold_plot(
-            test, label, asked, typed, mix))  # fmt: skip
+        _curves(model, data, evaluation, test, (asked, typed, mix))
     _sets(whole)
 
 
-def _curves(
-    model: Predictor, data: str, evaluation: Evaluation, test: Evaluation, moved: Callable[[str], go.Figure]
-) -> None:
+def _curves(model: Predictor, data: str, evaluation: Evaluation, test: Evaluation, lines: tuple[Any, ...]) -> None:
     with st.grid(2, min_column_width=330):
         with st.container():
             st.subheader("One line moved, the others kept")
             label = st.selectbox("Threshold of", evaluation.classes, key="line", bind="query-params")
             st.caption(f"On the part {test.part}. Drag over thresholds, or type them: whose verdict turns in between.")
-            brush(moved(label), f"Threshold of {label}", "threshold")
+            moved = services.evaluation.threshold_plot(test, label, *lines)
+            brush(moved, f"Threshold of {label}", "threshold")
             called = test.top_losses()
             near = within(called[called["pred"] == label], "confidence", "Probability", "threshold", at_first=False)
         with st.container():
@@ -150,14 +140,14 @@ def _typed(start: dict[str, float], in_force: dict[str, float]) -> dict[str, flo
     return typed
 
 
-def _compared(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def _compared(in_force: pd.DataFrame, typed: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
-    for pair in zip(*(table.to_dict("records") for table in tables.values()), strict=True):
-        for lines, row in zip(tables, pair, strict=True):
+    for pair in zip(in_force.to_dict("records"), typed.to_dict("records"), strict=True):
+        for lines, row in zip(("in force", "as typed"), pair, strict=True):
             rates = {title: _rate(row, key) for key, title in _RATES.items()}
-            cost = {"Cost of 1,000 sheets": "{cost_per_1000:.1f} ({cost_low:.1f} to {cost_high:.1f})".format(**row)}
+            cost = {"Cost of 1,000 sheets": "{cost_per_1000:.1f} ({cost_low:.1f} to {cost_high:.1f})".format_map(row)}
             rows.append({"Class": row["label"], "Thresholds": lines, "Images": row["n"]} | rates | cost)
-    return pd.DataFrame(rows)
+    return rows
 
 
 def _rate(row: Mapping[Any, Any], key: str) -> str:
@@ -174,7 +164,7 @@ def _save(name: str, typed: dict[str, float]) -> None:
         why = st.text_input("Why")
         if st.form_submit_button("Save thresholds", type="primary"):
             try:
-                services.evaluation.store_thresholds(name, typed, who, why)
+                services.evaluation.save_thresholds(services.models.available()[name], typed, who, why)
             except SteelError as error:
                 st.error(f"{plain(str(error))}.", icon=":material/lock:")
             else:

@@ -14,10 +14,8 @@ from dashboard.components.common.maps import Cell, legends, opacity, show_maps, 
 from dashboard.components.common.text import plain
 from dashboard.components.common.trust import trust_words
 from dashboard.components.explain.question import Question, Subject
-from dashboard.services.images import FirstLook
-from dashboard.services.maps import MarkedRegion, Read, Style
-from dashboard.services.models import Predictor
-from steel_core.render import FAINT, describe_target, percent
+from dashboard.services.maps import Read, Style
+from steel_core.render import FAINT, describe_target, draw_boxes, percent
 from steel_core.types import Attribution
 
 
@@ -30,7 +28,8 @@ def draw_explanations(asked: Question) -> None:
         st.info("Choose at least one method and one class.", icon=":material/checklist:")
         return
     with st.grid(2, min_column_width=240, width=800):
-        style = Style(opacity(), _threshold())
+        hidden = "Hide evidence below this share of the scale"
+        style = Style(opacity(), st.slider(hidden, 0.0, 0.9, FAINT, 0.05, key="threshold", persist_state="session"))
     legends(asked.methods)
     trust_words(asked.subjects[0].model)
     readers = {id(subject): functools.cache(subject.source.read) for subject in asked.subjects}
@@ -48,12 +47,6 @@ def draw_explanations(asked: Question) -> None:
         _regions(ready)
         first = asked.subjects[0]
         report_buttons(first.model, first.source, first.seen, [m for s, m in ready if s is first], style)
-
-
-def _threshold() -> float:
-    return st.slider(
-        "Hide evidence below this share of the scale", 0.0, 0.9, FAINT, 0.05, key="threshold", persist_state="session"
-    )
 
 
 def _row(asked: Question, subject: Subject, target: str, read: Read) -> list[Cell]:
@@ -116,7 +109,7 @@ def _regions(ready: list[tuple[Subject, Attribution]]) -> None:
     count = len(marked.region.boxes)
     pieces = "1 piece" if count == 1 else f"{count} pieces"
     picture.image(
-        services.maps.draw_boxes(subject.seen, marked.region),
+        draw_boxes(subject.seen.picture().display(), marked.region.boxes, (subject.seen.height, subject.seen.width)),
         width="stretch",
         output_format="JPEG",
         alt=f"{subject.source.name} with a frame around each of {pieces}. {marked.sentence}",
@@ -132,20 +125,9 @@ def _regions(ready: list[tuple[Subject, Attribution]]) -> None:
                 "Drawn at half of this map's strongest evidence, as no rule was chosen for this method and model yet: "
                 "`python -m steel_core quality --checkpoint … --data … --store` chooses one."
             )
-        _region_buttons(subject.model, subject.seen, attribution, marked, PurePath(subject.source.name).stem)
-
-
-def _region_buttons(
-    model: Predictor, seen: FirstLook, attribution: Attribution, marked: MarkedRegion, stem: str
-) -> None:
-    with st.container(horizontal=True):
-        offer(
-            "Mask (PNG)",
-            functools.partial(services.maps.mask_png, marked.region),
-            f"{stem}-{attribution.method}-mask.png",
-        )
-        offer(
-            "Boxes (JSON)",
-            functools.partial(services.maps.region_json, model, seen, attribution, marked),
-            f"{stem}-{attribution.method}-boxes.json",
-        )
+        stem = f"{PurePath(subject.source.name).stem}-{attribution.method}"
+        with st.container(horizontal=True):
+            mask = functools.partial(services.files.png, marked.region.mask)
+            offer("Mask (PNG)", mask, f"{stem}-mask.png")
+            boxes = functools.partial(services.maps.region_json, subject.model, subject.seen, attribution, marked)
+            offer("Boxes (JSON)", boxes, f"{stem}-boxes.json")

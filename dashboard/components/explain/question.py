@@ -8,7 +8,6 @@ import streamlit as st
 from dashboard import services
 from dashboard.components.common.text import plain
 from dashboard.components.common.verdict import marked
-from dashboard.components.explain.linked import from_link, to_link
 from dashboard.services.datasets import Refused, Source
 from dashboard.services.images import FirstLook, Tile
 from dashboard.services.models import Predictor
@@ -44,7 +43,6 @@ class Question:
 
 
 def question(model: Predictor, source: Source, seen: FirstLook, sources: Sequence[Source]) -> Question:
-    """Draw the choices, and give what was chosen."""
     first = Subject(model, *services.images.explainable_part(source, seen))
     st.markdown(_said(first))
     with st.container(border=True):
@@ -55,6 +53,22 @@ def question(model: Predictor, source: Source, seen: FirstLook, sources: Sequenc
             background = _background(model, methods)
         second = _beside(first, sources)
     return Question((first, *second), methods, classes, against, layer, background)
+
+
+# The choices below lie in the URL although their options change with the image, which a bound widget cannot follow.
+
+
+def _from_link(name: str, allowed: Sequence[str], otherwise: Sequence[str]) -> list[str]:
+    """What the URL says under `name`, as far as it is allowed; what it may not hold at all falls back."""
+    return [value for value in st.query_params.get_all(name) if value in allowed] or list(otherwise)
+
+
+def _to_link(name: str, chosen: Sequence[str], otherwise: Sequence[str]) -> None:
+    """Keep a choice in the URL, unless it is the one that a visitor meets anyway."""
+    if list(chosen) != list(otherwise):
+        st.query_params[name] = list(chosen)
+    else:
+        st.query_params.pop(name, None)
 
 
 def _said(subject: Subject) -> str:
@@ -98,29 +112,27 @@ def _methods(model: Predictor) -> tuple[str, ...]:
 
 def _classes(model: Predictor, seen: FirstLook) -> tuple[tuple[str, ...], str]:
     best, second = services.images.two_likeliest(model, seen)
-    usual = [_ALONE]
-    if second and services.images.is_doubtful(model, seen):
-        usual = [second]
+    usual = [second] if second and model.is_doubtful(seen.prediction) else [_ALONE]
     key = f"{seen.prediction.image_sha256} {model.hash}"
     classes = st.multiselect(
         "Classes to explain",
         model.classes,
-        default=from_link("classes", model.classes, [best]),
+        default=_from_link("classes", model.classes, [best]),
         format_func=lambda name: f"{name} (predicted)" if name == best else name,
         key=f"classes {key}",
         help="One row of maps for each.",
     )
-    to_link("classes", classes, [best])
+    _to_link("classes", classes, [best])
     choices = [_ALONE, *model.classes]
     against = st.selectbox(
         "Rather than",
         choices,
-        index=choices.index(from_link("against", choices, usual)[0]),
+        index=choices.index(_from_link("against", choices, usual)[0]),
         key=f"against {key}",
         help="With a class here, maps show what tells the two apart: red for the one, blue for the other. "
         "Where the model is in doubt, the page begins with the likeliest class rather than the next one.",
     )
-    to_link("against", [against], usual)
+    _to_link("against", [against], usual)
     return tuple(classes), "" if against == _ALONE else against
 
 
@@ -130,7 +142,7 @@ def _layer(model: Predictor, methods: Sequence[str]) -> str:
     grids = model.layers()
     layers = list(grids)
     usual = model.model.config.cam_layer
-    chosen = from_link("layer", layers, [usual])[0]
+    chosen = _from_link("layer", layers, [usual])[0]
     layer = st.selectbox(
         "Layer of Grad-CAM",
         layers,
@@ -139,7 +151,7 @@ def _layer(model: Predictor, methods: Sequence[str]) -> str:
         key=f"layer {model.hash}",
         help="Early layers see fine structures, late ones whole defects. Only the usual one has a fixed scale.",
     )
-    to_link("layer", [layer], [usual])
+    _to_link("layer", [layer], [usual])
     return "" if layer == usual else layer
 
 
@@ -152,13 +164,13 @@ def _background(model: Predictor, methods: Sequence[str]) -> str:
         chosen = st.segmented_control(
             "SHAP background",
             list(named),
-            default=from_link("background", list(named), [usual])[0],
+            default=_from_link("background", list(named), [usual])[0],
             required=True,
             key=f"background {model.hash}",
             help="What the picture is compared with. Another background asks another question: choose it to see.",
         )
         st.caption(plain(named[chosen]))
-    to_link("background", [chosen], [usual])
+    _to_link("background", [chosen], [usual])
     return "" if chosen == usual else chosen
 
 
@@ -171,7 +183,10 @@ def _beside(first: Subject, sources: Sequence[Source]) -> list[Subject]:
             return []
         data = st.session_state.get("data")
         images = {source.name: source for source in sources}
-        images |= services.datasets.first_sources(data, _OFFERED) if data else {}
+        if data:
+            index = services.datasets.dataset(data)
+            paths = index.table["path"].head(_OFFERED)
+            images |= {path: services.datasets.source(index, i) for i, path in enumerate(paths)}
         if kind == _OTHER_MODEL:
             names = [name for name in services.models.available() if name != st.session_state.get("model")]
         else:
@@ -179,9 +194,9 @@ def _beside(first: Subject, sources: Sequence[Source]) -> list[Subject]:
         if not names:
             st.caption("There is no other one here.")
             return []
-        chosen = from_link("second", names, names[:1])[0]
+        chosen = _from_link("second", names, names[:1])[0]
         name = st.selectbox("Which", names, index=names.index(chosen), key=f"second {kind} {first.source.key}")
-        to_link("second", [name], names[:1])
+        _to_link("second", [name], names[:1])
     model = services.models.predictor(name) if kind == _OTHER_MODEL else first.model
     source = first.source if kind == _OTHER_MODEL else images[name]
     seen = services.images.first_look(model, source)

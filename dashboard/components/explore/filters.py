@@ -1,4 +1,4 @@
-"""Which images are meant: choices in the URL, and a chip for each of them that takes it back."""
+"""What the data set is, and which images of it are meant: choices in the URL, each with a chip that takes it back."""
 
 import functools
 import math
@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from dashboard import services
-from dashboard.components.common.text import capital, plain
+from dashboard.components.common.text import capital, counted, plain
 from dashboard.components.explore.long_work import offer_work
 from dashboard.services.explore import Collection, Filter, Point, Range
 from dashboard.services.models import Predictor
 
 ALL, NONE = "all", "(none)"
-_CHOICES = {  # by the key in the URL: column of the facts, heading, word for one
+_SHOWN = 50  # problems
+CHOICES = {  # by the key in the URL: column of the facts, heading, word for one
     "label": ("labels", "Class", "class"),
     "split": ("split", "Split", "split"),
     "source": ("source", "Source", "source"),
@@ -22,19 +23,30 @@ _CHOICES = {  # by the key in the URL: column of the facts, heading, word for on
 }
 
 
+def head(collection: Collection) -> None:
+    spec, problems = collection.index.spec, collection.index.problems
+    st.markdown(f"**{plain(spec.title)}** · {counted(len(collection.index), 'image')}")
+    st.caption(f"Licence: {plain(spec.licence)}" + (f"  \nSource: {plain(spec.citation)}" if spec.citation else ""))
+    if problems:
+        with st.expander(f"Left out or looking wrong: {len(problems):,}"):
+            for problem in problems[:_SHOWN]:
+                st.markdown(f"- {plain(problem)}")
+
+
 def filters(collection: Collection, model: Predictor | None) -> Filter:
-    """Draw the choices and their chips, and give what was chosen."""
-    wanted = {key: st.query_params.get(key) for key in _CHOICES}  # widgets drop what they do not know
+    wanted = {key: st.query_params.get(key) for key in CHOICES}  # widgets drop what they do not know
     chosen: dict[str, str | None] = {}
     with st.grid(6, min_column_width=130):
-        for key, (column, heading, _) in _CHOICES.items():
+        for key, (column, heading, _) in CHOICES.items():
             names = collection.names(column)
             if len(names) > 1 or key in ("label", "split"):
-                chosen[key] = _choice(key, heading, names)
+                options = [ALL, *(name or NONE for name in names[: services.explore.MANY])]
+                name = st.selectbox(heading, options, key=key, bind="query-params", on_change=first_page)
+                chosen[key] = {ALL: None, NONE: ""}.get(name, name)
         group = st.text_input(
             "Group", key="group", bind="query-params", on_change=first_page, placeholder="part of a name"
         )
-    for key, (column, _, word) in _CHOICES.items():
+    for key, (column, _, word) in CHOICES.items():
         value = wanted[key]
         if value and value not in (ALL, *(name or NONE for name in collection.names(column))):
             st.caption(f":material/info: There is no {word} “{plain(value[:80])}” here; showing all instead.")
@@ -52,8 +64,7 @@ def first_page() -> None:
 
 
 def clear() -> None:
-    """Show everything again."""
-    for key in _CHOICES:
+    for key in CHOICES:
         if key in st.session_state:
             st.session_state[key] = ALL
     st.session_state.update(group="", page=1)
@@ -63,21 +74,13 @@ def clear() -> None:
 
 def set_range(name: str, low: float, high: float) -> None:
     """Ask for images whose number lies in a range, instead of an earlier one of that number."""
-    kept = [text for text in st.query_params.get_all("range") if text.rpartition(":")[0].rpartition(":")[0] != name]
-    st.query_params["range"] = [*kept, f"{name}:{low:.6g}:{high:.6g}"]
-    first_page()
+    _drop_range(name)
+    st.query_params["range"] = [*st.query_params.get_all("range"), f"{name}:{low:.6g}:{high:.6g}"]
 
 
 def set_outline(points: Sequence[Point]) -> None:
-    """Ask for images within a line drawn on the map."""
     st.query_params["around"] = " ".join(f"{x:.2f},{y:.2f}" for x, y in points)
     first_page()
-
-
-def _choice(key: str, heading: str, names: Sequence[str]) -> str | None:
-    options = [ALL, *(name or NONE for name in names[: services.explore.MANY])]
-    value = st.selectbox(heading, options, key=key, bind="query-params", on_change=first_page)
-    return {ALL: None, NONE: ""}.get(value, value)
 
 
 def _ranges(collection: Collection) -> tuple[Range, ...]:
@@ -132,7 +135,7 @@ def _chips(asked: Filter) -> None:
             type="tertiary",
         )
 
-    for key, (_, heading, _) in _CHOICES.items():
+    for key, (_, heading, _) in CHOICES.items():
         value = getattr(asked, key)
         if value is not None:
             chip(f"{heading}: {plain(value or NONE)}", key, functools.partial(_back, key, ALL))

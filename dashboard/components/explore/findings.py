@@ -3,16 +3,15 @@
 import functools
 import math
 
-import pandas as pd
 import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.downloads import offer
+from dashboard.components.common.plot import draw_table
 from dashboard.components.common.text import capital, counted, plain
 from dashboard.components.explore.long_work import offer_work
 from dashboard.components.explore.pictures import tiles
-from dashboard.services.explore import Collection
-from dashboard.services.findings import DataFinding
+from dashboard.services.explore import Collection, DataFinding
 from dashboard.services.models import Predictor
 
 _PAGE = 8
@@ -28,15 +27,15 @@ _TITLES = {
 
 def findings(collection: Collection, model: Predictor | None) -> None:
     """Each kind with its findings; what can be carried away."""
-    all_findings = services.findings.findings(collection, model)
+    all_findings = services.explore.findings(collection, model)
     if all_findings is None:
         offer_work("check", model, collection.name)
         return
     images = counted(len(collection.index), "image")
-    counts = {kind: sum(one.kind == kind for one in all_findings) for kind in services.findings.KINDS}
+    counts = {kind: sum(one.kind == kind for one in all_findings) for kind in services.explore.KINDS}
     if not all_findings:
         st.success(f"Nothing was found in {images}. What was looked for:", icon=":material/check:")
-        for kind, meaning in services.findings.KINDS.items():
+        for kind, meaning in services.explore.KINDS.items():
             st.markdown(f"**{_TITLES[kind]}.** {plain(meaning)}")
         return
     by_kind = " · ".join(f"{_TITLES[kind]} {n:,}" for kind, n in counts.items())
@@ -47,7 +46,7 @@ def findings(collection: Collection, model: Predictor | None) -> None:
     kind = kinds[
         st.segmented_control("Kind", list(kinds), default=first_one, required=True, key="kind", bind="query-params")
     ]
-    st.caption(f"False alarms, measured: {plain(services.findings.KINDS[kind])}")
+    st.caption(f"False alarms, measured: {plain(services.explore.KINDS[kind])}")
     mine = [one for one in all_findings if one.kind == kind]
     if not mine:
         st.info("Nothing of this kind was found.", icon=":material/check:")
@@ -73,7 +72,7 @@ def _finding(collection: Collection, one: DataFinding, number: int) -> None:
     tiles(collection, one.rows[:_SHOWN], outlines=False, name=f"finding-{number}-")
     if len(one.rows) > _SHOWN:
         with st.expander(f"All {counted(len(one.rows), 'image')}"):
-            st.dataframe(pd.DataFrame({"File": one.files}), hide_index=True, alt="Images of this finding")
+            draw_table([{"File": file} for file in one.files], "Images of this finding")
 
 
 def _value(value: object) -> str:
@@ -85,22 +84,12 @@ def _value(value: object) -> str:
 
 
 def _exports(collection: Collection, findings: list[DataFinding]) -> None:
+    name = collection.name
     with st.container(horizontal=True):
-        offer(
-            "Findings (CSV)",
-            functools.partial(services.findings.findings_to_csv, findings),
-            f"{collection.name}-findings.csv",
-        )
-        offer(
-            "Findings (JSON)",
-            functools.partial(services.findings.findings_json, collection, findings),
-            f"{collection.name}-findings.json",
-        )
-        offer(
-            "Cleaned manifest (CSV)",
-            functools.partial(services.findings.cleaned_manifest, collection, findings),
-            f"{collection.name}-cleaned.csv",
-        )
+        offer("Findings (CSV)", lambda: services.explore.findings_to_csv(findings), f"{name}-findings.csv")
+        offer("Findings (JSON)", lambda: services.explore.findings_json(collection, findings), f"{name}-findings.json")
+        cleaned = functools.partial(services.explore.cleaned_manifest, collection, findings)
+        offer("Cleaned manifest (CSV)", cleaned, f"{name}-cleaned.csv")
     st.caption(
         "The cleaned manifest leaves out what cannot be read and second copies, takes suspicious labels off, and keeps "
         "near-duplicates together, leaking ones in train. Put it into the data set's folder to use it. The data set "

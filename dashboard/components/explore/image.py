@@ -2,17 +2,17 @@
 
 from urllib.parse import urlencode
 
-import pandas as pd
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.common.chooser import drop_from_address
 from dashboard.components.common.gallery import image_link
+from dashboard.components.common.plot import draw_table
 from dashboard.components.common.strip import strip
 from dashboard.components.common.text import capital, plain
 from dashboard.components.common.verdict import verdict_card, warnings
-from dashboard.components.explore.feature_map import likeness
 from dashboard.components.explore.long_work import offer_work
-from dashboard.components.explore.pictures import legend
+from dashboard.components.explore.pictures import legend, likeness
 from dashboard.services.datasets import Refused, Source
 from dashboard.services.explore import Collection
 from dashboard.services.images import FirstLook
@@ -34,11 +34,11 @@ _PAGES = {
 
 def image_page(collection: Collection, model: Predictor | None, path: str) -> None:
     """Everything about the image with this path within the data set, or with this base name."""
-    st.button("Back to the gallery", on_click=_close, icon=":material/arrow_back:")
+    st.button("Back to the gallery", on_click=drop_from_address, args=("image",), icon=":material/arrow_back:")
     row = services.datasets.row_of(collection.index, path)  # what is unknown or not clear is told by the guard
     path = str(collection.index.table["path"].iat[row])
     st.query_params["image"] = path  # a link within the page leaves the address as it was
-    source = services.datasets.source(collection.index, row)
+    source, link = services.datasets.source(collection.index, row), image_link(path, collection.name)
     st.subheader(plain(source.name))
     seen = None
     left, right = st.columns([3, 2], gap="large")
@@ -60,12 +60,10 @@ def image_page(collection: Collection, model: Predictor | None, path: str) -> No
                 verdict_card(model, seen)
         with st.container(horizontal=True):
             for page, (label, icon) in _PAGES.items():
-                st.page_link(
-                    f"app_pages/{page}.py", label=label, icon=icon, query_params=image_link(path, collection.name)
-                )
+                st.page_link(f"app_pages/{page}.py", label=label, icon=icon, query_params=link)
         st.caption("The link to this image:")
         address = (st.context.url or "").partition("?")[0]
-        st.code(f"{address}?{urlencode(image_link(path, collection.name))}", language=None, wrap_lines=True)
+        st.code(f"{address}?{urlencode(link)}", language=None, wrap_lines=True)
     if isinstance(drawn, Refused):
         return
     if model and services.strips.is_strip(model, collection, row):
@@ -74,10 +72,6 @@ def image_page(collection: Collection, model: Predictor | None, path: str) -> No
     _standing(collection, row, model)
     _triaged(source)
     _alike(collection, row, model)
-
-
-def _close() -> None:
-    st.query_params.pop("image", None)
 
 
 def _facts(collection: Collection, row: int) -> None:
@@ -99,7 +93,7 @@ def _facts(collection: Collection, row: int) -> None:
         for box in boxes
     ]
     if listed:
-        st.dataframe(pd.DataFrame(listed), hide_index=True, alt="Boxes and masks of this image")
+        draw_table(listed, "Boxes and masks of this image")
 
 
 def _standing(collection: Collection, row: int, model: Predictor | None) -> None:
@@ -112,22 +106,18 @@ def _standing(collection: Collection, row: int, model: Predictor | None) -> None
     table["Value"] = [units[name].format(value) for name, value in zip(table["Number"], table["Value"], strict=True)]
     table["Number"] = table["Number"].map(capital)
     share = st.column_config.ProgressColumn(format="percent", min_value=0, max_value=1)
-    st.dataframe(
-        table,
-        hide_index=True,
-        column_config={str(name): share for name in table if str(name).startswith("Above")},
-        alt="Each number of this image, and the share of images that it lies above",
-    )
+    above = {str(name): share for name in table if str(name).startswith("Above")}
+    draw_table(table, "Each number of this image, and the share of images that it lies above", above)
     st.caption("Above: share of the images whose number is smaller; equal ones count half. 50 % is the middle.")
 
 
 def _triaged(source: Source) -> None:
-    history = services.explore.triage_of(source.read().sha256)
+    history = services.explore.TriageStore().history(source.read().sha256)[::-1]
     if history:
         st.subheader("Earlier triage")
         heads = {"at": "When (UTC)", "who": "Who", "finding": "Finding", "should_be": "Should be", "comment": "Comment"}
         rows = [{head: getattr(one, name) for name, head in heads.items()} for one in history]
-        st.dataframe(pd.DataFrame(rows), hide_index=True, alt="What people found about this image")
+        draw_table(rows, "What people found about this image")
 
 
 def _alike(collection: Collection, row: int, model: Predictor | None) -> None:
@@ -137,4 +127,4 @@ def _alike(collection: Collection, row: int, model: Predictor | None) -> None:
     if collection.embedded is None:
         offer_work("embedding", model, collection.name)
         return
-    likeness(collection, services.features.alike(collection, row, _ALIKE), "alike")
+    likeness(collection, services.explore.alike(collection, row, _ALIKE), "alike")

@@ -24,10 +24,5 @@ def offer_work(kind: str, model: Predictor | None, data: str, where: str = "") -
         with guarded():
             job.future.result()  # raises what the worker met
     st.info(_OFFERS[kind] + " It is done once; from then on this page opens at once.", icon=":material/query_stats:")
-    st.button(
-        f"Begin, {duration(services.explore.seconds(kind, data))}",
-        on_click=services.explore.start,
-        args=(kind, model, data),
-        type="primary",
-        key=f"begin {kind} {where}",
-    )
+    words, key = f"Begin, {duration(services.explore.seconds(kind, data))}", f"begin {kind} {where}"
+    st.button(words, on_click=services.explore.start, args=(kind, model, data), type="primary", key=key)

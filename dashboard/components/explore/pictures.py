@@ -9,42 +9,25 @@ import streamlit as st
 from dashboard import services
 from dashboard.components.common.gallery import gallery
 from dashboard.components.common.text import capital, counted, plain
-from dashboard.components.explore.filters import clear, first_page
+from dashboard.components.explore.filters import CHOICES, clear, first_page
 from dashboard.services.explore import Collection, Filter
 
 _LISTED = "as listed"
-_KEPT = (
-    "label",
-    "split",
-    "source",
-    "group",
-    "pred",
-    "verdict",
-    "range",
-    "around",
-    "sort",
-    "falling",
-    "per",
-    "tab",
-    "page",
-)
+_KEPT = (*CHOICES, "group", "range", "around", "sort", "falling", "per", "tab", "page")  # in the links of images
 
 
 def pictures(collection: Collection, asked: Filter) -> None:
     """One page of the images that match, sorted; or that there is none, and the way back."""
     numbers = {services.explore.title(name): name for name in collection.numbers}  # a link holds what is read here
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        sort = numbers.get(
-            st.selectbox(
-                "Sort by", [_LISTED, *numbers], key="sort", bind="query-params", on_change=first_page, width=220
-            ),
-            "",
-        )
+        by = [_LISTED, *numbers]
+        number = st.selectbox("Sort by", by, key="sort", bind="query-params", on_change=first_page, width=220)
         falling = st.toggle("Largest first", key="falling", bind="query-params", on_change=first_page)
         outlines = st.toggle("Outlines", key="outlines", bind="query-params", value=True)
         per = st.segmented_control(
             "On a page", [24, 48], default=24, required=True, key="per", bind="query-params", on_change=first_page
         )
+    sort = numbers.get(number, "")
     rows = services.explore.rows(collection, asked, sort, falling)
     if not len(rows):
         st.info("No image matches these filters.", icon=":material/filter_alt_off:")
@@ -83,6 +66,14 @@ def tiles(
         name=name,
         also={key: st.query_params.get_all(key) for key in _KEPT if key in st.query_params},
         picture=lambda i: services.explore.picture(collection, rows[i], outlines),
+    )
+
+
+def likeness(collection: Collection, alike: list[tuple[int, float]], name: str) -> None:
+    """Images by falling likeness, with the number below each."""
+    tiles(collection, [row for row, _ in alike], notes=[f"likeness {value:.3f}" for _, value in alike], name=f"{name}-")
+    st.caption(
+        "Likeness: the cosine between the model's features; 1 is the same. Alike to the model, not of one origin."
     )
 
 

@@ -3,7 +3,6 @@
 import functools
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import services
 from dashboard.components.common.downloads import report_buttons
@@ -30,7 +29,8 @@ def heat_row(model: Predictor, source: Source, seen: FirstLook) -> None:
             f"The maps show what makes the model lean to **{plain(target)}** (red) rather than to "
             f"**{plain(against)}** (blue)."
         )
-    places = _row(1 + len(services.maps.MAPS), upright=seen.width <= 3 * seen.height)
+    count, upright = 1 + len(services.maps.MAPS), seen.width <= 3 * seen.height
+    places = st.columns(count) if upright else [st.container() for _ in range(count)]
     with places[0]:
         st.markdown("**Picture as it came**")
         st.image(services.files.inline(seen.preview), width="stretch", alt=f"{source.name}, the picture as it came")
@@ -50,7 +50,7 @@ def heat_row(model: Predictor, source: Source, seen: FirstLook) -> None:
 def _question(model: Predictor, seen: FirstLook) -> tuple[str, str]:
     """The class to explain, and the one it is contrasted with, or "". A doubtful image begins with the contrast."""
     best, second = services.images.two_likeliest(model, seen)
-    doubtful = services.images.is_doubtful(model, seen)
+    doubtful = model.is_doubtful(seen.prediction)
     questions = [(name, "") for name in model.classes]
     if second:
         questions.insert(0 if doubtful else len(questions), (best, second))
@@ -70,7 +70,3 @@ def _question(model: Predictor, seen: FirstLook) -> tuple[str, str]:
         help="The maps show what speaks for this class. The predicted class comes first; where the model is in doubt, "
         "what tells the likeliest class from the next one.",
     )
-
-
-def _row(count: int, upright: bool) -> list[DeltaGenerator]:
-    return list(st.columns(count)) if upright else [st.container() for _ in range(count)]

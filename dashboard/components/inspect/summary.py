@@ -1,6 +1,7 @@
 """Many images at a glance: progress while they are looked at, a table of verdicts, the choice of one."""
 
 import functools
+from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
@@ -42,10 +43,8 @@ def choose_one(looks: Looks) -> tuple[Source, FirstLook]:
     good = {source.key: (source, seen) for source, seen in looks if isinstance(seen, FirstLook)}
     if len(looks) == 1:
         return next(iter(good.values()))
-    count: dict[str, int] = {}
-    for _, seen in good.values():
-        count[words(seen.prediction)] = count.get(words(seen.prediction), 0) + 1
-    counts = ", ".join(f"{n} {plain(word)}" for word, n in sorted(count.items(), key=lambda pair: -pair[1]))
+    outcomes = Counter(words(seen.prediction) for _, seen in good.values())
+    counts = ", ".join(f"{n} {plain(outcome)}" for outcome, n in outcomes.most_common())
     unread = len(looks) - len(good)
     st.markdown(f"**{len(looks)} images:** {counts}" + (f", {unread} not read" if unread else ""))
     keys = [source.key for source, _ in looks]
@@ -71,14 +70,9 @@ def choose_one(looks: Looks) -> tuple[Source, FirstLook]:
     )
     if st.session_state.get("detail") not in good:
         st.session_state["detail"] = next(iter(good))
-    chosen = st.selectbox(
-        "Show in detail", list(good), format_func=lambda key: _title(*good[key]), key="detail", placeholder=""
-    )
+    titles = {key: f"{source.name}: {words(seen.prediction)}" for key, (source, seen) in good.items()}
+    chosen = st.selectbox("Show in detail", list(good), format_func=titles.__getitem__, key="detail", placeholder="")
     return good[chosen]
-
-
-def _title(source: Source, seen: FirstLook) -> str:
-    return f"{source.name}: {words(seen.prediction)}"
 
 
 def _cells(source: Source, seen: FirstLook | Refused) -> dict[str, object]:
@@ -94,7 +88,6 @@ def _cells(source: Source, seen: FirstLook | Refused) -> dict[str, object]:
 
 
 def verdict_buttons(model: Predictor, looks: Looks) -> None:
-    """All verdicts as a table and in numbers."""
     with st.container(horizontal=True):
         offer("All verdicts (CSV)", functools.partial(services.images.verdicts_csv, looks), "verdicts.csv")
         offer("All verdicts (JSON)", functools.partial(services.images.verdicts_json, model, looks), "verdicts.json")

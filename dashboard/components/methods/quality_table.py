@@ -1,23 +1,23 @@
 """How good the methods are: the table with intervals, the plots, and the images behind an estimate."""
 
+import itertools
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.gallery import gallery
+from dashboard.components.common.plot import draw_plot
 from dashboard.components.common.text import capital, plain
 from dashboard.services.models import QualityEstimate, QualityTable
+from steel_core.render.plots import SERIES, Figure, empty_figure
 
 _FIRST = ("dice", "pointing-game", "energy-pointing-game", "road", "noise-change", "randomised-model")
-_METHOD, _CONTROL, _INTERVAL = "#4d84a8", "#c98a1b", "#8493a1"
 _SMALL = 50  # images: below it the page warns
 _SHOWN = 6  # images at each end
-_MARKS = {True: "no, it survives", False: "yes", None: "not clear"}
+_MARKS = {True: "yes", False: "no, it survives", None: "not clear"}
 
 
 def headline(model: str, quality: QualityTable) -> None:
@@ -35,9 +35,15 @@ def headline(model: str, quality: QualityTable) -> None:
         low = dice[best].low
         if low is None or any(high is None or high >= low for high in rivals):
             yardstick += "; the intervals overlap, so that it beats both controls is not shown"
+        kept = quality.methods[best].get("randomised-model")  # a picture of edges keeps all when the model forgets
+        survival = (
+            f" Its likeness to the map of a model that has forgotten all it learnt is {_in_words(kept, of=0)}: "
+            "0 shows the model alone, 1 the picture alone."
+            if kept and kept.value is not None
+            else ""
+        )
         st.markdown(
-            f"**{plain(_title(best))}** reaches the highest Dice, {_in_words(dice[best])}{yardstick}."
-            + _survival(quality.methods[best])
+            f"**{plain(_title(best))}** reaches the highest Dice, {_in_words(dice[best])}{yardstick}.{survival}"
         )
     truth = f" with {quality.evidence}" if quality.evidence else ""
     on = f"{quality.images:,} images of {plain(quality.data)}{truth}"
@@ -53,17 +59,6 @@ def headline(model: str, quality: QualityTable) -> None:
         )
     if quality.images < _SMALL:
         st.caption(f":material/info: {quality.images} images are a small sample: read the intervals, not the figures.")
-
-
-def _survival(estimates: dict[str, QualityEstimate]) -> str:
-    """What the best map keeps of itself when the model forgets, in a sentence; a picture of edges keeps all."""
-    kept = estimates.get("randomised-model")
-    if not kept or kept.value is None:
-        return ""
-    return (
-        f" Its likeness to the map of a model that has forgotten all it learnt is {_in_words(kept, of=0)}: "
-        "0 shows the model alone, 1 the picture alone."
-    )
 
 
 def agreement(quality: QualityTable) -> None:
@@ -83,28 +78,26 @@ def agreement(quality: QualityTable) -> None:
         )
         for row, column in ((pair["a"], pair["b"]), (pair["b"], pair["a"])):
             grid.loc[row, column], words.loc[row, column] = pair["spearman"], cell
-    figure = go.Figure(
-        go.Heatmap(
-            z=grid,
-            x=titles,
-            y=titles,
-            zmin=-1,
-            zmax=1,
-            colorscale="RdBu_r",
-            text=grid.map(lambda value: "" if math.isnan(value) else f"{value:.2f}"),
-            texttemplate="%{text}",
-            customdata=words,
-            hovertemplate="%{y} and %{x}: %{customdata}<extra></extra>",
-            colorbar={"title": "Rank<br>correlation"},
-        )
-    )
-    figure.update_layout(height=180 + 34 * len(names), margin={"l": 10, "r": 10, "t": 10, "b": 10})
-    figure.update_xaxes(tickangle=-40, automargin=True)
-    figure.update_yaxes(autorange="reversed", automargin=True)
     asking = [not _is_control(a) and not _is_control(b) for a, b in pairs[["a", "b"]].to_numpy()]
     least = (pairs[asking] if any(asking) else pairs).sort_values("spearman").to_dict("records")[0]
     lowest = f"{_title(least['a'])} and {_title(least['b'])}"
-    st.plotly_chart(figure, key="agreement", alt=f"Rank correlation of each two methods; the lowest: {lowest}")
+    figure = empty_figure(f"Rank correlation of each two methods; the lowest: {lowest}", "", "")
+    figure.add_heatmap(
+        z=grid,
+        x=titles,
+        y=titles,
+        zmin=-1,
+        zmax=1,
+        colorscale="RdBu_r",
+        texttemplate="%{z:.2f}",
+        customdata=words,
+        hovertemplate="%{y} and %{x}: %{customdata}<extra></extra>",
+        colorbar={"title": "Rank<br>correlation"},
+    )
+    figure.update_layout(height=180 + 34 * len(names), margin={"l": 10, "r": 10, "t": 10, "b": 10})
+    figure.update_xaxes(tickangle=-40)
+    figure.update_yaxes(autorange="reversed")
+    draw_plot(figure, "agreement")
     st.caption(
         f"Mean rank correlation of two methods' maps of the same image, n {pairs['n'].max():.0f}; intervals and the "
         f"overlap of the strongest tenths on hover. Farthest apart: {lowest}, {least['spearman']:.2f}."
@@ -113,9 +106,8 @@ def agreement(quality: QualityTable) -> None:
 
 def table(quality: QualityTable) -> tuple[str, str] | None:
     """All methods and metrics; the method and metric of the chosen cell, or None."""
-    shown = [name for name in services.quality.metrics() if any(name in of for of in quality.methods.values())]
     all_of_them = st.toggle("All metrics", key="all metrics", help="Otherwise one or two of each family.")
-    shown = [name for name in shown if all_of_them or name in _FIRST]
+    shown = [name for name in services.quality.metrics(quality) if all_of_them or name in _FIRST]
     methods = sorted(quality.methods, key=lambda name: (_is_control(name), -_value(quality, name, "dice")))
     rows = []
     for name in methods:
@@ -123,8 +115,9 @@ def table(quality: QualityTable) -> tuple[str, str] | None:
         cells = {_head(m): _in_words(of[m], of=quality.images) if m in of else "–" for m in shown}
         rate = quality.seconds.get(name)
         speed = {"Images a second": f"{1 / rate:.3g}" if rate else "–"}
-        explains = {"Explains this model": _MARKS[services.quality.survives(of)]}
-        rows.append({"Method": _title(name)} | explains | cells | speed)
+        likeness = of.get("randomised-model")
+        proven = services.quality.explains_model(likeness.low, likeness.high) if likeness else None
+        rows.append({"Method": _title(name), "Explains this model": _MARKS[proven]} | cells | speed)
     event = st.dataframe(
         pd.DataFrame(rows),
         hide_index=True,
@@ -149,7 +142,7 @@ def table(quality: QualityTable) -> tuple[str, str] | None:
 
 def plots(quality: QualityTable, rows: pd.DataFrame) -> None:
     """One metric of all methods with intervals, and class by class."""
-    metrics = [name for name in services.quality.metrics() if any(name in of for of in quality.methods.values())]
+    metrics = services.quality.metrics(quality)
     metric = st.selectbox(
         "Metric",
         metrics,
@@ -163,11 +156,14 @@ def plots(quality: QualityTable, rows: pd.DataFrame) -> None:
     methods = [name for name in quality.methods if metric in quality.methods[name]]
     methods.sort(key=lambda name: _value(quality, name, metric))
     left, right = st.columns(2)
-    left.plotly_chart(
-        _intervals([quality.methods[name][metric] for name in methods], methods, _head(metric)),
-        key="by method",
-        alt="; ".join(f"{_title(n)} {_in_words(quality.methods[n][metric])}" for n in reversed(methods)),
-    )
+    measured = {name: quality.methods[name][metric] for name in methods}
+    with left:
+        values = pd.DataFrame.from_dict({name: vars(one) for name, one in measured.items()}, orient="index")
+        in_words = "; ".join(f"{_title(name)} {_in_words(one)}" for name, one in reversed(measured.items()))
+        what = f"{_head(metric)}, all classes (diamonds: controls)"
+        draw_plot(
+            _dots({"": values[["value", "low", "high", "n"]].astype(float)}, methods, what, in_words), "by method"
+        )
     of_metric = rows[rows["metric"] == metric]
     with right:
         if of_metric.empty:
@@ -177,7 +173,10 @@ def plots(quality: QualityTable, rows: pd.DataFrame) -> None:
                 icon=":material/folder_off:",
             )
         else:
-            _classes(services.quality.summarise_rows(of_metric, by_class=True), methods, metric)
+            table = services.quality.summarise_rows(of_metric, by_class=True).set_index("method")
+            classes = {f"{name} (n {int(one['n'].max())})": one for name, one in table.groupby("class", sort=True)}
+            in_words = f"{_head(metric)} of each method, by class, with intervals"
+            draw_plot(_dots(classes, methods, f"{_head(metric)}, by class", in_words), "by class")
 
 
 def behind(model: str, quality: QualityTable, rows: pd.DataFrame, method: str, metric: str) -> None:
@@ -208,65 +207,31 @@ def behind(model: str, quality: QualityTable, rows: pd.DataFrame, method: str, m
         )
 
 
-def _classes(table: pd.DataFrame, methods: Sequence[str], metric: str) -> None:
-    figure = go.Figure()
-    order = [_title(name) for name in methods]
-    for name, of_class in table.groupby("class", sort=True):
-        ranked = of_class.set_index("method").reindex(list(methods)).dropna(subset=["value"])
+def _dots(series: Mapping[str, pd.DataFrame], methods: Sequence[str], what: str, alternative: str) -> Figure:
+    """Values by method (index; columns value, low, high, n) with intervals, the first of the methods at the bottom."""
+    figure = empty_figure(alternative, what, "")
+    for (name, values), colour in zip(series.items(), itertools.cycle(SERIES)):
+        shown = values.reindex(list(methods)).dropna(subset=["value"])
         figure.add_scatter(
-            x=ranked["value"],
-            y=[_title(method) for method in ranked.index],
+            x=shown["value"],
+            y=[_title(method) for method in shown.index],
             error_x={
-                "array": ranked["high"] - ranked["value"],
-                "arrayminus": ranked["value"] - ranked["low"],
+                "array": shown["high"] - shown["value"],
+                "arrayminus": shown["value"] - shown["low"],
                 "thickness": 1,
-                "symmetric": False,
             },
             mode="markers",
-            name=f"{name} (n {int(of_class['n'].max())})",
-        )
-    figure.update_layout(**_layout(f"{_head(metric)}, by class", len(methods)), scattermode="group", showlegend=True)
-    figure.update_yaxes(categoryorder="array", categoryarray=order)
-    st.plotly_chart(figure, key="by class", alt=f"{_head(metric)} of each method, by class, with intervals")
-
-
-def _intervals(estimates: Sequence[QualityEstimate], methods: Sequence[str], title: str) -> go.Figure:
-    figure = go.Figure(
-        go.Scatter(
-            x=[f.value for f in estimates],
-            y=[_title(name) for name in methods],
-            error_x={
-                "array": [_distance(f.value, f.high) for f in estimates],
-                "arrayminus": [_distance(f.value, f.low) for f in estimates],
-                "symmetric": False,
-                "color": _INTERVAL,
-            },
-            mode="markers",
+            name=name,
             marker={
                 "size": 10,
-                "symbol": ["diamond-open" if _is_control(name) else "circle" for name in methods],
-                "color": [_CONTROL if _is_control(name) else _METHOD for name in methods],
+                "symbol": ["diamond-open" if _is_control(method) else "circle" for method in shown.index],
+                "color": colour,
             },
-            customdata=[f.n for f in estimates],
-            hovertemplate="%{y}: %{x:.3f}, n %{customdata}<extra></extra>",
+            customdata=shown["n"],
+            hovertemplate="%{y}: %{x:.3f}, n %{customdata}",
         )
-    )
-    figure.update_layout(**_layout(f"{title}, all classes (diamonds: controls)", len(methods)))
-    return figure
-
-
-def _distance(value: float | None, end: float | None) -> float:
-    return 0.0 if value is None or end is None else abs(end - value)
-
-
-def _layout(title: str, rows: int) -> dict[str, Any]:
-    return {
-        "title": {"text": title, "font": {"size": 15}},
-        "height": 150 + 34 * rows,
-        "margin": {"l": 10, "r": 10, "t": 40, "b": 40},
-        "yaxis": {"automargin": True},
-        "legend": {"orientation": "h", "y": -0.25},
-    }
+    figure.update_yaxes(categoryorder="array", categoryarray=[_title(method) for method in methods])
+    return figure.update_layout(height=150 + 34 * len(methods), scattermode="group", showlegend=len(series) > 1)
 
 
 def _title(method: str) -> str:

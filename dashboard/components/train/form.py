@@ -7,8 +7,7 @@ import streamlit as st
 from dashboard import services
 from dashboard.components.common.progress import duration
 from dashboard.components.common.text import plain
-from dashboard.components.train.settings import advanced
-from dashboard.components.train.variations import variations
+from dashboard.components.train.settings import advanced, variations
 from steel_core.errors import SteelError, UsageError
 
 _STARTS = {"imagenet": "ImageNet weights", "random": "random weights"}
@@ -19,7 +18,8 @@ def form(data: str) -> None:
     """Asks, and starts a run; its name is then in the URL."""
     index = services.datasets.dataset(data)
     facts = services.datasets.describe_dataset(index)
-    st.markdown(f"**{plain(index.spec.title)}**: {_counts(facts)}. Choose another data set above.")
+    counts = ", ".join(f"{plain(name) or 'unlabelled'} {count:,}" for name, count in facts["labels"].items())
+    st.markdown(f"**{plain(index.spec.title)}**: {facts['n']:,} images; {counts}. Choose another data set above.")
     rare = [name for name, count in facts["labels"].items() if name and count < _FEW]
     if rare:
         st.caption(
@@ -73,14 +73,6 @@ def form(data: str) -> None:
             st.rerun()
     except SteelError as error:  # the runs below stay in sight
         st.error(plain(str(error)), icon=":material/error:")
-
-
-def _counts(facts: dict[str, object]) -> str:
-    labels = facts["labels"]
-    assert isinstance(labels, dict)
-    return f"{facts['n']:,} images; " + ", ".join(
-        f"{plain(name) or 'unlabelled'} {count:,}" for name, count in labels.items()
-    )
 
 
 def _slug(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Everything about a training that a preset decides otherwise: a widget for each setting, made from its definition."""
+"""What a preset decides otherwise, how images are varied included: a widget for each setting, by its definition."""
 
 import math
 from typing import Any
@@ -6,8 +6,11 @@ from typing import Any
 import streamlit as st
 
 from dashboard import services
-from steel_core.errors import UsageError
+from dashboard.components.common.text import plain
+from dashboard.services.training import Record, TrainingSettings
+from steel_core.errors import SteelError, UsageError
 
+_SHOWN = 5  # pictures of one image
 _GROUPS = {
     "Start": "What it starts from",
     "Course": "How long, how fast",
@@ -15,20 +18,21 @@ _GROUPS = {
 }
 
 
-def advanced(preset: str, backbone: str) -> services.training.TrainingSettings:
+def advanced(preset: str, backbone: str) -> TrainingSettings:
     """The preset's settings as they were changed here. Another preset has its own.
 
     Raises:
         UsageError: the settings exclude each other.
     """
     usual = services.training.PRESETS[preset].config.replace(backbone=backbone)
-    fields = services.training.describe_fields(services.training.TrainingSettings)
+    fields = services.training.describe_fields(TrainingSettings)
+    pretrained = _pretrained(preset, usual)
     chosen: dict[str, Any] = {}
     for group, heading in _GROUPS.items():
         st.caption(heading)
         members = {name: field for name, field in fields.items() if field.get("group") == group}
-        chosen |= ask(preset, members, usual, disabled=() if _pretrained(preset, usual) else ("freeze_epochs",))
-    if not _pretrained(preset, usual):
+        chosen |= _ask_all(preset, members, usual, disabled="" if pretrained else "freeze_epochs")
+    if not pretrained:
         chosen["freeze_epochs"] = 0
     config, most = usual.replace(**chosen), fields["input_size"]["most"]
     if config.input_size and max(config.input_size) > most:  # a step is timed in the server, which all visitors share
@@ -36,13 +40,8 @@ def advanced(preset: str, backbone: str) -> services.training.TrainingSettings:
     return config
 
 
-def ask(
-    preset: str,
-    fields: dict[str, dict[str, Any]],
-    usual: services.training.Record,
-    *,
-    sliders: bool = False,
-    disabled: tuple[str, ...] = (),
+def _ask_all(
+    preset: str, fields: dict[str, dict[str, Any]], usual: Record, sliders: bool = False, disabled: str = ""
 ) -> dict[str, Any]:
     """A widget for each setting, and the values chosen; what may be left to the program stays empty."""
     chosen = {}
@@ -50,8 +49,7 @@ def ask(
     with st.grid(3, min_column_width=220):
         for name, field in fields.items():
             if name not in switches:
-                key, off = f"{preset} {name}", name in disabled
-                chosen[name] = _ask(field, getattr(usual, name), key, slider=sliders, disabled=off)
+                chosen[name] = _ask(field, getattr(usual, name), f"{preset} {name}", sliders, name == disabled)
     with st.container(horizontal=True):
         for name, field in switches.items():
             chosen[name] = st.toggle(
@@ -60,7 +58,7 @@ def ask(
     return chosen
 
 
-def _ask(field: dict[str, Any], value: Any, key: str, *, slider: bool, disabled: bool) -> Any:
+def _ask(field: dict[str, Any], value: Any, key: str, slider: bool, disabled: bool) -> Any:
     words: dict[str, Any] = {"label": field["title"], "key": key, "help": field["description"], "disabled": disabled}
     options: dict[str, str] = field.get("offered") or {one: one for one in field.get("enum", ())}
     if options:
@@ -89,8 +87,33 @@ def _ask(field: dict[str, Any], value: Any, key: str, *, slider: bool, disabled:
     )
 
 
-def _pretrained(preset: str, usual: services.training.TrainingSettings) -> bool:
+def _pretrained(preset: str, usual: TrainingSettings) -> bool:
     try:
         return usual.replace(init=st.session_state.get(f"{preset} init", usual.init)).pretrained
     except UsageError:  # an architecture that is unknown is named below, where nothing that was set is lost
         return False
+
+
+def variations(preset: str, config: TrainingSettings, data: str) -> TrainingSettings:
+    """The settings with the variations chosen here, shown on some image of the data set."""
+    usual = config.augmentation
+    fields = services.training.describe_fields(type(usual))
+    augmentation = usual.replace(**_ask_all(preset, fields, usual, sliders=True))
+    index = services.datasets.dataset(data)
+    number = st.session_state.setdefault("varied image", 0) % len(index)
+    source = services.datasets.source(index, number)
+    try:
+        pictures = services.training.varied(source, augmentation, _SHOWN)
+    except SteelError as error:
+        st.warning(plain(str(error)), icon=":material/broken_image:")
+        pictures = []
+    with st.grid(_SHOWN + 1, min_column_width=110):
+        for i, picture in enumerate(pictures):
+            words = "As it came" if i == 0 else f"As training may see it, {i}"
+            st.image(picture, words, width="stretch", alt=f"{source.name}. {words}")
+    st.button("Another image", on_click=_next, args=(len(index),), icon=":material/shuffle:")
+    return config.replace(augmentation=augmentation)
+
+
+def _next(images: int) -> None:
+    st.session_state["varied image"] = (st.session_state["varied image"] + 1 + images // 7) % images

@@ -1,4 +1,4 @@
-"""A run as it goes on: how far it is, curves, examples, how it ended, and what can be done with it."""
+"""Runs: all of them, and one as it goes on: how far it is, curves, examples, its end, what can be done with it."""
 
 import functools
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import services
+from dashboard.components.common.chooser import drop_from_address
 from dashboard.components.common.estimates import show_estimates
 from dashboard.components.common.guard import guarded
 from dashboard.components.common.plot import draw_plot
@@ -15,7 +16,7 @@ from steel_core.errors import SteelError
 from steel_core.render import percent
 
 _POLL = 2.0  # seconds
-STATUS = {
+_STATUS = {
     "waiting": ("Waits its turn", ":material/schedule:"),
     "running": ("At work", ":material/hourglass_top:"),
     "stopping": ("Stops after this epoch", ":material/hourglass_bottom:"),
@@ -27,9 +28,8 @@ STATUS = {
 
 
 def watched(name: str) -> None:
-    """The run of that name, followed while it goes on."""
-    st.button("All runs, and a new one", on_click=_forget, icon=":material/arrow_back:")
-    run = services.training.run(name)
+    st.button("All runs, and a new one", on_click=drop_from_address, args=("run",), icon=":material/arrow_back:")
+    run = services.training.RunQueue().get(name)
     if run is None:
         st.info(f"There is no run “{plain(name[:40])}” here.", icon=":material/search_off:")
     elif run.unfinished:
@@ -41,15 +41,16 @@ def watched(name: str) -> None:
 @st.fragment(run_every=_POLL)
 @guarded()
 def _followed(name: str) -> None:
-    services.training.wake()
-    run = services.training.run(name)
+    queue = services.training.RunQueue()
+    queue.wake()
+    run = queue.get(name)
     if run is None or not run.unfinished:
         st.rerun()
     _shown(run)
 
 
 def _shown(run: services.training.Run) -> None:
-    words, icon = STATUS[run.status]
+    words, icon = _STATUS[run.status]
     st.subheader(plain(str(run.about.get("model", run.name))))
     preset = services.training.PRESETS.get(str(run.about.get("preset")))
     st.markdown(
@@ -103,15 +104,11 @@ def _what_to_do(run: services.training.Run) -> None:
     with st.container(horizontal=True):
         if run.status in ("waiting", "running"):
             words = "Take it out of the queue" if run.status == "waiting" else "Stop after this epoch"
-            st.button(words, on_click=services.training.stop, args=(run.name,), icon=":material/stop:")
+            st.button(words, on_click=services.training.RunQueue().stop, args=(run.name,), icon=":material/stop:")
         elif run.status in ("stopped", "failed", "crashed"):
-            st.button(
-                "Try again" if run.status == "failed" else "Go on",
-                on_click=services.training.resume,
-                args=(run.name,),
-                icon=":material/play_arrow:",
-                type="primary",
-            )
+            words, icon = "Try again" if run.status == "failed" else "Go on", ":material/play_arrow:"
+            resume = services.training.RunQueue().resume
+            st.button(words, on_click=resume, args=(run.name,), icon=icon, type="primary")
 
 
 def _result(run: services.training.Run) -> None:
@@ -163,5 +160,20 @@ def _show_prediction(example: dict[str, Any], probs: list[dict[str, float]]) -> 
     st.caption(f"Actual: {plain(actual)}{course}")
 
 
-def _forget() -> None:
-    st.query_params.pop("run", None)
+def history() -> None:
+    """The runs of this server, the newest first, each with its link."""
+    runs = services.training.history()
+    if not runs:
+        return
+    st.subheader("Runs")
+    for run in runs:
+        words, icon = _STATUS[run.status]
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            label, link = plain(str(run.about.get("model", run.name))), {"run": run.name}
+            st.page_link("app_pages/train.py", label=label, icon=":material/open_in_new:", query_params=link, width=260)
+            epochs = f" · epoch {run.state.history[-1]['epoch']}" if run.state.history else ""
+            st.markdown(
+                f"{icon} {words}{epochs} · {plain(services.training.architecture(run))} "
+                f"on {plain(str(run.about.get('data', '')))} · {run.name[:4]}-{run.name[4:6]}-{run.name[6:8]} "
+                f"{run.name[9:11]}:{run.name[11:13]} UTC"
+            )

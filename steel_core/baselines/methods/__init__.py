@@ -1,1 +1,1 @@
-"""One file a baseline; each registers itself in `steel_core.baselines.base.BASELINES`."""
+"""Baselines; each registers itself in `steel_core.baselines.base.BASELINES`."""

@@ -1,7 +1,6 @@
 """The classical chain: detector, featuriser, classifier. Each step can be looked at for any image."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -34,9 +33,8 @@ class RegionFeatures:
 class ClassicalChain(FeatureBaseline):
     """Candidates that deviate from their surroundings, their shape and texture, and a forest of randomised trees."""
 
-    info: ClassVar[BaselineInfo] = BaselineInfo(
+    info = BaselineInfo(
         title="Classical chain",
-        plain="Segments what deviates from its surroundings, measures shape and texture, and lets a forest decide.",
         source="LBP: Ojala et al., IEEE TPAMI 24, 2002; GLCM: Haralick et al., IEEE SMC 3, 1973; trees: Geurts et al., "
         "Machine Learning 63, 2006",
     )

@@ -1,4 +1,4 @@
-"""BMP files (Microsoft, BITMAPINFOHEADER and its successors)."""
+"""Uncompressed BMP files (Microsoft, BITMAPINFOHEADER and its successors)."""
 
 import struct
 
@@ -6,12 +6,7 @@ from steel_core.data.images.raw import Raw, check_size, open_with_pillow, pixel_
 from steel_core.errors import ImageError
 
 
-def read_bmp(data: bytes, max_pixels: int) -> Raw:
-    """An uncompressed Windows bitmap.
-
-    Raises:
-        ImageError: the file is cut off, compressed, too large, or its header contradicts itself.
-    """
+def read_bmp(data: bytes) -> Raw:
     if len(data) < 26:
         raise ImageError("the BMP ends in its header; copy or export it again")
     offset, header = struct.unpack_from("<II", data, 10)
@@ -22,7 +17,7 @@ def read_bmp(data: bytes, max_pixels: int) -> Raw:
         width, height, _, depth, compression = struct.unpack_from("<iiHHI", data, 18)
     else:
         raise ImageError(f"expected a BMP header of 12 or at least 40 bytes, but it says {header:,}; export it again")
-    check_size(width, abs(height), max_pixels)
+    check_size(width, abs(height))
     if depth not in (1, 4, 8, 16, 24, 32):
         raise ImageError(f"expected a BMP of 1, 4, 8, 16, 24 or 32 bits, but its header says {depth}")
     if not (compression == 0 or (compression in (3, 6) and depth in (16, 32))):

@@ -110,14 +110,11 @@ def _is_needed(marker: int, body: bytes) -> bool:
     )
 
 
-def read_jpeg(data: bytes, max_pixels: int) -> Raw:
+def read_jpeg(data: bytes) -> Raw:
     """The first picture of a JPEG or MPO file.
 
     The picture is decoded twice, the second time with filler behind each run of coded data. Both are equal only if the
     decoder found all rows in the data, since libjpeg makes up what is missing without an error.
-
-    Raises:
-        ImageError: the file is cut off, damaged, too large or of an unsupported coding.
     """
     plain, filled = [b"\xff\xd8"], [b"\xff\xd8"]
     notes: list[str] = []
@@ -126,7 +123,7 @@ def read_jpeg(data: bytes, max_pixels: int) -> Raw:
     for marker, body, whole, coded in _parse_segments(data):
         if marker in _FRAMES:
             frame = _Frame.parse(marker, body)
-            check_size(frame.width, frame.height, max_pixels)
+            check_size(frame.width, frame.height)
         elif marker == 0xDD:
             interval = int.from_bytes(body, "big")
         elif marker == 0xE1 and body.startswith(b"Exif\0\0") and orientation == 1:

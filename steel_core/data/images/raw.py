@@ -1,7 +1,8 @@
 """What the decoders of all formats share: the raw picture that they give, the limits, and the checks.
 
 Decoders are lenient: they fill the missing half of a photograph with grey and say nothing. Here each container is
-walked first and refused unless every row is in it; the decoder gets only the parts that make up the picture.
+walked first and refused unless every row is in it; the decoder gets only the parts that make up the picture. What is
+refused raises an `ImageError` that says why.
 """
 
 import io
@@ -15,10 +16,9 @@ from PIL import Image
 from steel_core.errors import ImageError
 from steel_core.types import AnyArray
 
+MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_535
-
 MAX_ASPECT = 200
-
 MAX_PARTS = 65_536
 """Largest number of segments, chunks, strips or tiles of a file; each one costs time, whatever it holds."""
 
@@ -43,17 +43,13 @@ class Raw:
     notes: list[str] = field(default_factory=list)
 
 
-def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Refuses a header's size before anything is allocated for it.
-
-    Raises:
-        ImageError: a side is zero or too long, the shape is absurd, or there are more than `max_pixels` pixels.
-    """
+def check_size(width: int, height: int) -> None:
+    """Refuses a header's size before anything is allocated for it."""
     size = f"{width:,} x {height:,} pixels"
     if width < 1 or height < 1:
         raise ImageError(f"expected at least one pixel, but the header says {size}")
-    if width * height > max_pixels:
-        raise ImageError(f"expected at most {max_pixels / 1e6:g} megapixels, but the header says {size}")
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"expected at most {MAX_PIXELS / 1e6:g} megapixels, but the header says {size}")
     if max(width, height) > MAX_SIDE:
         raise ImageError(f"expected sides of at most {MAX_SIDE:,} pixels, but the header says {size}")
     if max(width, height) > MAX_ASPECT * min(width, height):

@@ -16,15 +16,12 @@ from PIL import Image
 from steel_core.data.images.bmp import read_bmp
 from steel_core.data.images.jpeg import read_jpeg
 from steel_core.data.images.png import read_png
-from steel_core.data.images.raw import Raw
+from steel_core.data.images.raw import MAX_PIXELS, Raw
 from steel_core.data.images.tiff import read_tiff
 from steel_core.errors import ImageError
 from steel_core.types import AnyArray, SteelImage, UInt16Array
 
-MAX_PIXELS = 50_000_000
-
 MAX_BYTES = 200_000_000
-
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 
 _ORIENTATION = 274  # EXIF 2.32
@@ -61,41 +58,27 @@ _OTHERS = (
 )
 
 
-def read_image(
-    source: Path | str | bytes,
-    *,
-    name: str | None = None,
-    max_pixels: int = MAX_PIXELS,
-    bit_depth: int | None = None,
-) -> SteelImage:
+def read_image(source: Path | str | bytes, *, name: str | None = None) -> SteelImage:
     """Reads one picture as (H, W) grey or (H, W, 3) RGB; uint8, or uint16 where the source holds more.
 
     A source of more than 8 bits a pixel is scaled to 16 bits by its true depth: as the file declares it (PNG sBIT, TIFF
     BitsPerSample or MaxSampleValue), else as the values suggest (`guess_bit_depth`); the note says which was assumed.
-    `bit_depth` states it, 1 to 16, for sources stored in 16 bits. `max_pixels` can lower `MAX_PIXELS`, never raise it.
 
     Raises:
         ImageError: the file is missing, too large, of another kind, damaged or incomplete; the message says which.
-        ValueError: `bit_depth` is not in 1 to 16.
     """
-    if bit_depth is not None and not 1 <= bit_depth <= 16:
-        raise ValueError(f"bit_depth: expected 1 to 16, got {bit_depth}")
     display_name = base_name(name or ("image" if isinstance(source, bytes) else str(source)))
     try:
         data = source if isinstance(source, bytes) else _read_bytes(Path(source))
-        raw = _decode(data, min(max_pixels, MAX_PIXELS))
-        pixels = _to_pixels(raw, bit_depth)
+        raw = _decode(data)
+        pixels = _to_pixels(raw)
     except ImageError as error:
         raise ImageError(f"{display_name}: {error}") from error
     return SteelImage(pixels, display_name, hashlib.sha256(data).hexdigest(), "; ".join(raw.notes))
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width in pixels, upright, from the header alone; that the rest is sound only `read_image` proves.
-
-    Raises:
-        ImageError: the file is missing, or its header is not one of a picture that is read.
-    """
+    """Height and width in pixels, upright, from the header alone; that the rest is sound only `read_image` proves."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a size that is refused below, and of odd tags
@@ -115,11 +98,7 @@ def base_name(name: str) -> str:
 
 
 def encode_png(pixels: AnyArray) -> bytes:
-    """A PNG file of (H, W) or (H, W, 3) uint8, or (H, W) uint16 pixels.
-
-    Raises:
-        ValueError: the array has another shape or type.
-    """
+    """A PNG file of (H, W) or (H, W, 3) uint8, or (H, W) uint16 pixels."""
     if not (pixels.dtype == np.uint8 and (pixels.ndim == 2 or pixels.shape[2:] == (3,))) and not (
         pixels.dtype == np.uint16 and pixels.ndim == 2
     ):
@@ -172,11 +151,11 @@ def _check_bytes(size: int) -> None:
         raise ImageError("expected an image, but the file is empty")
 
 
-def _decode(data: bytes, max_pixels: int) -> Raw:
+def _decode(data: bytes) -> Raw:
     _check_bytes(len(data))
     for magic, decoder in _DECODERS.items():
         if data.startswith(magic):
-            return decoder(data, max_pixels)
+            return decoder(data)
     raise ImageError(f"expected a picture ({', '.join(FORMATS)}), but this is {_describe_content(data)}")
 
 
@@ -195,13 +174,13 @@ def _describe_content(data: bytes) -> str:
     return "text" if all(c.isprintable() or c.isspace() for c in text) else "a file of another kind"
 
 
-def _to_pixels(raw: Raw, bit_depth: int | None) -> AnyArray:
+def _to_pixels(raw: Raw) -> AnyArray:
     values, alpha = raw.values, None
     if values.ndim == 3 and values.shape[2] in (2, 4):
         values, alpha = values[..., :-1], values[..., -1]
         if values.shape[2] == 1:
             values = values[..., 0]
-    pixels = _scale_to_full(values, raw, bit_depth)
+    pixels = _scale_to_full(values, raw)
     if raw.white_is_zero:
         pixels = np.iinfo(pixels.dtype).max - pixels
     if alpha is not None:
@@ -212,7 +191,7 @@ def _to_pixels(raw: Raw, bit_depth: int | None) -> AnyArray:
     return np.ascontiguousarray(pixels)
 
 
-def _scale_to_full(values: AnyArray, raw: Raw, bit_depth: int | None) -> AnyArray:
+def _scale_to_full(values: AnyArray, raw: Raw) -> AnyArray:
     if values.dtype == np.uint8:
         bits = raw.bits or 8
         return values if bits == 8 else _stretch(values, bits, 8)
@@ -225,15 +204,11 @@ def _scale_to_full(values: AnyArray, raw: Raw, bit_depth: int | None) -> AnyArra
         if top > 65_535:
             raise ImageError(f"expected at most 16 bits (65,535), but the brightest pixel is {top:,}; save 16 bits")
         values = values.astype(np.uint16)
-    shift, top = 0, int(values.max())
-    if bit_depth is not None:
-        bits, why = bit_depth, "as was asked for"
-        if top >> bits:
-            raise ImageError(f"expected {bits} bits (at most {(1 << bits) - 1:,}), but the brightest pixel is {top:,}")
-    elif raw.bits is not None:
-        bits, why = raw.bits, "as the file declares"
+    if raw.bits is not None:
+        bits, shift, why = raw.bits, 0, "as the file declares"
     else:
         bits, shift = guess_bit_depth(values)
+        top = int(values.max())
         why = "left-aligned, assumed from the values" if shift else f"assumed, as the brightest pixel is {top:,}"
     raw.notes.append(f"{bits} bits a pixel, {why}")
     return values if bits == 16 else _stretch(values >> shift if shift else values, bits, 16)

@@ -13,27 +13,12 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from steel_core.data.images.raw import MAX_PARTS, Raw, check_size, open_with_pillow
+from steel_core.data.images.raw import MAX_PARTS, MAX_PIXELS, Raw, check_size, open_with_pillow
 from steel_core.errors import ImageError
 from steel_core.types import AnyArray, UInt16Array
 
 # tifffile reports odd tags through `logging`; without a handler Python would print them to stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
-
-_BROKEN = "the TIFF's header is damaged; export the picture again"
-_ERRORS = (
-    tifffile.TiffFileError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
 
 
 @dataclass(slots=True)
@@ -46,7 +31,7 @@ class _Layout:
     planar: bool
     model: int
     compression: int
-    predictor: int
+    predictor: int  # 1 where no differences are stored
     tile: tuple[int, int] | None  # rows, columns
     rows_per_strip: int
     offsets: tuple[int, ...]
@@ -57,11 +42,6 @@ class _Layout:
     orientation: int
     order: str
     more_pages: bool
-
-    @property
-    def predicted(self) -> bool:
-        """Whether differences are stored; the tag means nothing to the other compressions."""
-        return self.predictor != 1 and self.compression in (5, 8, 32_946)
 
 
 def _read_layout(data: bytes) -> _Layout:
@@ -87,7 +67,7 @@ def _read_layout(data: bytes) -> _Layout:
                 planar=int(page.planarconfig or 1) == 2 and int(page.samplesperpixel) > 1,
                 model=int(page.tags.valueof(262)),
                 compression=int(page.compression),
-                predictor=int(page.predictor),
+                predictor=int(page.predictor) if page.compression in (5, 8, 32_946) else 1,  # others ignore the tag
                 tile=(int(page.tilelength), int(page.tilewidth)) if page.is_tiled else None,
                 rows_per_strip=int(page.rowsperstrip or 0),
                 offsets=tuple(int(i) for i in page.dataoffsets),
@@ -99,25 +79,23 @@ def _read_layout(data: bytes) -> _Layout:
                 order=file.byteorder,
                 more_pages=file.pages.is_multipage,
             )
-    except _ERRORS as error:
-        raise ImageError(_BROKEN) from error
+    except ImageError:
+        raise
+    except Exception as error:  # tifffile raises whatever a damaged header makes it stumble over
+        raise ImageError("the TIFF's header is damaged; export the picture again") from error
 
 
-def read_tiff(data: bytes, max_pixels: int) -> Raw:
-    """The first page of a TIFF or BigTIFF file, in strips or tiles, chunky or planar.
-
-    Raises:
-        ImageError: the file is cut off or damaged, too large, or of a kind that is not read.
-    """
+def read_tiff(data: bytes) -> Raw:
+    """The first page of a TIFF or BigTIFF file, in strips or tiles, chunky or planar."""
     page = _read_layout(data)
-    check_size(page.width, page.height, max_pixels)
+    check_size(page.width, page.height)
     if page.model not in range(4):  # white is zero, grey, RGB, palette
         raise ImageError("expected a grey, RGB or palette TIFF, but it has another colour model; save it as PNG")
     colours = 3 if page.model == 2 else 1
     if page.samples - colours not in (0, 1):
         raise ImageError(f"expected a TIFF of {colours} channels, with or without alpha, but it has {page.samples}")
-    if page.width * page.height * page.samples * page.bits > 64 * max_pixels:
-        raise ImageError(f"expected a TIFF of at most {max_pixels * 8 / 1e6:g} MB unpacked; save it with fewer bits")
+    if page.width * page.height * page.samples * page.bits > 64 * MAX_PIXELS:
+        raise ImageError(f"expected a TIFF of at most {MAX_PIXELS * 8 / 1e6:g} MB unpacked; save it with fewer bits")
     values = _read_values(data, page)
     notes = ["first page of a TIFF that holds several"] if page.more_pages else []
     if page.samples > colours and page.alpha not in (1, 2):
@@ -147,7 +125,7 @@ def _stored_dtype(page: _Layout) -> np.dtype[Any]:
         raise ImageError(f"expected a TIFF of 1 to 16 bits, 32-bit or float numbers, but it has {page.bits} bits")
     if page.compression not in _CODECS:
         raise ImageError("expected a TIFF uncompressed or with LZW, deflate or PackBits; save it as one of these")
-    if page.predicted and (page.predictor != 2 or kind == "f" or page.bits % 8):
+    if page.predictor != 1 and (page.predictor != 2 or kind == "f" or page.bits % 8):
         raise ImageError("expected a TIFF without a floating-point predictor; save it uncompressed")
     return dtype
 
@@ -187,7 +165,7 @@ def _read_values(data: bytes, page: _Layout) -> AnyArray:
         else:
             block = _unpack_bits(piece, high, stride, columns * samples, page.bits)
         block = block.reshape(high, columns, samples)
-        if page.predicted:
+        if page.predictor == 2:
             block = np.cumsum(block, axis=1, dtype=native)
         target = out[top : top + high, left : left + columns, plane : plane + samples]
         target[...] = block[: target.shape[0], : target.shape[1]]

@@ -5,7 +5,6 @@ are clean as far as anybody knows. Legend: N samples, F features.
 """
 
 import hashlib
-import io
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -22,10 +21,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from steel_core.data.index import DatasetIndex
-from steel_core.data.manifest import escape_formula
 from steel_core.data.quality.near_duplicates import group_near_duplicates
-from steel_core.data.quality.properties import measure_properties
 from steel_core.data.quality.texture import describe_texture
+from steel_core.data.readers.manifest import escape_formula
 from steel_core.errors import DataError, ImageError
 from steel_core.progress import Progress, no_progress
 from steel_core.types import Float32Array, ObjectArray
@@ -68,12 +66,10 @@ class DataFinding:
     evidence: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary that `json` can write."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 def build_finding(index: DatasetIndex, kind: str, rows: Sequence[int], sentence: str, **evidence: Any) -> DataFinding:
-    """A finding about some rows of a data set."""
     files = tuple(index.table["path"].iloc[list(rows)].str.rpartition("/")[2])
     return DataFinding(kind, tuple(map(int, rows)), files, sentence, evidence)
 
@@ -103,26 +99,22 @@ def find_leaks(index: DatasetIndex, groups: ObjectArray) -> list[DataFinding]:
         rows = np.flatnonzero((grouped.table["group"] == name) & (grouped.table["split"] != ""))
         splits = {str(k): int(v) for k, v in grouped.table["split"].iloc[rows].value_counts().items()}
         where = ", ".join(f"{count} in {split}" for split, count in splits.items())
-        out.append(
-            build_finding(index, "leak", rows.tolist(), f"Near-duplicates lie in several splits: {where}.", **splits)
-        )
+        sentence = f"Near-duplicates lie in several splits: {where}."
+        out.append(build_finding(index, "leak", rows.tolist(), sentence, **splits))
     return out
 
 
-def find_odd_images(index: DatasetIndex, measured: pd.DataFrame | None = None) -> list[DataFinding]:
+def find_odd_images(index: DatasetIndex, measured: pd.DataFrame) -> list[DataFinding]:
     """Pictures unlike the others of this data set, and those that cannot be read.
 
     Limits come from the data set itself (J. W. Tukey, Exploratory Data Analysis, 1977: quartiles and a multiple of
     their distance), because what is dark or soft differs from mill to mill; below 20 pictures nothing is called odd.
     """
-    measured = measure_properties(index) if measured is None else measured
     readable = measured["height"].notna().to_numpy()
-    out = [
-        build_finding(
-            index, "unreadable", [row], f"{index.table['path'].iloc[row].rpartition('/')[2]}: cannot be read."
-        )
-        for row in np.flatnonzero(~readable).tolist()
-    ]
+    out = []
+    for row in np.flatnonzero(~readable).tolist():
+        name = index.table["path"].iloc[row].rpartition("/")[2]
+        out.append(build_finding(index, "unreadable", [row], f"{name}: cannot be read."))
     if readable.sum() < _LEAST:
         return out
     light, sharp = measured["brightness"].clip(1e-3, 1 - 1e-3), measured["sharpness"].clip(1e-3)
@@ -244,9 +236,7 @@ def findings_to_csv(findings: Sequence[DataFinding]) -> bytes:
         for number, finding in enumerate(findings, start=1)
         for name in finding.files
     ]
-    text = io.StringIO(newline="")
-    pd.DataFrame(rows, columns=["kind", "finding", "file", "sentence"]).to_csv(text, index=False)
-    return text.getvalue().encode()
+    return pd.DataFrame(rows, columns=["kind", "finding", "file", "sentence"]).to_csv(index=False).encode()
 
 
 def _find_copies(index: DatasetIndex, rows: Sequence[int]) -> list[list[int]]:

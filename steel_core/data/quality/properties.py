@@ -23,12 +23,6 @@ from steel_core.files import cache_folder, write_bytes
 from steel_core.progress import Progress, no_progress
 from steel_core.types import BoolArray, Grey
 
-PICTURE = ("brightness", "contrast", "sharpness", "noise", "clipped")
-"""Properties of the pixels, in this order; each is a function of this module."""
-
-PROPERTIES = (*PICTURE, "height", "width", "defect_area", "defect_row", "defect_column")
-"""The columns of `measure_properties`, all numbers; those of the defect are NaN where nothing tells them."""
-
 _PART = 2048
 _COARSE = 2.0  # pixels; detail that a lens out of focus leaves standing
 
@@ -66,22 +60,24 @@ def clipped(grey: Grey) -> float:
     return float(np.count_nonzero((grey < 0.5 / 255) | (grey > 254.5 / 255))) / grey.size
 
 
+_OF_PIXELS = (brightness, contrast, sharpness, noise, clipped)
+
+_OF_DEFECT = ("defect_area", "defect_row", "defect_column")
+
+PROPERTIES = (*(measure.__name__ for measure in _OF_PIXELS), "height", "width", *_OF_DEFECT)
+"""The columns of `measure_properties`, all numbers; those of the defect are NaN where nothing tells them."""
+
+
 def picture_properties(grey: Grey) -> dict[str, float]:
-    """The properties in `PICTURE` of one grey picture (H, W) in 0 to 1."""
-    return {measure.__name__: measure(grey) for measure in (brightness, contrast, sharpness, noise, clipped)}
+    """The properties of the pixels of one grey picture (H, W) in 0 to 1."""
+    return {measure.__name__: measure(grey) for measure in _OF_PIXELS}
 
 
 def defect_properties(mask: BoolArray) -> dict[str, float]:
     """Share of the picture (H, W) that is defective, and its centre, 0 (top, left) to 1; NaN where there is none."""
-    rows, columns = np.nonzero(mask)
-    if not rows.size:
-        return {"defect_area": 0.0, "defect_row": math.nan, "defect_column": math.nan}
-    height, width = mask.shape
-    return {
-        "defect_area": rows.size / mask.size,
-        "defect_row": float(rows.mean() + 0.5) / height,
-        "defect_column": float(columns.mean() + 0.5) / width,
-    }
+    places = [axis.mean() + 0.5 if axis.size else math.nan for axis in np.nonzero(mask)]
+    row, column = (float(place) / side for place, side in zip(places, mask.shape, strict=True))
+    return dict(zip(_OF_DEFECT, (np.count_nonzero(mask) / mask.size, row, column), strict=True))
 
 
 def measure_properties(index: DatasetIndex, progress: Progress = no_progress) -> pd.DataFrame:

@@ -6,13 +6,11 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote
 
 import pandas as pd
 
-from steel_core.data.index import DatasetIndex, format_mask_classes
+from steel_core.data.index import SPLITS, DatasetIndex, DatasetSpec, format_mask_classes
 from steel_core.data.listing import list_files
-from steel_core.data.spec import SPLITS, DatasetSpec
 from steel_core.errors import DataError
 from steel_core.types import CLEAR
 
@@ -34,8 +32,7 @@ class ImageNames:
     def find(self, name: str, near: str = "") -> str:
         """Path of the image relative to the root: in `near`, `images/`, or anywhere, if its name is there only once.
 
-        Raises:
-            DataError: there is none, or there are several.
+        A DataError says that there is none, or that there are several.
         """
         name = name.replace("\\", "/")
         for prefix in (f"{near}/" if near else "", "", "images/", f"{near}/images/"):
@@ -49,11 +46,7 @@ class ImageNames:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
-
-    Raises:
-        DataError: it is too large, or no JSON; the message says on which line.
-    """
+    """What a JSON file holds; a DataError if it is too large, or no JSON, which says on which line."""
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise DataError(f"{path.name}: expected at most {MAX_JSON_BYTES // 10**6} MB.")
@@ -92,19 +85,10 @@ def clean_class_name(value: Any) -> str:
 
 
 def parse_number(value: Any) -> float:
-    """A finite number.
-
-    Raises:
-        DataError: it is none.
-    """
+    """A finite number; a DataError if it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise DataError(f"expected a number, found {str(value)[:40]!r}")
     return float(value)
-
-
-def file_name_from_url(url: str) -> str:
-    """The file name in a URL or path, as Label Studio keeps it."""
-    return unquote(url.rpartition("?d=")[2].partition("?")[0])
 
 
 def order_regions(sized: Sequence[tuple[float, dict[str, Any]]]) -> tuple[list[dict[str, Any]], list[str]]:

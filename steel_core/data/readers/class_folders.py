@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from steel_core.data.index import DatasetIndex
+from steel_core.data.index import SPLITS, DatasetIndex, unknown_spec
 from steel_core.data.listing import list_files
 from steel_core.data.readers.base import READERS, Reader
-from steel_core.data.spec import SPLITS, unknown_spec
 from steel_core.progress import Progress, no_progress
 from steel_core.types import CLEAR
 

@@ -1,12 +1,15 @@
-"""COCO (T.-Y. Lin et al., ECCV 2014), without pycocotools, which keeps no account of bad annotations."""
+"""COCO (T.-Y. Lin et al., ECCV 2014), read and written without pycocotools: it keeps no account of bad annotations."""
 
+import json
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import cv2
 import numpy as np
 
-from steel_core.data.index import DatasetIndex
+from steel_core.data.index import DatasetIndex, unknown_spec
 from steel_core.data.readers.annotation_files import (
     ImageNames,
     build_index,
@@ -18,11 +21,11 @@ from steel_core.data.readers.annotation_files import (
     split_from_path,
 )
 from steel_core.data.readers.base import READERS, Reader
-from steel_core.data.regions import COLUMN, format_regions, format_runs
-from steel_core.data.spec import unknown_spec
-from steel_core.errors import DataError
+from steel_core.data.regions import COLUMN, encode_runs, format_regions, format_runs
+from steel_core.errors import DataError, ImageError
+from steel_core.files import write_bytes
 from steel_core.progress import Progress, no_progress
-from steel_core.types import CLEAR, RunLengths
+from steel_core.types import CLEAR, Mask, RunLengths
 
 _LISTS = ("images", "annotations", "categories")
 _KEYS = re.compile(rb'"(images|annotations|categories|licenses)"\s*:\s*\[')
@@ -148,10 +151,7 @@ def decode_coco_counts(counts: Any) -> RunLengths:
     """(R, 2) runs, counted from 1, of COCO's counts of pixels off, on, off ... down the columns.
 
     Counts are a list, or a text of 5 bits a character, least significant first, each count from the third on as the
-    difference from the one two before (pycocotools, maskApi.c, rleToString).
-
-    Raises:
-        DataError: the counts are malformed.
+    difference from the one two before (pycocotools, maskApi.c, rleToString). A DataError says that they are malformed.
     """
     if isinstance(counts, str):
         values: list[int] = []
@@ -174,3 +174,62 @@ def decode_coco_counts(counts: Any) -> RunLengths:
     edges = np.cumsum(np.array([*counts, *([] if len(counts) % 2 == 0 else [0])], dtype=np.int64)).reshape(-1, 2)
     runs = np.stack([edges[:, 0] + 1, edges[:, 1] - edges[:, 0]], axis=1)
     return runs[runs[:, 1] > 0]
+
+
+def write_coco(index: DatasetIndex, path: Path, progress: Progress = no_progress) -> list[str]:
+    """Writes images, boxes and masks as one COCO file. Categories are the classes but "clear", numbered from 1.
+
+    A class of which an image has a mask is written as one annotation with run lengths; the others with their boxes. An
+    image with a label without either is left out, because COCO would mean "nothing there"; so are unlabelled and
+    refused images. Returns one sentence for each image that was left out.
+    """
+    names = [name for name in index.classes if name != CLEAR]
+    numbers = {name: number for number, name in enumerate(names, start=1)}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    to_root = os.path.relpath(index.root, os.path.realpath(path.parent))
+    for i, sample in enumerate(index):
+        try:
+            height, width = index.size(i)
+            shapes = [(label, _mask_to_coco(mask)) for label, mask in index.masks(i).items() if mask.any()]
+            masked = {label for label, _ in shapes}
+            shapes += [
+                (box.label, {"bbox": [box.xmin, box.ymin, box.xmax - box.xmin, box.ymax - box.ymin]})
+                for box in index.boxes(i)
+                if box.label not in masked
+            ]
+            if not sample.labels:
+                raise DataError("unlabelled")
+            if nowhere := set(sample.labels) - {label for label, _ in shapes} - {CLEAR}:
+                raise DataError(f"it is not known where {', '.join(sorted(nowhere))} lies")
+        except (ImageError, DataError) as error:
+            left_out.append(f"{sample.path.name}: {error}; left out.")
+            continue
+        name = os.path.normpath(f"{to_root}/{index.table['path'].iloc[i]}").replace(os.sep, "/")
+        images.append({"id": len(images) + 1, "file_name": name, "width": width, "height": height})
+        for label, shape in shapes:
+            _, _, w, h = shape["bbox"]
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": len(images), "category_id": numbers[label]}
+                | {"iscrowd": int("segmentation" in shape), "area": w * h}
+                | shape
+            )
+        progress("writing", i + 1, len(index))
+    content = {
+        "info": {"description": index.spec.title, "url": "", "contributor": index.spec.citation},
+        "licenses": [{"id": 1, "name": index.spec.licence, "url": ""}],
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": number, "name": name} for name, number in numbers.items()],
+    }
+    write_bytes(path, json.dumps(content, ensure_ascii=False).encode())
+    return left_out
+
+
+def _mask_to_coco(mask: Mask) -> dict[str, Any]:
+    runs = encode_runs(mask)
+    edges = np.stack([runs[:, 0] - 1, runs.sum(axis=1) - 1], axis=1).ravel()
+    segmentation = {"counts": np.diff([0, *edges, mask.size]).tolist(), "size": list(mask.shape)}
+    box = list(cv2.boundingRect(mask.astype(np.uint8)))
+    return {"segmentation": segmentation, "bbox": box, "area": int(mask.sum())}

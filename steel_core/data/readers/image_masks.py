@@ -10,11 +10,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from steel_core.data.annotations import read_mask
-from steel_core.data.index import DatasetIndex, format_mask_classes
+from steel_core.data.index import SPLITS, DatasetIndex, DatasetSpec, format_mask_classes, unknown_spec
 from steel_core.data.listing import list_files
 from steel_core.data.readers.annotation_files import build_index
 from steel_core.data.readers.base import READERS, Reader
-from steel_core.data.spec import SPLITS, DatasetSpec, unknown_spec
 from steel_core.errors import DataError, UsageError
 from steel_core.files import cache_folder, write_bytes
 from steel_core.progress import Progress, no_progress

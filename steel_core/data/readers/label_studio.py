@@ -4,14 +4,14 @@ import math
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from steel_core.data.images.read import SUFFIXES
-from steel_core.data.index import DatasetIndex
+from steel_core.data.index import DatasetIndex, unknown_spec
 from steel_core.data.readers.annotation_files import (
     ImageNames,
     build_index,
     clean_class_name,
-    file_name_from_url,
     find_json_files,
     order_regions,
     parse_number,
@@ -19,9 +19,7 @@ from steel_core.data.readers.annotation_files import (
     read_json,
 )
 from steel_core.data.readers.base import READERS, Reader
-from steel_core.data.readers.brush import pack_brush
-from steel_core.data.regions import COLUMN, format_regions
-from steel_core.data.spec import unknown_spec
+from steel_core.data.regions import COLUMN, format_regions, pack_brush
 from steel_core.errors import DataError
 from steel_core.progress import Progress, no_progress
 from steel_core.types import CLEAR
@@ -78,7 +76,7 @@ class LabelStudioReader(Reader):
 def _find_image(task: Any, names: ImageNames, near: str) -> str:
     data = task.get("data") if isinstance(task, dict) else None
     texts = [value for value in data.values() if isinstance(value, str)] if isinstance(data, dict) else []
-    candidates = [file_name_from_url(text) for text in texts]
+    candidates = [unquote(text.rpartition("?d=")[2].partition("?")[0]) for text in texts]  # paths or URLs
     name = next((name for name in candidates if PurePosixPath(name).suffix.lower() in SUFFIXES), None)
     if name is None:
         raise DataError("expected an image in its data")
@@ -94,10 +92,10 @@ def _find_image(task: Any, names: ImageNames, near: str) -> str:
 
 
 def _parse_annotation(task: dict[str, Any], at: str) -> tuple[list[str], list[dict[str, Any]], list[str]]:
-    entries = task.get("annotations", task.get("completions"))
+    versions = task.get("annotations", task.get("completions"))
     valid = [
         entry
-        for entry in (entries if isinstance(entries, list) else [])
+        for entry in (versions if isinstance(versions, list) else [])
         if isinstance(entry, dict) and not entry.get("was_cancelled") and isinstance(entry.get("result"), list)
     ]
     if not valid:
@@ -112,9 +110,7 @@ def _parse_annotation(task: dict[str, Any], at: str) -> tuple[list[str], list[di
             if not isinstance(result, dict) or not isinstance(value := result.get("value"), dict):
                 raise DataError("expected an object with a value")
             kind = str(result.get("type"))
-            names = (
-                [clean_class_name(name) for name in value.get(kind, [])] if isinstance(value.get(kind), list) else []
-            )
+            names = list(map(clean_class_name, entries)) if isinstance(entries := value.get(kind), list) else []
             if kind == "choices":
                 labels += filter(None, names)
                 continue

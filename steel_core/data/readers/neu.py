@@ -5,10 +5,10 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from steel_core.data.index import DatasetIndex
+from steel_core.data.images.read import SUFFIXES
+from steel_core.data.index import SPLITS, DatasetIndex, DatasetSpec
 from steel_core.data.listing import list_files
 from steel_core.data.readers.base import READERS, Reader
-from steel_core.data.spec import SPLITS, DatasetSpec
 from steel_core.progress import Progress, no_progress
 
 CODES = {
@@ -34,7 +34,7 @@ SPEC = DatasetSpec(
 # Both spellings of a class in file and folder names: Cr_1.bmp (NEU-CLS) and crazing_1.jpg (NEU-DET), lower case.
 _SPELLINGS = {code.lower(): code for code in CODES} | {name.replace(" ", "_"): code for code, name in CODES.items()}
 _NAME = re.compile(rf"({'|'.join(_SPELLINGS)})_(\d+)", re.IGNORECASE)
-_IMAGE_FOLDERS = {"images", *SPLITS, *_SPELLINGS, *CODES.values()}
+_FOLDERS = {*SPLITS, *_SPELLINGS, *CODES.values()}
 
 
 @READERS.register("neu")
@@ -47,38 +47,25 @@ class NeuReader(Reader):
     def matches(self, root: Path) -> bool:
         if not root.is_dir():
             return False
-        paths, _ = _images(root)
+        paths, _ = _list_files(root, "images")
         return sum(_code(path) is not None for path in paths) > 0.9 * len(paths)
 
     def read(self, root: Path, progress: Progress = no_progress) -> DatasetIndex:
-        paths, problems = _images(root)
-        codes = [_code(path) for path in paths]
-        problems += [
-            f"{PurePosixPath(path).name}: expected a name such as Cr_1 or crazing_1; left out."
-            for path, code in zip(paths, codes, strict=True)
-            if code is None
-        ]
-        annotations, more = list_files(root, frozenset({".xml"}), 3, lambda name: name.lower() in _ANNOTATION_FOLDERS)
+        paths, problems = _list_files(root, "images")
+        annotations, more = _list_files(root, "annotations", frozenset({".xml"}))
         boxes = {_key(path): path for path in annotations}
-        rows = [
-            {
-                "path": path,
-                "labels": CODES[code],
-                "split": _split(path),
-                "source": SPEC.name,
-                "boxes": boxes.get(_key(path), ""),
-            }
-            for path, code in zip(paths, codes, strict=True)
-            if code
-        ]
+        rows = []
+        for path in paths:
+            if code := _code(path):
+                row = {"path": path, "labels": CODES[code], "split": _split(path), "source": SPEC.name}
+                rows.append(row | {"boxes": boxes.get(_key(path), "")})
+            else:
+                problems.append(f"{PurePosixPath(path).name}: expected a name such as Cr_1 or crazing_1; left out.")
         return DatasetIndex.build(root, SPEC, pd.DataFrame(rows), tuple(CODES.values()), [*problems, *more])
 
 
-_ANNOTATION_FOLDERS = {"annotations", *SPLITS, *_SPELLINGS, *CODES.values()}
-
-
-def _images(root: Path) -> tuple[list[str], list[str]]:
-    return list_files(root, depth=3, enter=lambda name: name.lower() in _IMAGE_FOLDERS)
+def _list_files(root: Path, folder: str, suffixes: frozenset[str] = SUFFIXES) -> tuple[list[str], list[str]]:
+    return list_files(root, suffixes, depth=3, enter=lambda name: name.lower() in {folder, *_FOLDERS})
 
 
 def _code(path: str) -> str | None:

@@ -6,13 +6,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from steel_core.data.images.read import image_size
-from steel_core.data.index import DatasetIndex, format_mask_classes
+from steel_core.data.index import DatasetIndex, DatasetSpec, format_mask_classes
 from steel_core.data.listing import list_files
-from steel_core.data.readers.annotation_files import build_index
+from steel_core.data.readers.annotation_files import build_index, order_regions
 from steel_core.data.readers.base import READERS, Reader
 from steel_core.data.readers.text_table import TextTable, read_text_table
 from steel_core.data.regions import COLUMN, format_regions, parse_runs
-from steel_core.data.spec import DatasetSpec
 from steel_core.errors import DataError, ImageError
 from steel_core.progress import Progress, no_progress
 from steel_core.types import CLEAR
@@ -69,18 +68,11 @@ class SeverstalReader(Reader):
         cell = format_mask_classes(classes)
         records = []
         for name, path in images.items():
-            regions = sorted(rows.regions.get(name, []), key=lambda region: -region["pixels"])
-            known = name in rows.mentioned or not listed_clear
-            label = "|".join(dict.fromkeys(region["label"] for region in regions)) or CLEAR
-            records.append(
-                {
-                    "path": path,
-                    "labels": label if known and name not in rows.illegible else "",
-                    "source": SPEC.name,
-                    "mask_classes": cell if known and name not in rows.illegible else "",
-                    COLUMN: format_regions([{k: v for k, v in r.items() if k != "pixels"} for r in regions]),
-                }
-            )
+            regions, labels = order_regions(rows.sized.get(name, []))
+            known = (name in rows.mentioned or not listed_clear) and name not in rows.illegible
+            label, values = ("|".join(labels) or CLEAR, cell) if known else ("", "")
+            row = {"path": path, "labels": label, "source": SPEC.name, "mask_classes": values}
+            records.append(row | {COLUMN: format_regions(regions)})
         if unlisted:
             what = "unlabelled" if listed_clear else "taken as clear, as this form of the table means it"
             problems.append(f"{TABLE}: {len(unlisted):,} images are not in it (the first: {unlisted[0]}); {what}.")
@@ -94,12 +86,13 @@ class _Rows:
     """What the rows say about each image.
 
     Attributes:
-        regions: the masks of each image, bad ones included, so that they are refused and not taken for background.
+        sized: pixels and region of each mask of an image, bad ones included, so that they are refused and not taken for
+            background.
         illegible: images with a row whose class cannot be read.
     """
 
     def __init__(self, table: TextTable, joined: bool, images: dict[str, str], root: Path) -> None:
-        self.regions: dict[str, list[dict[str, Any]]] = {}
+        self.sized: dict[str, list[tuple[float, dict[str, Any]]]] = {}
         self.mentioned: set[str] = set()
         self.illegible: set[str] = set()
         self.classes: set[int] = set()
@@ -126,10 +119,11 @@ class _Rows:
 
     def _add_mask(self, image: str, number: int, runs: str, at: str) -> None:
         self.classes.add(number)
-        region = {"label": f"defect {number}", "runs": runs, "at": at, "pixels": 0}
-        self.regions.setdefault(image, []).append(region)
+        region = {"label": f"defect {number}", "runs": runs, "at": at}
+        sized = self.sized.setdefault(image, [])
+        sized.append((0, region))
         lengths = parse_runs(runs)
-        region["pixels"] = int(lengths[:, 1].sum())
+        sized[-1] = (int(lengths[:, 1].sum()), region)
         end = int(lengths[-1].sum()) - 1
         if self._usual is None:
             self._usual = self._count_pixels(image)
@@ -147,9 +141,6 @@ class _Rows:
 
 def _split_cells(table: TextTable, joined: bool) -> Iterator[tuple[str, str, str, str]]:
     for cells, line in zip(table.rows, table.lines, strict=True):
-        at = f"{TABLE}, line {line}"
-        if joined:
-            image, _, number = cells[0].strip().rpartition("_")
-            yield image, number, cells[1].strip(), at
-        else:
-            yield cells[0].strip(), cells[1].strip(), cells[2].strip(), at
+        *names, runs = (cell.strip() for cell in cells)
+        image, number = names[0].rpartition("_")[::2] if joined else names
+        yield image, number, runs, f"{TABLE}, line {line}"

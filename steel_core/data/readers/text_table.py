@@ -8,9 +8,8 @@ from pathlib import Path
 
 from steel_core.errors import DataError
 
-_LONGEST_CELL = (
-    50_000_000  # characters; a mask of single pixels in the largest picture would be longer than any real one
-)
+# Characters; a mask of single pixels in the largest picture would be longer than any real one.
+_LONGEST_CELL = 50_000_000
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -31,11 +30,7 @@ class TextTable:
 
 
 def read_text_table(path: Path) -> TextTable:
-    """Reads a table.
-
-    Raises:
-        DataError: the file cannot be read as text with a header.
-    """
+    """The table of a file; a DataError if it cannot be read as text with a header."""
     try:
         data = path.read_bytes()
     except OSError as error:

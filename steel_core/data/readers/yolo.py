@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from steel_core.data.index import DatasetIndex
+from steel_core.data.index import DatasetIndex, unknown_spec
 from steel_core.data.listing import list_files
 from steel_core.data.readers.annotation_files import (
     build_index,
@@ -17,7 +17,6 @@ from steel_core.data.readers.annotation_files import (
 )
 from steel_core.data.readers.base import READERS, Reader
 from steel_core.data.regions import COLUMN, format_regions
-from steel_core.data.spec import unknown_spec
 from steel_core.errors import DataError
 from steel_core.progress import Progress, no_progress
 from steel_core.types import CLEAR
@@ -48,12 +47,8 @@ class YoloReader(Reader):
         rows, bad, missing, good = [], [], [], 0
         for done, image in enumerate(images, start=1):
             text = by_key.get(_pair_key(image))
-            row: dict[str, Any] = {
-                "path": image,
-                "labels": "",
-                "split": split_from_path(image.rpartition("/")[0]),
-                "source": root.name,
-            }
+            split = split_from_path(image.rpartition("/")[0])
+            row: dict[str, Any] = {"path": image, "labels": "", "split": split, "source": root.name}
             if text is None:
                 missing.append(image)
             else:
@@ -80,11 +75,8 @@ def _read_labels(root: Path, text: str, names: dict[int, str]) -> tuple[list[dic
             raise ValueError(f"more than {_MAX_BYTES} bytes")
         lines = data.decode("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
-        return (
-            [],
-            [],
-            [f"{base}: cannot be read ({getattr(error, 'strerror', None) or 'expected a short text in UTF-8'})."],
-        )
+        why = getattr(error, "strerror", None) or "expected a short text in UTF-8"
+        return [], [], [f"{base}: cannot be read ({why})."]
     sized: list[tuple[float, dict[str, Any]]] = []
     bad = []
     for line, content in enumerate(lines, start=1):
@@ -130,8 +122,7 @@ def _read_class_names(root: Path) -> dict[int, str]:
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not all(isinstance(key, int) for key in names):
         raise DataError(f"{path.name}: expected names: with a list, or a mapping from numbers, of the classes.")
-    cleaned = {key: clean_class_name(str(name)) for key, name in names.items()}
-    cleaned = {key: name for key, name in cleaned.items() if name}
+    cleaned = {key: name for key, value in names.items() if (name := clean_class_name(str(value)))}
     if not cleaned:
         raise DataError(f"{path.name}: expected at least one class.")
     return cleaned

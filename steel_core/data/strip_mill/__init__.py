@@ -8,7 +8,7 @@ Each module draws one part; `mill.py` holds the dials.
 """
 
 from steel_core.data.strip_mill.mill import LABELS, Sheet, StripMill
-from steel_core.data.strip_mill.stain import draw_stain
+from steel_core.data.strip_mill.surface import draw_stain
 from steel_core.data.strip_mill.writer import SPEC, write_sheets
 
 __all__ = ["LABELS", "SPEC", "Sheet", "StripMill", "draw_stain", "write_sheets"]

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from steel_core.data.strip_mill.defects import DEFECTS, plant
-from steel_core.data.strip_mill.stain import draw_stain
-from steel_core.data.strip_mill.surface import roll
+from steel_core.data.strip_mill.surface import draw_stain, roll
 from steel_core.errors import UsageError
 from steel_core.types import CLEAR, BoolArray, UInt8Array
 
@@ -30,7 +29,6 @@ class Sheet:
 
     @property
     def stained(self) -> bool:
-        """Whether the sheet carries a stain."""
         return bool(self.stain_mask.any())
 
 
@@ -47,9 +45,6 @@ class StripMill:
         clear_share: share of clear sheets; the defect types share the rest evenly.
         stained_clear: share of clear sheets that carry a white stain.
         stained_defect: share of defective sheets that carry one, alike for every type.
-
-    Raises:
-        UsageError: a dial is out of its range.
     """
 
     size: tuple[int, int] = (200, 200)
@@ -74,16 +69,11 @@ class StripMill:
         return self._turn(i)[0]
 
     def stained(self, i: int) -> bool:
-        """Whether sheet `i` carries a stain."""
         label, k = self._turn(i)
         return _is_due(k, self.stained_clear if label == CLEAR else self.stained_defect)
 
     def render(self, i: int, label: str | None = None, *, stained: bool | None = None) -> Sheet:
-        """Renders sheet `i`, from 0, with the label and the stain that the mill gives it unless they are named.
-
-        Raises:
-            UsageError: the label is unknown.
-        """
+        """Renders sheet `i`, from 0, with the label and the stain that the mill gives it unless they are named."""
         label = self.label(i) if label is None else label
         if label not in LABELS:
             raise UsageError(f"unknown label {label!r}; there are: {', '.join(LABELS)}")

@@ -1,6 +1,5 @@
 """Writes sheets of the strip mill as a data set: pictures, masks, a manifest and the facts about it."""
 
-import csv
 import json
 from collections import defaultdict
 from dataclasses import asdict
@@ -8,9 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
-from steel_core.data.spec import DatasetSpec
+from steel_core.data.index import DatasetSpec
 from steel_core.data.strip_mill.mill import StripMill
 from steel_core.errors import DataError, UsageError
 from steel_core.progress import Progress, no_progress
@@ -23,8 +23,6 @@ SPEC = DatasetSpec(
     citation="",
     redistributable=True,
 )
-
-COLUMNS = ("path", "labels", "split", "group", "source", "boxes", "mask", "mask_classes", "stained")
 
 
 def write_sheets(mill: StripMill, n: int, out: Path, progress: Progress = no_progress) -> None:
@@ -72,29 +70,28 @@ def _write(mill: StripMill, n: int, folder: Path, progress: Progress) -> None:
     for name in ("images", "masks", "stains"):
         (folder / name).mkdir(parents=True)
     split = deal_splits([(mill.label(i), mill.stained(i)) for i in range(n)], mill.seed)
-    with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.DictWriter(file, COLUMNS)
-        rows.writeheader()
-        for i in range(n):
-            sheet, name = mill.render(i), f"sheet-{i:06d}.png"
-            _save(folder / "images" / name, sheet.pixels)
-            _save(folder / "masks" / name, sheet.mask.astype(np.uint8))
-            if sheet.stained:
-                _save(folder / "stains" / name, sheet.stain_mask.astype(np.uint8))
-            rows.writerow(
-                {
-                    "path": f"images/{name}",
-                    "labels": sheet.label,
-                    "split": split[i],
-                    "group": f"sheet-{i:06d}",  # every sheet is a strip of its own
-                    "source": SPEC.name,
-                    "boxes": "",
-                    "mask": f"masks/{name}",
-                    "mask_classes": "" if sheet.label == CLEAR else f"1={sheet.label}",
-                    "stained": int(sheet.stained),
-                }
-            )
-            progress("drawing sheets", i + 1, n)
+    rows = []
+    for i in range(n):
+        sheet, name = mill.render(i), f"sheet-{i:06d}.png"
+        _save(folder / "images" / name, sheet.pixels)
+        _save(folder / "masks" / name, sheet.mask.astype(np.uint8))
+        if sheet.stained:
+            _save(folder / "stains" / name, sheet.stain_mask.astype(np.uint8))
+        rows.append(
+            {
+                "path": f"images/{name}",
+                "labels": sheet.label,
+                "split": split[i],
+                "group": f"sheet-{i:06d}",  # every sheet is a strip of its own
+                "source": SPEC.name,
+                "boxes": "",
+                "mask": f"masks/{name}",
+                "mask_classes": "" if sheet.label == CLEAR else f"1={sheet.label}",
+                "stained": int(sheet.stained),
+            }
+        )
+        progress("drawing sheets", i + 1, n)
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False, lineterminator="\r\n")
     facts = asdict(SPEC) | {"config": asdict(mill) | {"sheets": n}}
     (folder / "dataset.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 

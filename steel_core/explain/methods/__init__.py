@@ -1,1 +1,1 @@
-"""One file a method; each registers itself in `steel_core.explain.base.EXPLAINERS`."""
+"""Methods by family; each registers itself in `steel_core.explain.base.EXPLAINERS`."""

@@ -32,12 +32,6 @@ def relative_error(total: Float64Array, gap: Float64Array) -> Float64Array:
     return np.asarray(np.abs(total - gap) / np.where(size > 0, size, 1))
 
 
-METRICS.register("completeness-error")(
-    Metric(
-        "Error of the sum",
-        "completeness",
-        False,
-        "Sundararajan et al., ICML 2017, arXiv:1703.01365 (axiom of completeness); symmetric relative error",
-        completeness_error,
-    )
-)
+_SOURCE = "Sundararajan et al., ICML 2017, arXiv:1703.01365 (axiom of completeness); symmetric relative error"
+
+METRICS.register("completeness-error")(Metric("Error of the sum", "completeness", False, _SOURCE, completeness_error))

@@ -11,9 +11,7 @@ from steel_core.explain.quality.base import METRICS, Case, Metric, rank_pixels
 from steel_core.types import BoolArray, Float32Array, Float64Array, Mask
 
 STEPS = 10  # equal parts in which pixels are deleted or inserted
-
 ROAD_SHARES = (0.2, 0.4, 0.6, 0.8)  # shares of the pixels that are removed, from either end of the order
-
 _BLUR = 10.0  # pixels; what insertion starts from shows the light of the scene and no defect
 _ROAD_NOISE = 0.01  # of the image's own spread, as in the paper's code
 _ITERATIONS, _TOLERANCE = 20, 3e-4  # of conjugate gradients, at each scale

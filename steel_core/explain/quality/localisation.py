@@ -3,7 +3,8 @@
 A large defect is hit by chance: see `Metric.chance`. Images without a mask or a box of the explained class are NaN.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -54,21 +55,16 @@ def recall(region: Mask, truth: Mask) -> float:
 
 
 def _of_map(measure: Callable[[Float32Array, Mask], float]) -> Callable[[Case], Float64Array]:
-    def each(case: Case) -> Float64Array:
-        pairs = zip(case.evidence, case.truth, strict=True)
-        return np.array([np.nan if truth is None else measure(shown, truth) for shown, truth in pairs])
-
-    return each
+    return lambda case: _measure_each(measure, case.evidence, case.truth)
 
 
 def _of_region(measure: Callable[[Mask, Mask], float]) -> Callable[[Case], Float64Array]:
-    def each(case: Case) -> Float64Array:
-        pairs = zip(case.regions, case.truth, strict=True)
-        return np.array(
-            [np.nan if truth is None or region is None else measure(region, truth) for region, truth in pairs]
-        )
+    return lambda case: _measure_each(measure, case.regions, case.truth)
 
-    return each
+
+def _measure_each(measure: Callable[[Any, Mask], float], shown: Iterable[Any], truth: Iterable[Any]) -> Float64Array:
+    pairs = zip(shown, truth, strict=True)
+    return np.array([np.nan if mask is None or one is None else measure(one, mask) for one, mask in pairs])
 
 
 def _area(_: Float32Array, truth: Mask) -> float:

@@ -12,7 +12,6 @@ from steel_core.explain.quality.base import METRICS, Case, Metric, logits
 from steel_core.types import Float32Array, Float64Array
 
 NOISE = 0.01  # standard deviation of the noise, as a share of the range from black to white
-
 SHIFTS = ((0, 1), (1, 0))  # rows down and columns right, in pixels
 
 

@@ -1,1 +1,1 @@
-"""One file a backbone; each registers itself in `steel_core.models.base.BACKBONES`."""
+"""Backbones by family; each registers itself in `steel_core.models.base.BACKBONES`."""

@@ -23,7 +23,6 @@ _NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 class TorchvisionNet(LinearHead):
     """A network of torchvision whose last linear layer or 1x1 convolution made way for a head of our own."""
 
-    config: ClassVar[BackboneConfig]
     name: ClassVar[str]
 
     def __init__(self, classes: int, dropout: float = 0.2) -> None:
@@ -53,11 +52,7 @@ class TorchvisionNet(LinearHead):
 @BACKBONES.family("torchvision")
 @cache
 def torchvision_net(name: str) -> type[Classifier]:
-    """The class for "NAME" or "NAME@LAYER".
-
-    Raises:
-        UsageError: torchvision has no such classifier.
-    """
+    """The class for "NAME" or "NAME@LAYER"; a name that torchvision does not have is refused with a UsageError."""
     architecture, _, layer = name.partition("@")
     names = models.list_models(module=models)
     if architecture not in names:

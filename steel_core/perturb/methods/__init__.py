@@ -1,1 +1,1 @@
-"""One file a perturbation; each registers itself in `steel_core.perturb.base.PERTURBATIONS`."""
+"""Perturbations by family; each registers itself in `steel_core.perturb.base.PERTURBATIONS`."""

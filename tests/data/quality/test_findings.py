@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from steel_core.data.index import DatasetIndex
+from steel_core.data.index import DatasetIndex, unknown_spec
 from steel_core.data.quality.findings import (
     describe_textures,
     find_leaks,
@@ -19,7 +19,6 @@ from steel_core.data.quality.findings import (
     without_findings,
 )
 from steel_core.data.quality.properties import PROPERTIES, measure_properties, noise, sharpness
-from steel_core.data.spec import unknown_spec
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +43,8 @@ def write(folder, pictures, **columns):
 def test_odd_pictures_are_found_and_clean_ones_are_not(tmp_path):
     rng = np.random.default_rng(0)
     clean = [surface(rng) * rng.uniform(0.8, 1.2) for _ in range(60)]
-    assert find_odd_images(write(tmp_path / "clean", clean)) == []
+    index = write(tmp_path / "clean", clean)
+    assert find_odd_images(index, measure_properties(index)) == []
     planted = {
         3: ("brightness", clean[3] * 0.1),
         9: ("sharpness", cv2.GaussianBlur(clean[9], (0, 0), 4)),
@@ -54,7 +54,7 @@ def test_odd_pictures_are_found_and_clean_ones_are_not(tmp_path):
     pictures = [planted[k][1] if k in planted else picture for k, picture in enumerate(clean)]
     index = write(tmp_path / "odd", pictures)
     (index.root / "050.png").write_bytes(b"no picture")
-    findings = find_odd_images(index)
+    findings = find_odd_images(index, measure_properties(index))
     assert {entry.rows[0] for entry in findings if entry.kind == "odd"} == set(planted)
     for row, (name, _) in planted.items():
         assert name in {entry.evidence["property"] for entry in findings if entry.rows == (row,)}
@@ -136,6 +136,8 @@ def test_the_export_runs_nothing_in_a_spreadsheet(tmp_path):
     (index.root / "000.png").rename(index.root / "=cmd.png")
     index = DatasetIndex.build(index.root, index.spec, pd.DataFrame({"path": ["=cmd.png"]}))
     (index.root / "=cmd.png").write_bytes(b"x")
-    rows = list(csv.DictReader(io.StringIO(findings_to_csv(find_odd_images(index)).decode())))
+    rows = list(
+        csv.DictReader(io.StringIO(findings_to_csv(find_odd_images(index, measure_properties(index))).decode()))
+    )
     assert rows[0]["file"] == "'=cmd.png"
     assert rows[0]["kind"] == "unreadable"

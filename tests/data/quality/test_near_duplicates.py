@@ -5,10 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from steel_core.data.index import DatasetIndex
+from steel_core.data.index import DatasetIndex, unknown_spec
 from steel_core.data.open import open_dataset
 from steel_core.data.quality.near_duplicates import _Coarse, find_near_duplicate_pairs, group_near_duplicates
-from steel_core.data.spec import unknown_spec
 
 SIDE = 96
 

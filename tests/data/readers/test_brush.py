@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from steel_core.data.readers.brush import decode_brush, pack_brush
+from steel_core.data.regions import decode_brush, pack_brush
 from steel_core.errors import DataError
 
 

@@ -9,13 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from steel_core.data.export import write_coco
-from steel_core.data.index import DatasetIndex
-from steel_core.data.manifest import write_manifest
+from steel_core.data.index import DatasetIndex, unknown_spec
 from steel_core.data.open import open_dataset
-from steel_core.data.readers.coco import decode_coco_counts
+from steel_core.data.readers.coco import decode_coco_counts, write_coco
+from steel_core.data.readers.manifest import write_manifest
 from steel_core.data.regions import decode_runs, encode_runs, format_regions, format_runs
-from steel_core.data.spec import unknown_spec
 from steel_core.errors import DataError
 from steel_core.types import CLEAR, Box
 

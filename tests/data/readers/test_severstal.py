@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from steel_core.data.manifest import write_manifest
 from steel_core.data.open import open_dataset
+from steel_core.data.readers.manifest import write_manifest
 from steel_core.errors import DataError
 from steel_core.types import CLEAR, DEFECT, Box
 
