@@ -50,9 +50,9 @@ def run(arguments: Namespace) -> Answer:
     whole = load_or_evaluate(predictor, index, progress=Bars())
     say_all(whole.left_out)
     costs = Costs(
-        _by_class("--escape-cost", arguments.escape_cost, whole.verdicts),
-        _by_class("--false-call-cost", arguments.false_call_cost, whole.verdicts),
-        arguments.refer_cost,
+        escape=_by_class("--escape-cost", arguments.escape_cost, whole.verdicts),
+        false_call=_by_class("--false-call-cost", arguments.false_call_cost, whole.verdicts),
+        refer=arguments.refer_cost,
     )
     mix = _by_class("--share", arguments.share, whole.verdicts) or None
     proposal = propose_thresholds(whole, costs, mix)
@@ -62,7 +62,7 @@ def run(arguments: Namespace) -> Answer:
         "chosen_on": proposal.chosen_on,
         "thresholds": proposal.thresholds,
         "in_force": in_force,
-        "costs": costs.to_json(whole.verdicts),
+        "costs": costs.name_all(whole.verdicts).to_json(),
         "shares": mix,
         "verdict": proposal.verdict,
     }

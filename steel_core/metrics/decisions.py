@@ -4,53 +4,50 @@ All is chosen on validation images and must be reported on test. Legend: N sampl
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Self
 
 import numpy as np
 import pandas as pd
+from pydantic import ConfigDict, Field
 
 from steel_core.errors import UsageError
 from steel_core.metrics.intervals import Estimate, estimate_share, group_names
+from steel_core.records import Number, Record
 from steel_core.types import CLEAR, REFER, BoolArray, Float64Array, Int64Array, ObjectArray, StrArray
 
 UNKNOWN_THRESHOLD = 0.99
 """Threshold of a class about whose predictions the validation split says nothing."""
 
 
-@dataclass(frozen=True)
-class Costs:
-    """What one sheet costs, in any one currency; 1 for an escape or a false call of a class that is not named.
+Cost = Annotated[Number, Field(ge=0)]
 
-    Attributes:
-        escape: a sheet of this class that is called clear or, by a model without "clear", another defect.
-        false_call: a sheet called this class that is clear or, by a model without "clear", another defect.
-        refer: a person looks at a sheet.
-    """
 
-    escape: Mapping[str, float] = field(default_factory=dict)
-    false_call: Mapping[str, float] = field(default_factory=dict)
-    refer: float = 0.1
+class Costs(Record):
+    """What one sheet costs, in any one currency; 1 for an escape or a false call of a class that is not named."""
 
-    def __post_init__(self) -> None:
-        costs = [*self.escape.values(), *self.false_call.values(), self.refer]
-        if not all(np.isfinite(cost) and cost >= 0 for cost in costs):
-            raise UsageError("costs: expected numbers of at least 0")
+    model_config = ConfigDict(use_attribute_docstrings=True)
+    published = "costs"
 
-    def to_json(self, classes: Sequence[str]) -> dict[str, Any]:
-        """The cost of each error in each class, also where nobody named it, and of a person's look."""
+    escape: dict[str, Cost] = Field(default={})
+    """Of a sheet of this class that is called clear or, by a model without "clear", another defect."""
+
+    false_call: dict[str, Cost] = Field(default={})
+    """Of a sheet called this class that is clear or, by a model without "clear", another defect."""
+
+    refer: Cost = 0.1
+    """Of a person who looks at a sheet."""
+
+    def name_all(self, classes: Sequence[str]) -> Self:
+        """The same with the cost of each error in each class, also where nobody named it."""
         defects = [name for name in classes if name != CLEAR]
-        return {
-            "escape": {name: self.escape.get(name, 1.0) for name in defects},
-            "false_call": {name: self.false_call.get(name, 1.0) for name in defects},
-            "refer": self.refer,
-        }
+        escape, false_call = ({name: of.get(name, 1.0) for name in defects} for of in (self.escape, self.false_call))
+        return self.replace(escape=escape, false_call=false_call)
 
     def describe(self, classes: Sequence[str]) -> str:
         """The same for people: one number where all classes cost alike."""
-        costs = self.to_json(classes)
+        costs = self.name_all(classes)
         words = []
-        for error, of in (("escape", costs["escape"]), ("false call", costs["false_call"])):
+        for error, of in (("escape", costs.escape), ("false call", costs.false_call)):
             each = ", ".join(f"{name} {cost:g}" for name, cost in of.items())
             words.append(f"{error} {next(iter(of.values())):g}" if len(set(of.values())) == 1 else f"{error} ({each})")
         return f"{', '.join(words)}, a person's look {self.refer:g}"

@@ -73,7 +73,7 @@ def test_thresholds_are_what_the_library_chooses(capsys, model, sheets):
     status, out, _ = run(capsys, *call, "--json")
     content = json.loads(out)
     whole = load_or_evaluate(Predictor.load(model), open_dataset(sheets))
-    chosen = propose_thresholds(whole, Costs({"defect": 50.0}, {}, 2.0))
+    chosen = propose_thresholds(whole, Costs(escape={"defect": 50.0}, refer=2.0))
     assert status == 0
     assert content["thresholds"] == chosen.thresholds and not content["saved"]
     assert content["chosen_on"] == chosen.chosen_on

@@ -312,13 +312,13 @@ def test_the_proposal_is_what_the_library_chooses_from_typed_costs(app, evaluate
     test = app("evaluate", model="b-clear", data="sheets", tab="Thresholds")
     test.number_input(key="escape defect").set_value(500.0).run()
     chosen = services.evaluation.propose_thresholds(
-        whole, services.evaluation.Costs({"defect": 500.0}, {"defect": 1.0}, 0.1), None
+        whole, services.evaluation.Costs(escape={"defect": 500.0}, false_call={"defect": 1.0}), None
     )
     fields = {f.label.split(" ")[0]: f.value for f in test.number_input if "in force" in f.label}
     assert fields == pytest.approx(chosen.thresholds)
     shown = table(test, "Escape")
     after = services.evaluation.plant_estimates(
-        whole.select("test"), chosen.thresholds, services.evaluation.Costs({"defect": 500.0}), None
+        whole.select("test"), chosen.thresholds, services.evaluation.Costs(escape={"defect": 500.0}), None
     )
     costs = shown[shown["Thresholds"] == "as typed"]["Cost of 1,000 sheets"]
     assert [cost.split(" ")[0] for cost in costs] == [f"{cost:.1f}" for cost in after["cost_per_1000"]]

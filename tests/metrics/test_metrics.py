@@ -501,7 +501,7 @@ def test_the_cost_of_sheets_has_an_interval_that_knows_how_few_were_seen():
     """24 sheets a class, none wrong: an escape at 100 cannot be excluded below Wilson's upper end of 0 in 24."""
     labels = np.repeat([0, 1], 24)
     said = np.array(["clear", "defect"], dtype=object)[labels]
-    costs = decisions.Costs({"defect": 100.0}, {"defect": 0.0}, 0.0)
+    costs = decisions.Costs(escape={"defect": 100.0}, false_call={"defect": 0.0}, refer=0.0)
     table = decisions.plant_estimates(said, labels, ["clear", "defect"], costs).set_index("label")
     _, high = binomtest(0, 24).proportion_ci(method="wilson")
     assert table.loc["defect", "cost_per_1000"] == 0 and table.loc["defect", "cost_low"] == 0

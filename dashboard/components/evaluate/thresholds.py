@@ -115,7 +115,7 @@ def _costs(whole: Evaluation) -> tuple[Costs, dict[str, float] | None]:
                 false_call[name] = _amount("False call", 1.0, f"false call {name}")
     refer = _amount("A person looks at a sheet", 0.1, "refer")
     shares = {name: share or 0.0 for name, share in mix.items()}
-    return Costs(escape, false_call, refer), shares if any(shares.values()) else None
+    return Costs(escape=escape, false_call=false_call, refer=refer), shares if any(shares.values()) else None
 
 
 def _amount(label: str, start: float, key: str) -> float:
