@@ -104,6 +104,7 @@ class CuringFit(Fit):
     cure: CureSettings
 
     def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, 3, H, W), some of them stained, and labels (N,), on the device."""
         with_stain, _, labels = self._pairs(positions)
         return with_stain, labels
 

@@ -32,7 +32,7 @@ def add_settings(parser: Flags, record: type[Record], only: Collection[str] = ()
         if only and name not in only:
             continue
         flag = _flag(name, field)
-        meaning = field["description"].replace("%", "%%")
+        meaning = field.get("description", "").replace("%", "%%")
         if defaults and field.get("default") not in ("", None) and "fields" not in field:
             meaning += f" (default: {field['default']})"
         options: dict[str, Any] = {"dest": name, "default": SUPPRESS, "help": meaning}

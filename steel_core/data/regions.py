@@ -21,7 +21,6 @@ Decoded here, because Label Studio's packages bring two dozen others and trust t
 
 import base64
 import binascii
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -119,15 +118,18 @@ def decode_brush(packed: str, size: tuple[int, int]) -> Mask:
     if not 0 < height * width <= MAX_PIXELS:
         raise DataError(f"expected a picture of 1 to {MAX_PIXELS:,} pixels, found {width} x {height}")
     try:
-        bits = io.StringIO("".join(f"{byte:08b}" for byte in base64.b64decode(packed, validate=True)))
+        bits = "".join(f"{byte:08b}" for byte in base64.b64decode(packed, validate=True))
     except (binascii.Error, ValueError) as error:
         raise DataError("expected a brush stroke in base64") from error
 
+    here = 0
+
     def read(count: int) -> int:
-        part = bits.read(count)
-        if len(part) < count:
+        nonlocal here
+        here += count
+        if here > len(bits):
             raise DataError("the brush stroke ends too early")
-        return int(part, 2)
+        return int(bits[here - count : here], 2)
 
     count = read(32)
     if count != 4 * height * width:

@@ -273,6 +273,7 @@ class Evaluation:
         }
 
     def to_csv(self) -> str:
+        """The table; no cell of it is run as a formula."""
         return table_to_csv(self.table)
 
     @property

@@ -136,7 +136,7 @@ def compute_estimates(evaluation: Evaluation) -> Estimates:
 
 
 def cached_estimates(evaluation: Evaluation, folder: Path | None = None) -> Estimates:
-    """The same, loaded where they were counted before, else counted and kept in `folder`, or the user's cache."""
+    """`compute_estimates`, from `folder` (or the user's cache), where they are kept once they were counted."""
     path = (folder or evaluations_folder()) / f"{_estimates_key(evaluation)}.figures.json"
     with suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged: counted anew
         return _decode_estimates(json.loads(path.read_bytes()))

@@ -120,10 +120,11 @@ class RunLog:
 
     def events(self) -> list[dict[str, Any]]:
         """All events so far, in order; half-written lines are passed over."""
-        if self.folder is None or not (self.folder / EVENTS).exists():
-            return []
+        lines: list[bytes] = []
+        with suppress(FileNotFoundError):
+            lines = (self.folder / EVENTS).read_bytes().splitlines() if self.folder else []
         events = []
-        for line in (self.folder / EVENTS).read_bytes().splitlines():
+        for line in lines:
             with suppress(ValueError):
                 events.append(json.loads(line))
         return events

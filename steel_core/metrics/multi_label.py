@@ -232,6 +232,13 @@ def _mean_over_types(
 
 
 mean_average_precision = partial(_mean_over_types, average_precision)
+"""Mean (R,) over the types, of probabilities (N, K), truth (N, K) and weights (R, N)."""
+
 mean_auc = partial(_mean_over_types, auc)
+"""The same of the area under the ROC curve."""
+
 mean_f1 = partial(_mean_over_types, _f1)
+"""The same of F1; its first argument is whether a type is named, 0 or 1."""
+
 mean_ece = partial(_mean_over_types, _binary_ece)
+"""The same of the calibration error of the answer whether a type is there."""

@@ -52,7 +52,13 @@ class Stencil:
 
 @lru_cache(maxsize=512)
 def draw_outline(shape: str, seed: int) -> Stencil:
-    """A soft-edged, irregular outline. The same arguments give the same one; do not change it in place."""
+    """A soft-edged, irregular outline. The same arguments give the same one; do not change it in place.
+
+    Raises:
+        UsageError: the shape is none of `SHAPES`.
+    """
+    if shape not in SHAPES:
+        raise UsageError(f"shape of a stain: expected one of {', '.join(SHAPES)}, got {shape!r}")
     rng = np.random.default_rng([seed, SHAPES.index(shape)])
     size = (_SIDE, _SIDE)
     y, x = np.ogrid[-1 : 1 : _SIDE * 1j, -1 : 1 : _SIDE * 1j]

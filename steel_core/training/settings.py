@@ -32,8 +32,8 @@ def _setting(
 
 
 def _join_lines(schema: dict[str, Any]) -> None:
-    for field in schema["properties"].values():
-        field["description"] = " ".join(field["description"].split())
+    for field in schema["properties"].values():  # an installation without sources has no descriptions
+        field["description"] = " ".join(field.get("description", "").split())
 
 
 class TrainingSettings(Record):

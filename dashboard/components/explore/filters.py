@@ -153,7 +153,7 @@ def _back(key: str, value: str) -> None:
 
 
 def _drop_range(name: str) -> None:
-    st.query_params["range"] = [t for t in st.query_params.get_all("range") if not t.startswith(f"{name}:")]
+    st.query_params["range"] = [t for t in st.query_params.get_all("range") if t.rsplit(":", 2)[0] != name]
     first_page()
 
 

@@ -98,7 +98,7 @@ def base_name(name: str) -> str:
 
 
 def encode_png(pixels: AnyArray) -> bytes:
-    """A PNG file of (H, W) or (H, W, 3) uint8, or (H, W) uint16 pixels."""
+    """A PNG file of (H, W) or (H, W, 3) uint8, or (H, W) uint16 pixels; a ValueError for any other."""
     if not (pixels.dtype == np.uint8 and (pixels.ndim == 2 or pixels.shape[2:] == (3,))) and not (
         pixels.dtype == np.uint16 and pixels.ndim == 2
     ):
