@@ -18,7 +18,7 @@ from steel_core.data.index import DatasetIndex
 from steel_core.data.open import open_dataset
 from steel_core.data.quality.findings import describe_textures, find_odd_images, find_suspicious_labels
 from steel_core.data.quality.near_duplicates import find_near_duplicate_pairs, group_near_duplicates
-from steel_core.data.quality.properties import measure_properties, picture_properties
+from steel_core.data.quality.properties import PROPERTY_TABLE, picture_properties
 from steel_core.metrics import wilson_interval
 from steel_core.types import Grey, ObjectArray
 
@@ -77,7 +77,7 @@ def with_flipped_labels(index: DatasetIndex, share: float) -> tuple[DatasetIndex
 
 def odd(index: DatasetIndex) -> None:
     """Odd pictures: false alarms, and what is found of pictures spoilt on purpose."""
-    measured = measure_properties(index)
+    measured = PROPERTY_TABLE.load_or_measure(index)
     print(f"odd pictures as they are: {rate(odd_rows(index, measured), len(index))}")
     rows = range(0, len(index), SPOILT)
     for words, spoil in WAYS.items():

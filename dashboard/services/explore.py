@@ -92,7 +92,7 @@ def open_collection(name: str, model: Predictor | None) -> Collection:
     """What is known of a data set, and what a model said of it; gathered once, and anew when more is known."""
     index = datasets.dataset(name)
     folder = datasets.available()[name]
-    places = (properties.properties_folder(index), embedding.embeddings_folder(), _evaluations())
+    places = (properties.PROPERTY_TABLE.folder(index), embedding.embeddings_folder(), _evaluations())
     stamps = tuple(files.stamp(place) for place in places)
     ended = tuple(kind for kind in _KINDS if (job := work(kind, model, name)) and job.future.done())
     listed = f"{folder} {files.stamp(folder)}"
@@ -101,7 +101,7 @@ def open_collection(name: str, model: Predictor | None) -> Collection:
 
 @cached_resource(lambda key: key, max_entries=4, spinner="Gathering what is known of the images")
 def _gather(key: str, listed: str, name: str, index: DatasetIndex, model: Predictor | None) -> Collection:
-    measured = stored_or_finished("properties", None, name, properties.cached_properties(index))
+    measured = stored_or_finished("properties", None, name, properties.PROPERTY_TABLE.load(index))
     evaluated, embedded = None, None
     if model and (_worth_a_look(_evaluations(), len(index)) or evaluation.running(model, name)):
         evaluated = evaluation.find(model, name)
@@ -206,7 +206,7 @@ def _place(kind: str, model: Predictor | None, name: str) -> tuple[str, str]:
 
 def _work(kind: str, model: Predictor | None, index: DatasetIndex, progress: Progress) -> Any:
     if kind == "properties":
-        return properties.measure_properties(index, progress)
+        return properties.PROPERTY_TABLE.load_or_measure(index, progress)
     if kind == "check":
         return data_check.load_or_check(index, model, progress)
     assert model is not None

@@ -21,9 +21,10 @@ from steel_core.data.quality.findings import (
     find_suspicious_labels,
 )
 from steel_core.data.quality.near_duplicates import find_near_duplicate_pairs, group_near_duplicates
-from steel_core.data.quality.properties import measure_properties
+from steel_core.data.quality.properties import PROPERTY_TABLE
 from steel_core.errors import DataError, ImageError, UsageError
 from steel_core.evaluation.evaluation import match_classes
+from steel_core.evaluation.label_clues import find_label_clues, report_label_clues
 from steel_core.evaluation.store import evaluation_file_name
 from steel_core.files import cache_bytes, cache_folder
 from steel_core.inference.keys import data_key
@@ -33,7 +34,7 @@ from steel_core.progress import Progress, no_progress
 from steel_core.types import SteelImage
 
 _CHUNK = 64
-_FORMAT = 3
+_FORMAT = 4
 
 
 def check_dataset(
@@ -50,8 +51,10 @@ def check_dataset(
     if unknown := set(kinds) - set(KINDS):
         raise UsageError(f"kinds: expected some of {', '.join(KINDS)}, got {', '.join(sorted(unknown))}")
     findings: list[DataFinding] = []
+    if "clue" in kinds:
+        findings += report_label_clues(index, find_label_clues(index, progress=progress))
     if {"unreadable", "odd"} & set(kinds):
-        properties = measure_properties(index, progress)
+        properties = PROPERTY_TABLE.load_or_measure(index, progress)
         findings += [entry for entry in find_odd_images(index, properties) if entry.kind in kinds]
     if {"near-duplicates", "leak", "label"} & set(kinds):
         pairs = find_near_duplicate_pairs(index, progress)

@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 
 from steel_core import __version__
 from steel_core.data.index import DatasetIndex
-from steel_core.data.quality.properties import PROPERTIES, measure_properties
+from steel_core.data.quality.properties import PROPERTIES, PROPERTY_TABLE
 from steel_core.errors import DataError, UsageError
 from steel_core.evaluation.evaluate import UNKNOWN_SPLIT, evaluate, unknown_split_sentences
 from steel_core.evaluation.evaluation import TEXT_COLUMNS, Evaluation, map_labels, part_columns
@@ -56,7 +56,7 @@ def load_or_evaluate(
         return stored
     index = map_labels(index, predictor.classes)
     evaluation = evaluate(predictor, index, "all", progress)
-    properties = measure_properties(index, progress).iloc[evaluation.table["row"]].reset_index(drop=True)
+    properties = PROPERTY_TABLE.load_or_measure(index, progress).iloc[evaluation.table["row"]].reset_index(drop=True)
     evaluation = replace(evaluation, table=pd.concat([evaluation.table, properties], axis=1))
     with suppress(UsageError):  # a cache that cannot be written only costs time
         save_evaluation(evaluation, folder)

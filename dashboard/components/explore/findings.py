@@ -17,6 +17,7 @@ from dashboard.services.models import Predictor
 _PAGE = 8
 _SHOWN = 8  # images of one finding
 _TITLES = {
+    "clue": "What predicts the label",
     "unreadable": "Unreadable",
     "near-duplicates": "Near-duplicates",
     "leak": "Leaks",

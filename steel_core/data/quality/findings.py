@@ -32,6 +32,7 @@ _LEAST = 20  # images; fewer say nothing about what is usual
 _FOLDS = 5
 
 KINDS = {
+    "clue": ("Something beside the defect predicts the label: a mark, a place, the light, the file. NOT MEASURED YET"),
     "unreadable": "The picture is refused. No guess, so no false alarms.",
     "near-duplicates": "Pictures of one piece of steel. None of the 1,415 pairs linked in NEU-CLS joins two classes.",
     "leak": "Near-duplicates in more than one split; as sure as near-duplicates are.",

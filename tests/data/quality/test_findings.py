@@ -18,7 +18,7 @@ from steel_core.data.quality.findings import (
     findings_to_csv,
     without_findings,
 )
-from steel_core.data.quality.properties import PROPERTIES, measure_properties, noise, sharpness
+from steel_core.data.quality.properties import PROPERTIES, PROPERTY_TABLE, noise, sharpness
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def test_odd_pictures_are_found_and_clean_ones_are_not(tmp_path):
     rng = np.random.default_rng(0)
     clean = [surface(rng) * rng.uniform(0.8, 1.2) for _ in range(60)]
     index = write(tmp_path / "clean", clean)
-    assert find_odd_images(index, measure_properties(index)) == []
+    assert find_odd_images(index, PROPERTY_TABLE.load_or_measure(index)) == []
     planted = {
         3: ("brightness", clean[3] * 0.1),
         9: ("sharpness", cv2.GaussianBlur(clean[9], (0, 0), 4)),
@@ -54,7 +54,7 @@ def test_odd_pictures_are_found_and_clean_ones_are_not(tmp_path):
     pictures = [planted[k][1] if k in planted else picture for k, picture in enumerate(clean)]
     index = write(tmp_path / "odd", pictures)
     (index.root / "050.png").write_bytes(b"no picture")
-    findings = find_odd_images(index, measure_properties(index))
+    findings = find_odd_images(index, PROPERTY_TABLE.load_or_measure(index))
     assert {entry.rows[0] for entry in findings if entry.kind == "odd"} == set(planted)
     for row, (name, _) in planted.items():
         assert name in {entry.evidence["property"] for entry in findings if entry.rows == (row,)}
@@ -80,11 +80,11 @@ def test_noise_is_that_of_immerkaer():
 def test_properties_are_kept_until_a_file_changes(tmp_path):
     rng = np.random.default_rng(3)
     index = write(tmp_path / "set", [surface(rng) for _ in range(4)])
-    first = measure_properties(index)
+    first = PROPERTY_TABLE.load_or_measure(index)
     assert list(first.columns) == list(PROPERTIES)
     assert first["brightness"].tolist() == pytest.approx([index.image(i).grey().mean() for i in range(4)])
     cv2.imwrite(str(index.root / "002.png"), np.full((64, 64), 10, np.uint8))
-    again = measure_properties(index)
+    again = PROPERTY_TABLE.load_or_measure(index)
     assert again["brightness"][2] == pytest.approx(10 / 255)
     pd.testing.assert_frame_equal(again.drop(index=2), first.drop(index=2))
 
@@ -137,7 +137,9 @@ def test_the_export_runs_nothing_in_a_spreadsheet(tmp_path):
     index = DatasetIndex.build(index.root, index.spec, pd.DataFrame({"path": ["=cmd.png"]}))
     (index.root / "=cmd.png").write_bytes(b"x")
     rows = list(
-        csv.DictReader(io.StringIO(findings_to_csv(find_odd_images(index, measure_properties(index))).decode()))
+        csv.DictReader(
+            io.StringIO(findings_to_csv(find_odd_images(index, PROPERTY_TABLE.load_or_measure(index))).decode())
+        )
     )
     assert rows[0]["file"] == "'=cmd.png"
     assert rows[0]["kind"] == "unreadable"
