@@ -32,7 +32,11 @@ _LEAST = 20  # images; fewer say nothing about what is usual
 _FOLDS = 5
 
 KINDS = {
-    "clue": ("Something beside the defect predicts the label: a mark, a place, the light, the file. NOT MEASURED YET"),
+    "clue": (
+        "Something beside the defect alone tells a class from the rest: a mark, a border, a place, the light, the "
+        "file. Of 20 clean sets none is accused (0 to 16 %); of 160 with something planted it is named first in 140 "
+        "(82 to 92 %), oftener where masks or boxes tell the defects. Without them, marks count on clear sheets alone."
+    ),
     "unreadable": "The picture is refused. No guess, so no false alarms.",
     "near-duplicates": "Pictures of one piece of steel. None of the 1,415 pairs linked in NEU-CLS joins two classes.",
     "leak": "Near-duplicates in more than one split; as sure as near-duplicates are.",
