@@ -48,6 +48,7 @@ def audit_discover(
     sheets: Sheets,
     settings: DiscoverSettings = DiscoverSettings(),
     progress: Progress = no_progress,
+    learnt: Sheets | None = None,
 ) -> AuditReport:
     """The search on these images; `progress` receives steps done and their number."""
     steps = 2 + settings.confirmed

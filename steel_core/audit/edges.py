@@ -29,7 +29,11 @@ _FULL = 0.5  # share of the border under the defect from which an image is no ev
 
 
 def audit_edges(
-    predictor: Predictor, sheets: Sheets, settings: EdgeSettings = EdgeSettings(), progress: Progress = no_progress
+    predictor: Predictor,
+    sheets: Sheets,
+    settings: EdgeSettings = EdgeSettings(),
+    progress: Progress = no_progress,
+    learnt: Sheets | None = None,
 ) -> AuditReport:
     """The test of these images; `progress` receives images done and their number."""
     clean = predict_logits(predictor, sheets.grids)

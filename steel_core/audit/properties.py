@@ -133,6 +133,7 @@ def audit_properties(
     index: DatasetIndex,
     settings: PropertySettings = PropertySettings(),
     progress: Progress = no_progress,
+    learnt: Sheets | None = None,
 ) -> AuditReport:
     """The test of these images, of which those without a label do not count; `index` tells their size and order."""
     labelled = sheets.select(np.flatnonzero(sheets.first_labels != ""))

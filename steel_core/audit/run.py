@@ -7,7 +7,7 @@ from steel_core.audit.edges import audit_edges
 from steel_core.audit.properties import audit_properties
 from steel_core.audit.report import AuditReport
 from steel_core.audit.settings import AuditSettings, DiscoverSettings, EdgeSettings, PropertySettings, StainSettings
-from steel_core.audit.sheets import read_sheets
+from steel_core.audit.sheets import read_learnt, read_sheets
 from steel_core.audit.white_stain import audit_white_stain
 from steel_core.data.index import DatasetIndex
 from steel_core.evaluation.evaluation import match_classes
@@ -31,13 +31,14 @@ def audit(
     """
     index = prepare_index(predictor, index)
     sheets = read_sheets(predictor, index, settings.part, settings.limit, settings.seed, progress)
+    learnt = read_learnt(predictor, index, settings.limit, settings.seed, progress)
     shared = {"tolerated": settings.tolerated, "seed": settings.seed}
     stain, tell = settings.stain or StainSettings(**shared), within(progress, "audit")
     asked: dict[str, Callable[[], AuditReport]] = {
-        "white-stain": lambda: audit_white_stain(predictor, sheets, stain, tell),
-        "edges": lambda: audit_edges(predictor, sheets, EdgeSettings(**shared), tell),
-        "properties": lambda: audit_properties(predictor, sheets, index, PropertySettings(**shared), tell),
-        "discover": lambda: audit_discover(predictor, sheets, DiscoverSettings(**shared), tell),
+        "white-stain": lambda: audit_white_stain(predictor, sheets, stain, tell, learnt),
+        "edges": lambda: audit_edges(predictor, sheets, EdgeSettings(**shared), tell, learnt),
+        "properties": lambda: audit_properties(predictor, sheets, index, PropertySettings(**shared), tell, learnt),
+        "discover": lambda: audit_discover(predictor, sheets, DiscoverSettings(**shared), tell, learnt),
     }
     return [asked[kind]() for kind in settings.kinds]
 

@@ -132,6 +132,19 @@ def read_sheets(
     )
 
 
+def read_learnt(
+    predictor: Predictor, index: DatasetIndex, limit: int = 300, seed: int = 0, progress: Progress = no_progress
+) -> Sheets | None:
+    """At most `limit` of the images that the checkpoint learnt from, None where the data set holds none of them.
+
+    Where the card knows none of the files, those of the split "train" stand for them.
+    """
+    try:
+        return read_sheets(predictor, index, "train", limit, seed, progress)
+    except DataError:
+        return None
+
+
 def _draw_rows(index: DatasetIndex, part: str, seed: int) -> list[int]:
     """Rows in random order, the classes taking turns; unlabelled images are a class of their own."""
     rng = np.random.default_rng(seed)

@@ -101,7 +101,11 @@ class StainTrial:
 
 
 def audit_white_stain(
-    predictor: Predictor, sheets: Sheets, settings: StainSettings = StainSettings(), progress: Progress = no_progress
+    predictor: Predictor,
+    sheets: Sheets,
+    settings: StainSettings = StainSettings(),
+    progress: Progress = no_progress,
+    learnt: Sheets | None = None,
 ) -> AuditReport:
     """The test of these images; `progress` receives images done and their number.
 
