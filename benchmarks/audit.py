@@ -28,6 +28,8 @@ import torch
 from PIL import Image
 
 from benchmarks.common import time_call
+from benchmarks.plants import PLANTS, SURFACES
+from benchmarks.truth import run_grid
 from steel_core.audit.settings import StainSettings
 from steel_core.audit.sheets import read_sheets
 from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
@@ -56,8 +58,11 @@ GOAL = 180  # seconds for 300 images, 25 doses and 5 controls on 2 cores
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["planted", "speed"])
+    parser.add_argument("what", choices=["truth", "planted", "speed"])
     parser.add_argument("--data", default="strip-mill,neu")
+    parser.add_argument("--surfaces", default=",".join(SURFACES), help="truth: where the shortcuts are planted")
+    parser.add_argument("--plants", default=",".join(PLANTS), help="truth: what is planted")
+    parser.add_argument("--jobs", type=int, default=2, help="truth: models at a time")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--strengths", default="0,0.25,0.5,0.9")
@@ -71,6 +76,9 @@ def main() -> int:
         return _speed(args.checkpoint)
     strengths = [float(strength) for strength in args.strengths.split(",")]
     seeds = range(args.first_seed, args.first_seed + args.seeds)
+    if args.what == "truth":
+        surfaces, plants = (list(one.split(",")) for one in (args.surfaces, args.plants))
+        return run_grid(surfaces, plants, strengths, seeds, args.out, args.jobs)
     return _planted(args.data.split(","), strengths, seeds, args.out, args.plot)
 
 

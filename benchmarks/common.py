@@ -1,5 +1,6 @@
 """What the benchmarks share: steps timed in turn, what they took, what a process holds."""
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +11,11 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+
+
+def find_real_data() -> Path:
+    """Where real images lie, if anywhere: `$STEEL_DATA`, or the folder beside the project."""
+    return Path(os.environ.get("STEEL_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
 
 def time_call(work: Callable[[], T]) -> tuple[float, T]:

@@ -1,0 +1,245 @@
+"""Planted truth: `python -m benchmarks.audit truth` calls this; see there.
+
+Every model learns from pictures of `benchmarks.plants` in which a shortcut was planted on some clear and few defective
+ones. What the model then does with the same shortcut on defective test pictures that it names rightly (the probe) is
+the truth; what `data check` says before, and every audit after the training, with defects told and not, is judged by
+it. In odd seeds the test part carries the shortcut as well, in even seeds it is clean.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from benchmarks.plants import PLANTS, SIDE, SURFACES, Plant, Sheet
+from steel_core.audit.report import AuditReport
+from steel_core.audit.run import audit
+from steel_core.audit.settings import AuditSettings
+from steel_core.audit.statistics import AGAINST, FOR, combine_verdicts
+from steel_core.cli.output import say
+from steel_core.data.open import open_dataset
+from steel_core.evaluation.label_clues import find_label_clues
+from steel_core.inference.predictor import Predictor
+from steel_core.metrics import wilson_interval
+from steel_core.training.settings import TrainingSettings
+from steel_core.training.train import train
+from steel_core.types import CLEAR, DEFECT, Grey, UInt8Array
+
+PARTS = {"train": 480, "val": 120, "test": 240}
+RARE = 0.03  # share of the defective pictures that carry it; the strength comes on top for the clear ones
+MODEL = TrainingSettings(epochs=14, learning_rate=4e-3, input_size=(SIDE, SIDE), batch_size=32)
+LEARNT = 0.3  # share of the probed pictures that must turn for a shortcut to count as learnt
+WHOLE = ("vignette", "stripes", "jpeg", "brightness", "blur")
+
+MARKS = ("white-stain", "bright marks", "patches of clear", "repeated patches")
+NAMED = {
+    **dict.fromkeys(("film", "drips", "powder", "smear"), MARKS),
+    **dict.fromkeys(("stamp", "logo"), (*MARKS, "place")),
+    "border line": ("edges", "border at the left", "place"),
+    "vignette": ("vignette",),
+    "stripes": ("waves",),
+    "jpeg": ("compression",),
+    "brightness": ("brightness",),
+    "blur": ("sharpness", "noise"),
+}
+"""What an audit may call each: the kind of audit, or the name of its finding."""
+
+DEFECTS = ("told", "withheld")
+
+Case = tuple[str, str, float, int]  # surface, plant, strength, seed
+
+
+def run_grid(
+    surfaces: Sequence[str], plants: Sequence[str], strengths: Sequence[float], seeds: range, out: Path, jobs: int
+) -> int:
+    """Make every case that is not in `out`, a line of JSON each, and judge all that are in it; 0 if all goals hold."""
+    done = [json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []
+    known = {(row["surface"], row["plant"], row["strength"], row["seed"]) for row in done}
+    wanted: list[Case] = [
+        (surface, plant, 0.0 if plant == "nothing" else strength, seed)
+        for seed, strength, plant, surface in product(seeds, strengths, plants, surfaces)
+    ]
+    todo = [case for case in dict.fromkeys(wanted) if case not in known]
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        for row in pool.map(run_case, todo):
+            say(json.dumps(row))
+            with out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            done.append(row)
+    return judge(pd.DataFrame(done))
+
+
+def run_case(case: Case) -> dict[str, Any]:
+    """Plant, ask the data, train, probe, audit."""
+    torch.set_num_threads(1)
+    surface, plant, strength, seed = case
+    draw, _ = PLANTS[plant]
+    sheets = divide(SURFACES[surface](sum(PARTS.values()), seed), seed)
+    rng = np.random.default_rng([seed, 3])
+    row: dict[str, Any] = {"surface": surface, "plant": plant, "strength": strength, "seed": seed}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        write_dataset(folder, sheets, draw, strength, seed, rng)
+        told, withheld = (open_dataset(folder / name).binary() for name in ("told", "withheld"))
+        for name, index in (("told", told), ("withheld", withheld)):
+            row[f"first clue, {name}"] = next((c.name for c in find_label_clues(index) if c.alarming), "")
+        config = MODEL.replace(seed=seed)
+        card = train(told, folder / "model", config, scale_maps=False, device="cpu", report=lambda _: None)
+        row["accuracy"] = card.metrics["test"]["accuracy"]
+        predictor = Predictor.load(folder / "model", "cpu")
+        row["probed"], row["turned"] = probe(predictor, sheets["test"], draw, seed)
+        for name, index in (("told", told), ("withheld", withheld)):
+            reports = audit(predictor, index, AuditSettings(limit=200))
+            row[name] = {
+                "verdict": combine_verdicts([report.verdict for report in reports]),
+                "verdicts": {report.audit: report.verdict for report in reports},
+                "red": [list(pair) for pair in list_red(reports)],
+            }
+    return row
+
+
+def divide(sheets: list[Sheet], seed: int) -> dict[str, list[Sheet]]:
+    """Sheets by part; no piece of steel is in two."""
+    pieces = np.random.default_rng([seed, 1]).permutation(np.unique([sheet.piece for sheet in sheets]))
+    shares = np.cumsum(list(PARTS.values())) / sum(PARTS.values())
+    part_of = dict(zip(pieces, np.searchsorted(shares, np.arange(len(pieces)) / len(pieces), "right"), strict=True))
+    parts: dict[str, list[Sheet]] = {name: [] for name in PARTS}
+    for sheet in sheets:
+        parts[list(PARTS)[part_of[sheet.piece]]].append(sheet)
+    return parts
+
+
+def write_dataset(
+    folder: Path,
+    parts: dict[str, list[Sheet]],
+    draw: Plant | None,
+    strength: float,
+    seed: int,
+    rng: np.random.Generator,
+) -> None:
+    """Two data sets of the same files: with masks ("told") and without ("withheld")."""
+    rows = []
+    for part, sheets in parts.items():
+        for number, sheet in enumerate(sheets):
+            share = RARE + strength * (sheet.label == CLEAR)
+            carries = draw is not None and rng.random() < share and (part != "test" or seed % 2 == 1)
+            name = f"{part}{number}.png"
+            pictures = {"images": encode(draw(sheet.grey, rng) if carries and draw else sheet.grey)}
+            pictures["masks"] = sheet.defect.astype(np.uint8)
+            for kind, picture in pictures.items():
+                for data in ("told", "withheld") if kind == "images" else ("told",):
+                    (folder / data / kind).mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(picture).save(folder / data / kind / name)
+            rows.append((f"images/{name}", sheet.label, part, sheet.piece, f"masks/{name}", f"1={DEFECT}"))
+    table = pd.DataFrame(rows, columns=["path", "labels", "split", "group", "mask", "mask_classes"])
+    table.to_csv(folder / "told" / "manifest.csv", index=False)
+    table.drop(columns=["mask", "mask_classes"]).to_csv(folder / "withheld" / "manifest.csv", index=False)
+
+
+def encode(grey: Grey) -> UInt8Array:
+    return np.clip(np.rint(grey * 255), 0, 255).astype(np.uint8)
+
+
+def probe(predictor: Predictor, sheets: list[Sheet], draw: Plant | None, seed: int) -> tuple[int, float]:
+    """How many defective pictures are named so, and the share of them that what was planted turns to clear.
+
+    What changes a part of the picture is drawn anew until it leaves the defect alone.
+    """
+    if draw is None:
+        return 0, 0.0
+    rng = np.random.default_rng([seed, 5])
+    clear = predictor.classes.index(CLEAR)
+    bad = [sheet for sheet in sheets if sheet.label == DEFECT]
+    named = predictor.logits([sheet.grey for sheet in bad]).argmax(axis=1) != clear
+    changed = []
+    for sheet in (sheet for sheet, right in zip(bad, named, strict=True) if right):
+        for _ in range(20):
+            picture = encode(draw(sheet.grey, rng)).astype(np.float32) / np.float32(255)
+            touched = np.abs(picture - sheet.grey) > 0.02
+            if touched.mean() > 0.6 or (touched & sheet.defect).sum() <= 0.05 * sheet.defect.sum():
+                changed.append(picture)
+                break
+    if not changed:
+        return 0, 0.0
+    return len(changed), float((predictor.logits(changed).argmax(axis=1) == clear).mean())
+
+
+def list_red(reports: Sequence[AuditReport]) -> Iterator[tuple[str, str]]:
+    """Kind of audit and name of each finding for a shortcut."""
+    for report in reports:
+        yield from ((report.audit, finding.name) for finding in report.findings if finding.verdict == FOR)
+
+
+def judge(rows: pd.DataFrame) -> int:
+    """Print a table of what was found, and whether each goal holds."""
+    say("| Planted | Surface | Models | Learnt | Named first by the data | Found and named |")
+    say("|---|---|---|---|---|---|")
+    for (plant, strength, surface), mine in rows.groupby(["plant", "strength", "surface"], sort=False):
+        learnt = mine[mine["turned"] >= LEARNT]
+        cells = [f"{plant}, {strength:g}" if plant != "nothing" else plant, surface, len(mine), len(learnt)]
+        counted = mine if plant == "nothing" else learnt
+        cells.append(" / ".join(str(sum(list_first(mine, [d]))) for d in DEFECTS))
+        cells.append(" / ".join(str(sum(list_found(counted, [d]))) for d in DEFECTS))
+        say(f"| {' | '.join(map(str, cells))} |")
+    strong = rows[(rows["strength"] >= 0.9) & (rows["plant"] != "nothing")]
+    learnt, none = strong[strong["turned"] >= LEARNT], rows[rows["plant"] == "nothing"]
+    whole, fifth = learnt["plant"].isin(WHOLE), rows[rows["turned"] >= 0.2]
+    met = [
+        _judge("local ones found and named", 0.9, list_found(learnt[~whole])),
+        _judge("whole-picture ones found and named", 0.8, list_found(learnt[whole])),
+        *(
+            _judge(
+                f"alarms where nothing was planted, defects {d}", -0.05, [said["verdict"] == FOR for said in none[d]]
+            )
+            for d in DEFECTS
+        ),
+        _judge(
+            "called harmless though a fifth turned",
+            -0.0,
+            [said["verdict"] == AGAINST for d in DEFECTS for said in fifth[d]],
+        ),
+        _judge("named first by the data", 0.9, list_first(strong)),
+        _judge("clean data left alone", 0.95, list_first(none)),
+    ]
+    return 0 if all(met) else 1
+
+
+def _judge(words: str, goal: float, hits: list[bool]) -> bool:
+    """Print a goal, a share that must be reached, or kept if it has a minus sign; whether it holds."""
+    if not hits:
+        return True
+    share, most = sum(hits) / len(hits), np.signbit(goal)
+    holds = share <= -goal if most else share >= goal
+    low, high = wilson_interval(share, len(hits))
+    of = f"{sum(hits)} of {len(hits)} ({low:.2f} to {high:.2f})"
+    say(f"{words}: {of}, goal at {'most' if most else 'least'} {abs(goal):g}: {'met' if holds else 'MISSED'}")
+    return bool(holds)
+
+
+def list_first(rows: pd.DataFrame, defects: Sequence[str] = DEFECTS) -> list[bool]:
+    """Whether the first clue of each model's data names what was planted; of nothing, whether there is none."""
+    return [
+        clue in PLANTS[plant][1] if plant != "nothing" else not clue
+        for d in defects
+        for clue, plant in zip(rows[f"first clue, {d}"], rows["plant"], strict=True)
+    ]
+
+
+def list_found(rows: pd.DataFrame, defects: Sequence[str] = DEFECTS) -> list[bool]:
+    """Whether a red finding on each model names what was planted; of nothing, whether there is none."""
+    return [
+        bool({word for pair in said["red"] for word in pair} & set(NAMED[plant]))
+        if plant != "nothing"
+        else not said["red"]
+        for d in defects
+        for said, plant in zip(rows[d], rows["plant"], strict=True)
+    ]
