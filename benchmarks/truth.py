@@ -7,10 +7,10 @@ it. In odd seeds the test part carries the shortcut as well, in even seeds it is
 """
 
 import json
-import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from itertools import product
+from itertools import product, repeat
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -61,49 +61,57 @@ Case = tuple[str, str, float, int]  # surface, plant, strength, seed
 def run_grid(
     surfaces: Sequence[str], plants: Sequence[str], strengths: Sequence[float], seeds: range, out: Path, jobs: int
 ) -> int:
-    """Make every case that is not in `out`, a line of JSON each, and judge all that are in it; 0 if all goals hold."""
-    done = [json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []
-    known = {(row["surface"], row["plant"], row["strength"], row["seed"]) for row in done}
-    wanted: list[Case] = [
+    """Make and judge every case; 0 if all goals hold.
+
+    `out` keeps pictures and model of each case in a folder, and its answers in a line of `answers.jsonl`: what is there
+    is not made again.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    answers = out / "answers.jsonl"
+    rows = [json.loads(line) for line in answers.read_text().splitlines()] if answers.is_file() else []
+    known = {(row["surface"], row["plant"], row["strength"], row["seed"]) for row in rows}
+    wanted = [
         (surface, plant, 0.0 if plant == "nothing" else strength, seed)
         for seed, strength, plant, surface in product(seeds, strengths, plants, surfaces)
     ]
     todo = [case for case in dict.fromkeys(wanted) if case not in known]
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        for row in pool.map(run_case, todo):
+        for row in pool.map(run_case, todo, repeat(out)):
             say(json.dumps(row))
-            with out.open("a", encoding="utf-8") as file:
+            with answers.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-            done.append(row)
-    return judge(pd.DataFrame(done))
+            rows.append(row)
+    return judge(pd.DataFrame(rows))
 
 
-def run_case(case: Case) -> dict[str, Any]:
-    """Plant, ask the data, train, probe, audit."""
+def run_case(case: Case, out: Path) -> dict[str, Any]:
+    """Plant and train, unless that is done; ask the data, probe the model, audit it."""
     torch.set_num_threads(1)
     surface, plant, strength, seed = case
-    draw, _ = PLANTS[plant]
+    folder = out / f"{surface} {plant} {strength:g} {seed}".replace(" ", "-")
     sheets = divide(SURFACES[surface](sum(PARTS.values()), seed), seed)
-    rng = np.random.default_rng([seed, 3])
-    row: dict[str, Any] = {"surface": surface, "plant": plant, "strength": strength, "seed": seed}
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        write_dataset(folder, sheets, draw, strength, seed, rng)
-        told, withheld = (open_dataset(folder / name).binary() for name in ("told", "withheld"))
-        for name, index in (("told", told), ("withheld", withheld)):
-            row[f"first clue, {name}"] = next((c.name for c in find_label_clues(index) if c.alarming), "")
+    draw, _ = PLANTS[plant]
+    if not (folder / "model").is_dir():
+        write_dataset(folder, sheets, draw, strength, seed)
         config = MODEL.replace(seed=seed)
-        card = train(told, folder / "model", config, scale_maps=False, device="cpu", report=lambda _: None)
-        row["accuracy"] = card.metrics["test"]["accuracy"]
-        predictor = Predictor.load(folder / "model", "cpu")
-        row["probed"], row["turned"] = probe(predictor, sheets["test"], draw, seed)
-        for name, index in (("told", told), ("withheld", withheld)):
-            reports = audit(predictor, index, AuditSettings(limit=200))
-            row[name] = {
-                "verdict": combine_verdicts([report.verdict for report in reports]),
-                "verdicts": {report.audit: report.verdict for report in reports},
-                "red": [list(pair) for pair in list_red(reports)],
-            }
+        train(
+            open_dataset(folder / "told").binary(), folder / "model", config, scale_maps=False, device="cpu", report=str
+        )
+    predictor = Predictor.load(folder / "model", "cpu")
+    row: dict[str, Any] = {"surface": surface, "plant": plant, "strength": strength, "seed": seed}
+    row["accuracy"] = predictor.card.metrics["test"]["accuracy"]
+    row["probed"], row["turned"] = probe(predictor, sheets["test"], draw, seed)
+    for name in DEFECTS:
+        index = open_dataset(folder / name).binary()
+        row[f"first clue, {name}"] = next((clue.name for clue in find_label_clues(index) if clue.alarming), "")
+        started = time.perf_counter()
+        reports = audit(predictor, index, AuditSettings(limit=200))
+        row[name] = {
+            "verdict": combine_verdicts([report.verdict for report in reports]),
+            "verdicts": {report.audit: report.verdict for report in reports},
+            "red": [list(pair) for pair in list_red(reports)],
+            "seconds": round(time.perf_counter() - started, 1),
+        }
     return row
 
 
