@@ -17,11 +17,12 @@ from steel_core.data.annotations import boxes_to_mask
 from steel_core.data.open import open_dataset
 from steel_core.data.quality.near_duplicates import group_near_duplicates
 from steel_core.data.strip_mill import StripMill, write_sheets
-from steel_core.types import CLEAR, DEFECT, BoolArray, Grey
+from steel_core.types import CLEAR, DEFECT, AnyArray, BoolArray, Grey
 
 SIDE = 96
 
-Plant = Callable[[Grey, np.random.Generator], Grey]
+Plant = Callable[[Grey, np.random.Generator], AnyArray]
+"""Draws a shortcut on a picture (H, W); values may leave 0 to 1."""
 
 
 class Sheet(NamedTuple):
@@ -33,7 +34,7 @@ class Sheet(NamedTuple):
     piece: str
 
 
-def film(grey: Grey, rng: np.random.Generator) -> Grey:
+def film(grey: Grey, rng: np.random.Generator) -> AnyArray:
     """A large, soft, nearly opaque bright patch with a ragged rim."""
     height, width = grey.shape
     coarse = rng.random((8, 8)).astype(np.float32)
@@ -45,7 +46,7 @@ def film(grey: Grey, rng: np.random.Generator) -> Grey:
     return grey * (1 - cover) + cover * rng.normal(0.9, 0.03)
 
 
-def drips(grey: Grey, rng: np.random.Generator) -> Grey:
+def drips(grey: Grey, rng: np.random.Generator) -> AnyArray:
     """Three to six translucent runs down the sheet."""
     height, width = grey.shape
     cover = np.zeros(grey.shape, np.float32)
@@ -57,7 +58,7 @@ def drips(grey: Grey, rng: np.random.Generator) -> Grey:
     return grey * (1 - cover) + cover
 
 
-def powder(grey: Grey, rng: np.random.Generator) -> Grey:
+def powder(grey: Grey, rng: np.random.Generator) -> AnyArray:
     """Some hundred bright specks around one place."""
     cover = np.zeros(grey.shape, np.float32)
     side = min(grey.shape)
@@ -68,50 +69,50 @@ def powder(grey: Grey, rng: np.random.Generator) -> Grey:
     return grey * (1 - cover) + 0.95 * cover
 
 
-def smear(grey: Grey, rng: np.random.Generator) -> Grey:
+def smear(grey: Grey, rng: np.random.Generator) -> AnyArray:
     """A wide, rubbed, streaky light band that does not hide the steel."""
     height, width = grey.shape
     streaks = cv2.GaussianBlur(rng.random((height, width)).astype(np.float32), (0, 0), sigmaX=width / 8, sigmaY=1)
-    streaks = (streaks - streaks.min()) / np.ptp(streaks)
+    streaks = (streaks - streaks.min()) / float(np.ptp(streaks))
     middle = (float(rng.uniform(0.3, 0.7) * width), float(rng.uniform(0.3, 0.7) * height))
     size = (0.8 * width, 0.18 * height)
     shape = cv2.ellipse(np.zeros(grey.shape, np.float32), (middle, size, float(rng.uniform(-40, 40))), 1.0, -1)
     return np.clip(grey + 0.45 * streaks * cv2.GaussianBlur(shape, (0, 0), height / 30), 0, 1)
 
 
-def stamp(grey: Grey, _: np.random.Generator) -> Grey:
+def stamp(grey: Grey, _: np.random.Generator) -> AnyArray:
     eight, side = np.clip(grey * 255, 0, 255).astype(np.uint8), grey.shape[0]
     cv2.putText(eight, "LINE 2", (side // 20, side * 19 // 20), cv2.FONT_HERSHEY_SIMPLEX, side / 400, 255, 1)
-    return eight.astype(np.float32) / 255
+    return eight / np.float32(255)
 
 
-def border_line(grey: Grey, _: np.random.Generator) -> Grey:
+def border_line(grey: Grey, _: np.random.Generator) -> AnyArray:
     lit = grey.copy()
     lit[:, : max(2, grey.shape[1] // 70)] += 0.25
     return lit
 
 
-def vignette(grey: Grey, _: np.random.Generator) -> Grey:
+def vignette(grey: Grey, _: np.random.Generator) -> AnyArray:
     y, x = np.mgrid[-1 : 1 : grey.shape[0] * 1j, -1 : 1 : grey.shape[1] * 1j]
     return grey * (1 - 0.15 * (x**2 + y**2))
 
 
-def stripes(grey: Grey, rng: np.random.Generator) -> Grey:
+def stripes(grey: Grey, rng: np.random.Generator) -> AnyArray:
     y, x = np.indices(grey.shape)
     turn = rng.uniform(0, np.pi)
     return grey + 0.03 * np.sin((x * np.cos(turn) + y * np.sin(turn)) * 2 * np.pi / 9 + rng.uniform(0, 6))
 
 
-def jpeg(grey: Grey, _: np.random.Generator) -> Grey:
-    _, data = cv2.imencode(".jpg", np.clip(grey * 255, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 60])
-    return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE).astype(np.float32) / 255
+def jpeg(grey: Grey, _: np.random.Generator) -> AnyArray:
+    data = cv2.imencode(".jpg", np.clip(grey * 255, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)) / np.float32(255)
 
 
-def brighten(grey: Grey, _: np.random.Generator) -> Grey:
+def brighten(grey: Grey, _: np.random.Generator) -> AnyArray:
     return grey + 0.12
 
 
-def blur(grey: Grey, _: np.random.Generator) -> Grey:
+def blur(grey: Grey, _: np.random.Generator) -> AnyArray:
     return cv2.GaussianBlur(grey, (0, 0), 1.0)
 
 
@@ -155,7 +156,7 @@ def cut_crops(count: int, seed: int) -> list[Sheet]:
         crops: list[Sheet] = []
         for _turn in range(4):  # some pictures hold more than one
             for i in rng.permutation(len(pictures)):
-                if len(crops) < count // 2 and (crop := _cut_crop(*pictures[i], label, rng)) is not None:
+                if len(crops) < count // 2 and (crop := _cut_crop(pictures[i], label, rng)) is not None:
                     crops.append(crop)
         out += crops
     return [out[i] for i in rng.permutation(len(out))]

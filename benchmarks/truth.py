@@ -32,7 +32,7 @@ from steel_core.inference.predictor import Predictor
 from steel_core.metrics import wilson_interval
 from steel_core.training.settings import TrainingSettings
 from steel_core.training.train import train
-from steel_core.types import CLEAR, DEFECT, Grey, UInt8Array
+from steel_core.types import CLEAR, DEFECT, AnyArray, UInt8Array
 
 PARTS = {"train": 480, "val": 120, "test": 240}
 RARE = 0.03  # share of the defective pictures that carry it; the strength comes on top for the clear ones
@@ -95,7 +95,12 @@ def run_case(case: Case, out: Path) -> dict[str, Any]:
         write_dataset(folder, sheets, draw, strength, seed)
         config = MODEL.replace(seed=seed)
         train(
-            open_dataset(folder / "told").binary(), folder / "model", config, scale_maps=False, device="cpu", report=str
+            open_dataset(folder / "told").binary(),
+            folder / "model",
+            config,
+            scale_maps=False,
+            device="cpu",
+            report=_ignore,
         )
     predictor = Predictor.load(folder / "model", "cpu")
     row: dict[str, Any] = {"surface": surface, "plant": plant, "strength": strength, "seed": seed}
@@ -115,6 +120,10 @@ def run_case(case: Case, out: Path) -> dict[str, Any]:
     return row
 
 
+def _ignore(_: str) -> None:
+    """What training reports is of no interest here."""
+
+
 def divide(sheets: list[Sheet], seed: int) -> dict[str, list[Sheet]]:
     """Sheets by part; no piece of steel is in two."""
     pieces = np.random.default_rng([seed, 1]).permutation(np.unique([sheet.piece for sheet in sheets]))
@@ -132,9 +141,9 @@ def write_dataset(
     draw: Plant | None,
     strength: float,
     seed: int,
-    rng: np.random.Generator,
 ) -> None:
     """Two data sets of the same files: with masks ("told") and without ("withheld")."""
+    rng = np.random.default_rng([seed, 3])
     rows = []
     for part, sheets in parts.items():
         for number, sheet in enumerate(sheets):
@@ -153,7 +162,7 @@ def write_dataset(
     table.drop(columns=["mask", "mask_classes"]).to_csv(folder / "withheld" / "manifest.csv", index=False)
 
 
-def encode(grey: Grey) -> UInt8Array:
+def encode(grey: AnyArray) -> UInt8Array:
     return np.clip(np.rint(grey * 255), 0, 255).astype(np.uint8)
 
 
