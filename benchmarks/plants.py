@@ -167,7 +167,8 @@ if (find_real_data() / "neu-cls").is_dir():
     SURFACES["NEU crops"] = cut_crops
 
 
-def _cut_crop(grey: Grey, boxed: BoolArray, piece: str, label: str, rng: np.random.Generator) -> Sheet | None:
+def _cut_crop(picture: tuple[Grey, BoolArray, str], label: str, rng: np.random.Generator) -> Sheet | None:
+    grey, boxed, piece = picture
     for _ in range(15):
         top, left = (int(rng.integers(full - SIDE + 1)) for full in grey.shape)
         window = np.s_[top : top + SIDE, left : left + SIDE]
