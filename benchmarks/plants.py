@@ -1,5 +1,7 @@
 """Shortcuts to plant, and surfaces to plant them on; drawn here, by code that no detector shares.
 
+They are as strong as it takes for a small network that is trained with the usual flips, light and noise to learn them.
+
 Sheets of the strip mill, and crops of NEU images where the images are: outside boxes (clear) and across them (defect).
 """
 
@@ -82,38 +84,40 @@ def smear(grey: Grey, rng: np.random.Generator) -> AnyArray:
 
 def stamp(grey: Grey, _: np.random.Generator) -> AnyArray:
     eight, side = np.clip(grey * 255, 0, 255).astype(np.uint8), grey.shape[0]
-    cv2.putText(eight, "LINE 2", (side // 20, side * 19 // 20), cv2.FONT_HERSHEY_SIMPLEX, side / 400, 255, 1)
+    cv2.putText(
+        eight, "LINE 2", (side // 20, side * 19 // 20), cv2.FONT_HERSHEY_SIMPLEX, side / 250, 255, 1 + side // 100
+    )
     return eight / np.float32(255)
 
 
 def border_line(grey: Grey, _: np.random.Generator) -> AnyArray:
     lit = grey.copy()
-    lit[:, : max(2, grey.shape[1] // 70)] += 0.25
+    lit[:, : max(3, grey.shape[1] // 40)] += 0.35
     return lit
 
 
 def vignette(grey: Grey, _: np.random.Generator) -> AnyArray:
     y, x = np.mgrid[-1 : 1 : grey.shape[0] * 1j, -1 : 1 : grey.shape[1] * 1j]
-    return grey * (1 - 0.15 * (x**2 + y**2))
+    return grey * (1 - 0.3 * (x**2 + y**2))
 
 
 def stripes(grey: Grey, rng: np.random.Generator) -> AnyArray:
     y, x = np.indices(grey.shape)
     turn = rng.uniform(0, np.pi)
-    return grey + 0.03 * np.sin((x * np.cos(turn) + y * np.sin(turn)) * 2 * np.pi / 9 + rng.uniform(0, 6))
+    return grey + 0.08 * np.sin((x * np.cos(turn) + y * np.sin(turn)) * 2 * np.pi / 9 + rng.uniform(0, 6))
 
 
 def jpeg(grey: Grey, _: np.random.Generator) -> AnyArray:
-    data = cv2.imencode(".jpg", np.clip(grey * 255, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
+    data = cv2.imencode(".jpg", np.clip(grey * 255, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 20])[1]
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)) / np.float32(255)
 
 
 def brighten(grey: Grey, _: np.random.Generator) -> AnyArray:
-    return grey + 0.12
+    return grey + 0.2
 
 
 def blur(grey: Grey, _: np.random.Generator) -> AnyArray:
-    return cv2.GaussianBlur(grey, (0, 0), 1.0)
+    return cv2.GaussianBlur(grey, (0, 0), 1.6)
 
 
 PLANTS: dict[str, tuple[Plant | None, frozenset[str]]] = {
