@@ -44,7 +44,7 @@ class Stain:
         return self.kind.to_json(), self.brightness, self.centre
 
     def perturbation(self) -> WhiteStain:
-        return make_stain(self.kind, self.brightness, self.centre)
+        return make_stain(self.kind.replace(brightness=self.brightness), self.centre)
 
 
 @cached_data(lambda source, box: (source.key, box), max_entries=8, per_session=True)

@@ -14,9 +14,10 @@ from steel_core.audit.settings import CureSettings
 from steel_core.audit.sheets import read_defect_mask
 from steel_core.data.augment import augment_images
 from steel_core.data.index import DatasetIndex
+from steel_core.data.quality.clues import find_marks, grow_mask
 from steel_core.perturb.methods.patches import WhiteStain
 from steel_core.perturb.stain_options import SHAPES, TEXTURES
-from steel_core.perturb.stencil import Stencil, cut_out, draw_outline, find_bright_spots, inpaint, vary_stencil
+from steel_core.perturb.stencil import Stencil, cut_out, draw_outline, inpaint, vary_stencil
 from steel_core.training.fit import Fit, has_bfloat16
 from steel_core.training.images import ImageTable
 from steel_core.types import Float64Array, Grey, Mask
@@ -45,7 +46,7 @@ class Artefacts:
         rng = np.random.default_rng([config.seed, 1])
         for i in train.tolist():
             grid, defect = table.grids[i, 0].float().numpy(), defects[i]
-            spots = find_bright_spots(grid)
+            spots = grow_mask(find_marks(grid)[0])
             if defect is not None:
                 spots &= ~defect
             elif int(table.labels[i]) != suspect:

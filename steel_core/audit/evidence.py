@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from steel_core.audit.sheets import Sheets
-from steel_core.audit.statistics import bootstrap_paired_interval
+from steel_core.audit.statistics import estimate_difference
 from steel_core.device import batch_size
 from steel_core.explain.base import EXPLAINERS
 from steel_core.inference.predictor import Predictor
 from steel_core.metrics import logits_to_probabilities
-from steel_core.types import Float32Array, Float64Array, Grey, Int64Array, Mask
+from steel_core.metrics.decisions import decide_outcomes
+from steel_core.types import CLEAR, REFER, Float32Array, Float64Array, Grey, Int64Array, Mask
 
 REGION = 0.5
 """Where no annotation tells where a defect is: the smallest part of a map that holds this share of its evidence."""
@@ -35,6 +36,20 @@ def compute_probabilities(predictor: Predictor, logits: Float32Array) -> Float64
     """Calibrated probabilities (..., K) of logits (..., K)."""
     flat = logits.reshape(-1, logits.shape[-1]).astype(np.float64)
     return logits_to_probabilities(flat, predictor.card.head, predictor.card.temperature).reshape(logits.shape)
+
+
+def count_outcomes(predictor: Predictor, logits: Float32Array, sheets: Sheets) -> dict[str, Any]:
+    """What people would see of sheets with a defect, by their logits (N, K), as shares of `n` sheets.
+
+    "passed": called clear; "referred": left to a person; "named wrong": called another defect than the label says.
+    """
+    bad = sheets.lacks(CLEAR) if CLEAR in predictor.classes else sheets.first_labels != ""
+    probs = compute_probabilities(predictor, logits[bad])
+    outcomes = decide_outcomes(probs, predictor.classes, predictor.card.thresholds)
+    passed, referred = outcomes == CLEAR, outcomes == REFER
+    wrong = ~passed & ~referred & (outcomes != sheets.first_labels[bad])
+    shares = {"passed": passed, "referred": referred, "named wrong": wrong}
+    return {"n": int(bad.sum())} | {name: float(of.mean()) if bad.any() else None for name, of in shares.items()}
 
 
 def compute_evidence_maps(
@@ -82,7 +97,7 @@ def measure_evidence_in_parts(
             groups.append(sheets.groups[i])
     if len(shares) < least:
         return {"n": len(shares), "share": None, "area": None, "interval_of_difference": None}
-    interval, _ = bootstrap_paired_interval(np.array(shares) - np.array(areas), np.array(groups), seed=seed)
+    interval, _ = estimate_difference(np.array(shares) - np.array(areas), np.array(groups), seed=seed)
     return {
         "n": len(shares),
         "share": float(np.mean(shares)),

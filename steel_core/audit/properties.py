@@ -35,18 +35,19 @@ from steel_core.audit.statistics import (
     LEAST,
     TOO_FEW,
     Effect,
-    bootstrap_paired_interval,
     combine_verdicts,
+    estimate_difference,
     estimate_effect,
 )
 from steel_core.data.index import DatasetIndex
+from steel_core.data.quality.clues import find_marks
 from steel_core.data.quality.properties import noise, sharpness
 from steel_core.inference.predictor import Predictor
 from steel_core.metrics import holm_correction
 from steel_core.perturb.base import Perturbation
 from steel_core.perturb.methods.patches import CleanSteel, WhiteStain
 from steel_core.perturb.methods.photometric import Brightness, Contrast, Jpeg, Noise, Sharpness
-from steel_core.perturb.stencil import find_bright_spots, inpaint
+from steel_core.perturb.stencil import inpaint
 from steel_core.progress import Progress, no_progress
 from steel_core.types import BoolArray, Float32Array, Float64Array, Grey, Int64Array, Mask, StrArray
 
@@ -99,7 +100,10 @@ PROPERTIES = {
     "noise": Property(_measure_steel(noise), Noise(), Sharpness(sign=-1), _find_detailed),
     "background texture": Property(_measure_steel(_measure_streaks)),
     "stain-likeness": Property(
-        lambda grid, steel: float((find_bright_spots(grid) & steel).mean()), WhiteStain(), None, find_bright_spots
+        lambda grid, steel: float((find_marks(grid)[0] & steel).mean()),
+        WhiteStain(),
+        None,
+        lambda grid: find_marks(grid)[0],
     ),
     "JPEG blocks": Property(_measure_steel(_measure_blocks), Jpeg()),
 }
@@ -226,7 +230,7 @@ def _predict_label(values: Float64Array, labels: StrArray, groups: StrArray, see
             )
             predicted[test] = tree.fit(values[train, None], numbers[train]).predict(values[test, None])
     right = (predicted == numbers).astype(float) - (numbers == majority)
-    interval, p = bootstrap_paired_interval(right, groups, seed=seed)
+    interval, p = estimate_difference(right, groups, seed=seed)
     means = np.array([values[numbers == k].mean() for k in range(len(names))])
     ends = int(means.argmin()), int(means.argmax())
     return {

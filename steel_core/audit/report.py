@@ -37,6 +37,8 @@ class AuditFinding(Effect):
     per_class: dict[str, Effect] = Field(default_factory=dict)
     # what agrees, by name: True (shown), False (ruled out) or None (undecided); all must for a red finding
     legs: dict[str, bool | None] = Field(default_factory=dict)
+    # shares of the defective sheets passed, referred and named wrong, by what was done to them
+    outcomes: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class AuditSummary(Record):

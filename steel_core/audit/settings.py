@@ -1,6 +1,6 @@
 """Settings of the audits and of the cure. Quick to import: the command line makes its flags from them."""
 
-from typing import Annotated, ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, computed_field, model_validator
 
@@ -31,43 +31,38 @@ class StainSettings(Record):
 
     published: ClassVar[str] = "stain-settings"
 
-    areas: tuple[Area, ...] = Field((0.01, 0.02, 0.035, 0.05, 0.1), description="Doses, as shares of the picture.")
-    brightnesses: tuple[Brightness, ...] = Field(
-        (0.6, 0.7, 0.8, 0.92, 1.0), description="Doses, as grey of the film from 0 (black) to 1."
+    family: bool = Field(
+        True, description="Whether a family of stains is tested, drawn and cut from the data; else the one below."
     )
-    area: Area = Field(0.05, description="The dose that the verdict rests on, one of the areas.")
-    brightness: Brightness = Field(0.92, description="The dose that the verdict rests on, one of the brightnesses.")
-    shape: Shape = Field("blot", description="Outline of the stains.")
-    number: int = Field(1, ge=1, le=MOST_STAINS, description="Stains on an image, which share the area.")
-    texture: Texture = Field("film", description="Texture of the stains: in a film the steel shows through.")
+    area: Area = Field(0.05, description="The one stain: its share of the picture.")
+    brightness: Brightness = Field(0.92, description="The one stain: grey of the film from 0 (black) to 1.")
+    opacity: float = Field(1.0, gt=0, le=1, description="The one stain: how much it hides where it is thickest.")
+    softness: float = Field(0.0, ge=0, le=1, description="The one stain: how soft its edge is.")
+    shape: Shape = Field("blot", description="The one stain: its outline.")
+    number: int = Field(1, ge=1, le=MOST_STAINS, description="The one stain: pieces that share its area.")
+    texture: Texture = Field("film", description="The one stain: in a film the steel shows through.")
     cut_stain: str = Field(
         "", exclude=True, description="Stain cut out of a picture, as the address of a PNG; it keeps its brightness."
     )
     cut_from: str = Field("", description="The picture and the part of it that the stain was cut out of.")
     tolerated: Tolerated = 0.05
     towards: str = Field("", description="Class whose gain is tested; clear where the model knows it, else every one.")
-    elsewhere: Images = Field(40, description="Images for the positions that are no evidence.")
+    elsewhere: Images = Field(40, description="Images on which a stain is also put where it is no evidence.")
     seed: Seed = 0
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_computed(cls, values: object) -> object:
-        return {k: value for k, value in values.items() if k != "stain"} if isinstance(values, dict) else values
-
-    @model_validator(mode="after")
-    def _check_dose(self) -> Self:
-        if self.area not in self.areas or self.brightness not in self.brightnesses:
-            raise ValueError("white-stain test: the dose of the verdict must be one of the doses")
-        return self
+    def _read_written(cls, values: object) -> object:
+        """Leaves out what is computed; reports before December 2026 hold lists of doses, of which one decided."""
+        if not isinstance(values, dict):
+            return values
+        old = {"family": False} if "areas" in values else {}
+        return {k: value for k, value in values.items() if k not in ("stain", "areas", "brightnesses")} | old
 
     @computed_field
     def stain(self) -> Literal["drawn", "cut out of a picture"]:
         """Where the stains come from."""
         return "cut out of a picture" if self.cut_from else "drawn"
-
-    def one_dose(self) -> Self:
-        """The same test of the dose alone that the verdict rests on."""
-        return self.replace(areas=(self.area,), brightnesses=(self.brightness,))
 
 
 class EdgeSettings(Record):

@@ -13,21 +13,22 @@ from steel_core.types import SteelImage
 
 CONTROLS = ("clean-steel", "mean-grey", "dark-stain", "scrambled-stain")
 """Patches that a stain is compared with, beside steel from another clear sheet where there is one."""
+OPPOSITE = "white-stain"  # takes the place of the dark one beside a dark mark
 DONOR = "other-clear-steel"
 
-_PNG = "data:image/png;base64,"
+PNG = "data:image/png;base64,"
 
 
-def make_stain(
-    settings: StainSettings, brightness: float | None = None, centre: tuple[float, float] | None = None
-) -> WhiteStain:
-    """The stain of these settings; of the verdict's brightness if None."""
+def make_stain(settings: StainSettings, centre: tuple[float, float] | None = None) -> WhiteStain:
+    """The one stain that these settings describe."""
     return WhiteStain(
         settings.shape,
         settings.number,
         centre,
         read_stencil(settings.cut_stain),
-        settings.brightness if brightness is None else brightness,
+        settings.opacity,
+        settings.softness,
+        settings.brightness,
         settings.texture,
     )
 
@@ -35,8 +36,12 @@ def make_stain(
 def make_control(name: str, stain: WhiteStain) -> PatchPerturbation:
     """The control of that name with the outline of a stain."""
     kind = PERTURBATIONS[name]
-    shared: dict[str, Any] = {part: getattr(stain, part) for part in ("shape", "number", "centre", "source")}
-    if issubclass(kind, WhiteStain):
+    shared: dict[str, Any] = {
+        part: getattr(stain, part) for part in ("shape", "number", "centre", "source", "opacity", "softness")
+    }
+    if name == OPPOSITE:
+        shared["source"] = stain.source and Stencil(stain.source.cover)
+    elif issubclass(kind, WhiteStain):
         shared |= {"brightness": stain.brightness, "texture": stain.texture}
     control = kind(**shared)
     assert isinstance(control, PatchPerturbation)
@@ -50,8 +55,8 @@ def cut_stain(image: SteelImage, box: tuple[int, int, int, int], settings: Stain
         UsageError: the box is too small or does not lie inside the image.
     """
     return settings.replace(
-        brightnesses=(settings.brightness,),  # a stain that was cut out keeps its own
-        cut_stain=_PNG + base64.b64encode(cut_box(image.grey(), box).to_png()).decode(),
+        family=False,
+        cut_stain=PNG + base64.b64encode(cut_box(image.grey(), box).to_png()).decode(),
         cut_from=name_cut(image.name, image.sha256, box),
     )
 
@@ -64,7 +69,7 @@ def name_cut(name: str, sha256: str, box: Sequence[int]) -> str:
 @lru_cache(maxsize=8)
 def read_stencil(cut_stain: str) -> Stencil | None:
     """The stain of `StainSettings.cut_stain`; None for drawn ones. Do not change it in place."""
-    return Stencil.from_png(base64.b64decode(cut_stain.removeprefix(_PNG))) if cut_stain else None
+    return Stencil.from_png(base64.b64decode(cut_stain.removeprefix(PNG))) if cut_stain else None
 
 
 def derive_image_seed(seed: int, sha256: str) -> int:

@@ -1,9 +1,11 @@
 """The white-stain test: does a harmless stain turn the verdict, and more often than a patch that is no stain?
 
 A stain that lies on the defect hides it, so a flip alone proves nothing. Stains are put beside the defect, each with
-controls of the same outline at the same place, and only the excess over the strongest control counts.
+controls of the same outline at the same place, and only the excess over the strongest control counts. A family of
+stains is tested, drawn and cut from the images learnt from: the worst are searched for on one half of the images and
+proved on the other.
 
-Legend of shapes: A areas, V variants (stains of each brightness, then controls).
+Legend of shapes: D doses, V variants (the stain, then its controls).
 """
 
 from __future__ import annotations
@@ -19,20 +21,34 @@ from steel_core.audit.evidence import (
     compute_evidence_maps,
     compute_probabilities,
     compute_share_inside,
+    count_outcomes,
     find_regions,
     predict_logits,
     stream_logits,
 )
+from steel_core.audit.family import Dose, describe_stain, make_family
+from steel_core.audit.marks import cut_marks
 from steel_core.audit.report import AuditFinding, AuditReport, build_report, describe_effect, sort_strongest_first
 from steel_core.audit.settings import StainSettings
 from steel_core.audit.sheets import Sheets
-from steel_core.audit.stains import CONTROLS, DONOR, derive_image_seed, make_control, make_stain
-from steel_core.audit.statistics import FOR, Effect, combine_verdicts, decide_verdicts, estimate_effect
+from steel_core.audit.stains import CONTROLS, DONOR, OPPOSITE, derive_image_seed, make_control
+from steel_core.audit.statistics import (
+    AGAINST,
+    FOR,
+    TOO_FEW,
+    Effect,
+    choose_worst,
+    combine_verdicts,
+    decide_verdicts,
+    estimate_effect,
+    is_harmless,
+    split_halves,
+)
+from steel_core.data.quality.clues import find_marks, grow_mask
 from steel_core.errors import UsageError
 from steel_core.inference.predictor import Predictor
-from steel_core.perturb.methods.patches import PatchPerturbation
 from steel_core.perturb.stain_options import LARGEST_AREA
-from steel_core.perturb.stencil import bound_mask, find_bright_spots, inpaint, place_footprint
+from steel_core.perturb.stencil import bound_mask, inpaint, place_footprint
 from steel_core.progress import Progress, no_progress
 from steel_core.types import CLEAR, BoolArray, Float32Array, Grey, Int64Array, Mask
 
@@ -43,50 +59,66 @@ REMOVED = "a stain removed"  # name of the second test: natural stains of clear 
 
 @dataclass(frozen=True, eq=False)
 class StainTrial:
-    """What the model says of the same images with every dose and every control, and the effects that this allows."""
+    """What the model says of the same images with every dose and its controls, and the effects that this allows."""
 
     predictor: Predictor
     sheets: Sheets
     settings: StainSettings
+    doses: Sequence[Dose]
     clean: Float32Array  # (N, K) logits of the images as they are
-    logits: Float32Array  # (N, A, V, K)
-    # (N, A) whether a patch beside the defect touches it after all, or where the model looks: it is no evidence
+    logits: Float32Array  # (N, D, V, K)
+    # (N, D) whether a patch beside the defect touches it after all, or where the model looks: it is no evidence
     covered: BoolArray
-    controls: tuple[str, ...]  # names of the variants behind the stains
+    has_donors: bool
 
-    def select_at_risk(self, target: str, area: int) -> Int64Array:
+    def name_controls(self, dose: int) -> tuple[str, ...]:
+        names = [OPPOSITE if name == "dark-stain" and not self.doses[dose].bright else name for name in CONTROLS]
+        return (*names, DONOR) if self.has_donors else tuple(names)
+
+    def select_at_risk(self, target: str, dose: int) -> Int64Array:
         """Images that count: of another class (where that is known), not named `target`, their defect uncovered."""
         k = self.predictor.classes.index(target)
         other = self.sheets.lacks(target) | (self.sheets.first_labels == "")
-        return np.flatnonzero(other & (self.clean.argmax(axis=1) != k) & ~self.covered[:, area])
+        return np.flatnonzero(other & (self.clean.argmax(axis=1) != k) & ~self.covered[:, dose])
 
-    def effect(self, target: str, dose: tuple[int, int], rows: Int64Array | None = None) -> Effect:
-        """How much more often a stain turns images, those at risk if None, to `target` than its controls."""
-        area, brightness = dose
-        rows = self.select_at_risk(target, area) if rows is None else rows
-        logits = self.logits[rows, area]
+    def effect(self, target: str, dose: int, among: BoolArray | None = None, *, power: bool = False) -> Effect:
+        """How much more often a stain turns images at risk, those `among` (N,) if given, to `target` than controls."""
+        rows = self.select_at_risk(target, dose)
+        rows = rows if among is None else rows[among[rows]]
+        logits = self.logits[rows, dose]
         turned = logits.argmax(axis=2) == self.predictor.classes.index(target)
         before = compute_probabilities(self.predictor, self.clean[rows])
         own = before.argmax(axis=1)
         after = compute_probabilities(self.predictor, logits)[np.arange(len(rows)), :, own]
-        behind = {name: len(self.settings.brightnesses) + c for c, name in enumerate(self.controls)}
         lost = before[np.arange(len(rows)), own][:, None] - after
+        behind = {name: 1 + c for c, name in enumerate(self.name_controls(dose))}
         return estimate_effect(
-            turned[:, brightness],
+            turned[:, 0],
             {name: turned[:, v] for name, v in behind.items()},
             self.sheets.groups[rows],
             self.settings.tolerated,
             self.settings.seed,
-            drops={name: lost[:, brightness] - lost[:, v] for name, v in behind.items()},
+            drops={name: lost[:, 0] - lost[:, v] for name, v in behind.items()},
+            power=power,
         )
 
-    def list_examples(self, target: str, dose: tuple[int, int], most: int = 12) -> list[dict[str, Any]]:
+    def count_outcomes(self, target: str, dose: int, control: str) -> dict[str, Any]:
+        """What people would see of the images at risk: as they are, with the stain, with its strongest control."""
+        rows = self.select_at_risk(target, dose)
+        names = self.name_controls(dose)
+        shown = {"as it is": self.clean[rows], "stain": self.logits[rows, dose, 0]}
+        if control in names:
+            shown[control] = self.logits[rows, dose, 1 + names.index(control)]
+        return {
+            name: count_outcomes(self.predictor, logits, self.sheets.select(rows)) for name, logits in shown.items()
+        }
+
+    def list_examples(self, target: str, dose: int, most: int = 12) -> list[dict[str, Any]]:
         """The images whose probability of `target` the stain raised the most."""
-        area, brightness = dose
-        rows = self.select_at_risk(target, area)
+        rows = self.select_at_risk(target, dose)
         k = self.predictor.classes.index(target)
         before = compute_probabilities(self.predictor, self.clean[rows])[:, k]
-        after = compute_probabilities(self.predictor, self.logits[rows, area, brightness])[:, k]
+        after = compute_probabilities(self.predictor, self.logits[rows, dose, 0])[:, k]
         return [
             {
                 "row": int(self.sheets.rows[rows[i]]),
@@ -94,7 +126,7 @@ class StainTrial:
                 "sha256": self.sheets.hashes[rows[i]],
                 "before": float(before[i]),
                 "after": float(after[i]),
-                "turned": bool(self.logits[rows[i], area, brightness].argmax() == k),
+                "turned": bool(self.logits[rows[i], dose, 0].argmax() == k),
             }
             for i in np.argsort(before - after, kind="stable")[:most]
         ]
@@ -109,6 +141,8 @@ def audit_white_stain(
 ) -> AuditReport:
     """The test of these images; `progress` receives images done and their number.
 
+    Marks are cut from the images `learnt` from, else from the very images that are tested.
+
     Raises:
         UsageError: the model does not know the class `settings.towards`.
     """
@@ -116,57 +150,74 @@ def audit_white_stain(
     clean = predict_logits(predictor, sheets.grids)
     preds = clean.argmax(axis=1)
     regions = find_regions(predictor, sheets, preds)
-    some = np.random.default_rng(settings.seed).permutation(len(sheets))[: settings.elsewhere]
-    rows_of = {position: np.arange(len(sheets)) if position == "off" else some for position in POSITIONS}
-    total, done = len(sheets) + 2 * len(some), count(1)
-    trials = {
-        position: _run_trial(
-            predictor,
-            sheets.select(rows),
-            clean[rows],
-            [regions[i] for i in rows],
-            position,
-            settings,
-            lambda: progress("white-stain", next(done), total),
-        )
-        for position, rows in rows_of.items()
-    }
-    dose = settings.areas.index(settings.area), settings.brightnesses.index(settings.brightness)
-    trial = trials["off"]
+    doses = _choose_doses(sheets, learnt, directions, settings)
+    total, done = len(sheets) + 2 * min(settings.elsewhere, len(sheets)), count(1)
+
+    def tick() -> None:
+        progress("white-stain", next(done), total)
+
+    trial = _run_trial(predictor, sheets, clean, regions, "off", doses, settings, tick, own_marks=learnt is None)
+    half = split_halves(sheets.groups, settings.seed)
     labels = sheets.labels_or_predicted(predictor.classes, preds)
-    effects: dict[str, tuple[Effect, dict[str, Effect]]] = {}
-    for target in directions:
-        rows = trial.select_at_risk(target, dose[0])
-        each = {
-            str(name): trial.effect(target, dose, rows[labels[rows] == name]) for name in dict.fromkeys(labels[rows])
-        }
-        effects[f"towards {target}"] = trial.effect(target, dose, rows), each
-    if CLEAR in predictor.classes and (removal := _test_removal(predictor, sheets, preds, settings)).n:
-        effects[REMOVED] = removal, {CLEAR: removal}
-    verdicts, corrected = decide_verdicts([effect for effect, _ in effects.values()], settings.tolerated)
-    findings = [
-        AuditFinding(
-            **dict(effect),
-            name=name,
-            verdict=verdict,
-            sentence=_describe_finding(name, effect, cut_out=bool(settings.cut_stain)),
-            p_corrected=p,
-            per_class=each,
+    judged = [_judge_direction(trial, target, half, settings) for target in directions]
+    removal = _test_removal(predictor, sheets, preds, settings) if CLEAR in predictor.classes else Effect()
+    # Every dose that was put to the proof is one look, and so is the removal.
+    effects = [effect for _, proved, _ in judged for _, effect in proved] + [removal] * bool(removal.n)
+    verdicts, corrected = decide_verdicts(effects, settings.tolerated)
+    left = iter(zip(verdicts, corrected, strict=True))
+    findings = []
+    for target, (whole, proved, harmless) in zip(directions, judged, strict=True):
+        decided = [(dose, effect, *next(left)) for dose, effect in proved]
+        red = next((one for one in decided if one[2] == FOR), None)
+        # What was not proved is told by the worst dose on all images, which its half alone was too small to prove.
+        worst = max(whole, key=lambda d: whole[d].interval[0])
+        dose, effect, verdict, p = red or (
+            worst, whole[worst], AGAINST if harmless else TOO_FEW, 1.0
+        )  # fmt: skip
+        among = ~half if red and settings.family else None
+        findings.append(
+            AuditFinding(
+                **dict(trial.effect(target, dose, among, power=True) if effect.n else effect),
+                name=f"towards {target}",
+                verdict=verdict,
+                sentence=_describe_finding(doses[dose], effect, target),
+                p_corrected=p,
+                per_class={
+                    str(name): trial.effect(target, dose, (labels == name) & (True if among is None else among))
+                    for name in dict.fromkeys(labels[trial.select_at_risk(target, dose)])
+                },
+                outcomes=trial.count_outcomes(target, dose, effect.control),
+                dose=dose,
+            )
         )
-        for (name, (effect, each)), verdict, p in zip(effects.items(), verdicts, corrected, strict=True)
-    ]
-    pasted = sort_strongest_first([finding for finding in findings if finding.name != REMOVED])
+    pasted = sort_strongest_first(findings)
+    if removal.n:
+        verdict, p = next(left)
+        findings.append(
+            AuditFinding(
+                **dict(removal),
+                name=REMOVED,
+                verdict=verdict,
+                sentence=describe_effect(removal, "Painting over a bright mark of a clear sheet", "turns to a defect"),
+                p_corrected=p,
+                per_class={CLEAR: removal},
+            )
+        )
     # Painting over stains can show a shortcut. That it shows none is no answer to the question, and most data sets have
     # too few stained clear sheets to tell: it never stands in the way of the stain that is pasted.
-    verdict = FOR if FOR in verdicts else combine_verdicts([finding.verdict for finding in pasted])
+    every = [finding.verdict for finding in findings]
+    verdict = FOR if FOR in every else combine_verdicts([finding.verdict for finding in pasted])
     first = pasted[0].name.removeprefix("towards ")
-    limits = []
-    if covered := int(trial.covered[:, dose[0]].sum()):
-        limits.append(f"{covered} of {len(sheets)} images are no evidence: their defect leaves no room for a stain.")
-    if guessed := sum(defect is None for defect in sheets.defects):
-        limits.append(f"Nothing tells where the defect of {guessed} images is: stains keep off where the model looks.")
-    if any(region.all() for region in regions):
-        limits.append("Some defects fill the picture.")
+    shown = int(pasted[0].to_json()["dose"])
+    one = doses[shown].settings
+    some = np.random.default_rng(settings.seed).permutation(len(sheets))[: settings.elsewhere]
+    elsewhere = {
+        position: _run_trial(
+            predictor, sheets.select(some), clean[some], [regions[i] for i in some], position, [doses[shown]], settings,
+            tick, own_marks=False,
+        )
+        for position in POSITIONS[1:]
+    }  # fmt: skip
     return build_report(
         "white-stain",
         verdict,
@@ -174,20 +225,56 @@ def audit_white_stain(
         predictor,
         sheets,
         settings,
-        limits=limits,
+        limits=_list_limits(trial, shown, regions),
         detail={
             "towards": first,
-            "doses": _tabulate_doses(trials, first, settings),
-            "evidence_inside": _measure_evidence_inside(trial, regions, first, dose),
-            "examples": trial.list_examples(first, dose),
+            "dose": one.to_json(),
+            "doses": [
+                {"dose": d, "words": dose.words, "position": "off", "area": dose.settings.area, "drawn": not dose.marks}
+                | _pick_numbers(trial.effect(first, d))
+                | {"proved": d in dict(judged[directions.index(first)][1])}
+                for d, dose in enumerate(doses)
+                if dose.towards in ("", first)
+            ],
+            "elsewhere": [
+                {"position": position, "words": doses[shown].words} | _pick_numbers(other.effect(first, 0))
+                for position, other in elsewhere.items()
+            ],
+            "evidence_inside": _measure_evidence_inside(trial, regions, first, shown),
+            "examples": trial.list_examples(first, shown),
             # The verdict does not rest on these: a stain taken for a defect costs a look, not a bad coil.
             "other_direction": {
-                f"towards {k}": trial.effect(k, dose).to_json() for k in predictor.classes if k not in directions
+                f"towards {k}": trial.effect(k, shown).to_json() for k in predictor.classes if k not in directions
             },
         }
         # A stain that was cut out may come from an image that is nowhere on file.
-        | ({"cut_stain": settings.cut_stain} if settings.cut_stain else {}),
+        | ({"cut_stain": one.cut_stain} if one.cut_stain else {}),
     )
+
+
+def _choose_doses(
+    sheets: Sheets, learnt: Sheets | None, directions: Sequence[str], settings: StainSettings
+) -> Sequence[Dose]:
+    if not settings.family:
+        return [Dose("the stain that was cut out" if settings.cut_stain else describe_stain(settings), settings)]
+    source = learnt or sheets
+    marks = cut_marks(source.grids, source.defects, source.labels)
+    return make_family(sheets.grids, [mark for mark in marks if mark.label in directions], settings)
+
+
+Judged = tuple[dict[int, Effect], list[tuple[int, Effect]], bool]
+
+
+def _judge_direction(trial: StainTrial, target: str, half: BoolArray, settings: StainSettings) -> Judged:
+    """Effects on all images by dose, those of the doses put to the proof, and whether every dose is harmless."""
+    mine = [d for d, dose in enumerate(trial.doses) if dose.towards in ("", target)]
+    whole = {d: trial.effect(target, d) for d in mine}
+    if settings.family:
+        searched = [trial.effect(target, d, half) for d in mine]
+        proved = [(mine[k], trial.effect(target, mine[k], ~half)) for k in choose_worst(searched)]
+    else:
+        proved = list(whole.items())
+    return whole, proved, is_harmless(list(whole.values()), settings.tolerated)
 
 
 def _run_trial(
@@ -196,43 +283,54 @@ def _run_trial(
     clean: Float32Array,
     regions: Sequence[Mask],
     position: str,
+    doses: Sequence[Dose],
     settings: StainSettings,
     tick: Callable[[], None],
+    *,
+    own_marks: bool,
 ) -> StainTrial:
-    """Predict every variant of every image, one image at a time; `tick` is called after each."""
-    spots = [find_bright_spots(grid) for grid in sheets.grids]  # a stain that is there already is not clean steel
-    donors = [i for i, labels in enumerate(sheets.labels) if labels == (CLEAR,) and not spots[i].any()]
-    covered = np.zeros((len(sheets), len(settings.areas)), bool)
-    controls = (*CONTROLS, DONOR) if donors else CONTROLS
-    width = len(settings.brightnesses) + len(controls)
+    """Predict every variant of every image, one image at a time; `tick` is called after each.
+
+    `own_marks`: whether marks were cut from these very images.
+    """
+    marks = [grow_mask(find_marks(grid)[0]) for grid in sheets.grids]  # a mark that is there is not clean steel
+    donors = [i for i, labels in enumerate(sheets.labels) if labels == (CLEAR,) and not marks[i].any()]
+    covered = np.zeros((len(sheets), len(doses)), bool)
+    width = 1 + len(CONTROLS) + bool(donors)
     logits = np.empty((*covered.shape, width, len(predictor.classes)), np.float32)
-    stain = make_stain(settings)
-    # Controls do not depend on the brightness, except the scrambled stain, which has that of the verdict's dose.
-    patches: list[PatchPerturbation] = [make_stain(settings, brightness) for brightness in settings.brightnesses]
-    patches += [make_control(name, stain) for name in CONTROLS]
-    steel = make_control("clean-steel", stain)
 
     def draw_pictures() -> Iterator[Grey]:
         for i, (grid, region) in enumerate(zip(sheets.grids, regions, strict=True)):
             seed = derive_image_seed(settings.seed, sheets.hashes[i])
             avoid = {"off": region, "anywhere": None, "on": ~region if region.any() else None}[position]
-            fitting = [d for d in donors if d != i and sheets.grids[d].shape == grid.shape]
-            donor = sheets.grids[fitting[seed % len(fitting)]] if fitting else None
-            if donor is None and donors:
-                donor = grid[::-1, ::-1]  # the only clear sheet of this size: itself, turned
-            for a, area in enumerate(settings.areas):
+            donor = _choose_donor(sheets, donors, i, seed)
+            for d, dose in enumerate(doses):
+                stain, area = dose.make_patch(seed, i if own_marks else -1)
                 placed = stain.place(grid.shape, area, seed, avoid)
-                covered[i, a] = position == "off" and (placed.mask & region).any()
-                for patch in patches:
-                    yield patch.paste(grid, placed, seed, avoid=region | spots[i])
+                met = int((placed.mask & region).sum())
+                # A guess of where the defect is may be met: the controls hide as much of it.
+                covered[i, d] = position == "off" and met > (region.sum() / 2 if sheets.defects[i] is None else 0)
+                names = [OPPOSITE if name == "dark-stain" and not dose.bright else name for name in CONTROLS]
+                for patch in (stain, *(make_control(name, stain) for name in names)):
+                    yield patch.paste(grid, placed, seed, avoid=region | marks[i])
                 if donor is not None:
-                    yield steel.paste(grid, placed, seed, avoid=region | spots[i], donor=donor)
+                    steel = make_control("clean-steel", stain)
+                    yield steel.paste(grid, placed, seed, avoid=region | marks[i], donor=donor)
             tick()
 
     flat = logits.reshape(-1, logits.shape[-1])
     for row, answer in enumerate(stream_logits(predictor, draw_pictures())):
         flat[row] = answer
-    return StainTrial(predictor, sheets, settings, clean, logits, covered, controls)
+    return StainTrial(predictor, sheets, settings, doses, clean, logits, covered, bool(donors))
+
+
+def _choose_donor(sheets: Sheets, donors: Sequence[int], i: int, seed: int) -> Grey | None:
+    """Another clear sheet of the size of image `i`, itself turned where there is none; None without clear sheets."""
+    grid = sheets.grids[i]
+    fitting = [d for d in donors if d != i and sheets.grids[d].shape == grid.shape]
+    if fitting:
+        return sheets.grids[fitting[seed % len(fitting)]]
+    return grid[::-1, ::-1] if donors else None
 
 
 def _choose_directions(predictor: Predictor, settings: StainSettings) -> list[str]:
@@ -253,7 +351,8 @@ def _test_removal(predictor: Predictor, sheets: Sheets, preds: Int64Array, setti
     for i, grid in enumerate(sheets.grids):
         if preds[i] != clear or (sheets.labels[i] and CLEAR not in sheets.labels[i]):
             continue
-        spots = find_bright_spots(grid)
+        bright = find_marks(grid)[0]
+        spots = grow_mask(bright) if bright.any() else bright
         if not 0 < spots.mean() < LARGEST_AREA:
             continue
         footprint = spots[bound_mask(spots)]
@@ -272,53 +371,46 @@ def _test_removal(predictor: Predictor, sheets: Sheets, preds: Int64Array, setti
         sheets.groups[rows],
         settings.tolerated,
         settings.seed,
+        power=True,
     )
 
 
-def _tabulate_doses(trials: dict[str, StainTrial], target: str, settings: StainSettings) -> list[dict[str, Any]]:
-    """One row for each area, brightness and position. Where a patch may cover the defect, covered images count too."""
-    table = []
-    for position, trial in trials.items():
-        for a, area in enumerate(settings.areas):
-            for b, brightness in enumerate(settings.brightnesses):
-                effect = trial.effect(target, (a, b))
-                names = ("n", "flip_rate", "control_flip_rate", "excess", "interval")
-                table.append(
-                    {"position": position, "area": area, "brightness": brightness}
-                    | {name: getattr(effect, name) for name in names}
-                    | {"counts_as_evidence": position == "off"}
-                )
-    return table
+def _pick_numbers(effect: Effect) -> dict[str, Any]:
+    return {name: getattr(effect, name) for name in ("n", "flip_rate", "control_flip_rate", "excess", "interval")}
 
 
-def _measure_evidence_inside(
-    trial: StainTrial, regions: Sequence[Mask], target: str, dose: tuple[int, int]
-) -> dict[str, Any]:
+def _measure_evidence_inside(trial: StainTrial, regions: Sequence[Mask], target: str, dose: int) -> dict[str, Any]:
     """Share of the Grad-CAM evidence for `target` inside the patch: before, with the stain, with clean steel."""
     predictor, sheets, settings = trial.predictor, trial.sheets, trial.settings
-    rows = trial.select_at_risk(target, dose[0])[: settings.elsewhere]
+    rows = trial.select_at_risk(target, dose)[: settings.elsewhere]
     k = predictor.classes.index(target)
-    stain = make_stain(settings)
-    steel = make_control("clean-steel", stain)
     shares: dict[str, list[float]] = {"before": [], "stain": [], "clean steel": []}
     area = 0.0
     for i in rows:
         grid, seed = sheets.grids[i], derive_image_seed(settings.seed, sheets.hashes[i])
-        placed = stain.place(grid.shape, settings.area, seed, regions[i])
-        shown = [
-            grid,
-            stain.paste(grid, placed, seed),
-            steel.paste(grid, placed, seed, avoid=regions[i] | find_bright_spots(grid)),
-        ]
+        stain, size = trial.doses[dose].make_patch(seed, -1)
+        placed = stain.place(grid.shape, size, seed, regions[i])
+        steel = make_control("clean-steel", stain).paste(grid, placed, seed, avoid=regions[i])
         area += float(placed.mask.mean()) / len(rows)
+        shown = [grid, stain.paste(grid, placed, seed), steel]
         for name, values in zip(shares, compute_evidence_maps(predictor, shown, [k] * 3), strict=True):
             shares[name].append(compute_share_inside(values, placed.mask) or 0.0)
     means = {name: float(np.mean(values)) if values else None for name, values in shares.items()}
     return {"class": target, "n": len(rows), "area": area} | means
 
 
-def _describe_finding(name: str, effect: Effect, *, cut_out: bool) -> str:
-    if name.startswith("towards "):
-        stain = "The stain that was cut out, beside the defect," if cut_out else "A white stain beside the defect"
-        return describe_effect(effect, stain, f"turns to {name.removeprefix('towards ')}")
-    return describe_effect(effect, "Painting over a bright spot of a clear sheet", "turns to a defect")
+def _list_limits(trial: StainTrial, dose: int, regions: Sequence[Mask]) -> list[str]:
+    sheets, limits = trial.sheets, []
+    if covered := int(trial.covered[:, dose].sum()):
+        limits.append(f"{covered} of {len(sheets)} images are no evidence: their defect leaves no room for a stain.")
+    if guessed := sum(defect is None for defect in sheets.defects):
+        limits.append(f"Nothing tells where the defect of {guessed} images is: stains keep off where the model looks.")
+    if any(region.all() for region in regions):
+        limits.append("Some defects fill the picture.")
+    if trial.settings.family and not any(one.marks for one in trial.doses):
+        limits.append("No mark was found to cut from the images learnt from: only drawn stains were tested.")
+    return limits
+
+
+def _describe_finding(dose: Dose, effect: Effect, target: str) -> str:
+    return describe_effect(effect, f"{dose.words[0].upper()}{dose.words[1:]}, beside the defect,", f"turns to {target}")

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from steel_core.data.quality.clues import find_marks
 from steel_core.data.strip_mill.noise import noise, smoothstep
 from steel_core.errors import UsageError
 from steel_core.perturb.stain_options import SHAPES
@@ -93,8 +94,26 @@ def cut_out(grid: Grey, mask: Mask) -> Stencil:
     return _trim(Stencil(cover, grid.astype(np.float32)))
 
 
+def cut_soft(grid: Grey, piece: Mask, reach: Mask, steel: float, sign: int) -> tuple[Stencil, Mask]:
+    """A mark with its own softness, and where (H, W) it covers fully.
+
+    Over steel of one grey the mark covers a pixel by as much as its grey lies between the steel's and the mark's. Where
+    it covers little, its colour cannot be seen and is taken to be that of its middle. `piece` (H, W) is where it stands
+    out, `reach` (H, W) where its soft edge is looked for as well; `sign` is 1 of a mark brighter than the steel, else -1.
+    """
+    smooth = sign * (cv2.GaussianBlur(grid, (0, 0), 1.0) - steel)
+    height = max(float(np.quantile(smooth[piece], 0.8)), 1 / 255)
+    cover = np.where(reach, np.clip(smooth / height, 0, 1), 0)
+    cover = np.where(cover >= EDGE, cover, 0)
+    _, parts = cv2.connectedComponents((cover > 0).astype(np.uint8))
+    cover = np.where(np.isin(parts, np.unique(parts[piece & (cover > 0)])), cover, 0)
+    full = cover > 0.7
+    grey = np.where(full, grid, np.clip(steel + sign * height, 0, 1)).astype(np.float32)
+    return _trim(Stencil(cover.astype(np.float32), grey)), full
+
+
 def cut_box(grid: Grey, box: tuple[int, int, int, int]) -> Stencil:
-    """The stain that someone marked with a box: what is far brighter than the steel there, or else the whole box.
+    """The stain that someone marked with a box: what is brighter than the steel around it, or else the whole box.
 
     It is cut out just as `Stencil.to_png` can keep it, so that a report of it can be made again without the picture.
     `box`: left column, top row, width and height, in pixels.
@@ -111,7 +130,7 @@ def cut_box(grid: Grey, box: tuple[int, int, int, int]) -> Stencil:
         )
     inside = np.zeros(grid.shape, bool)
     inside[top : top + height, left : left + width] = True
-    spots = find_bright_spots(grid) & inside
+    spots = find_marks(grid)[0] & inside
     stain = cut_out(grid, spots if spots.any() else inside)
     longest = max(stain.cover.shape)
     if longest > _LONGEST:
@@ -161,23 +180,6 @@ def place_footprint(footprint: Mask, avoid: Mask, rng: np.random.Generator) -> t
     rows, columns = np.nonzero(met <= met.min() + 0.5)
     pick = rng.integers(len(rows))
     return int(rows[pick]), int(columns[pick])
-
-
-def find_bright_spots(grid: Grey) -> Mask:
-    """Where a picture looks stained: (H, W) bool, pieces far brighter than the steel around them, grown by their rim.
-
-    Brighter than the median by 5 robust standard deviations and by 0.15, after a blur that drops grain, and at least
-    0.002 of the picture. Bright defects count as well.
-    """
-    smooth = cv2.GaussianBlur(grid, (0, 0), max(1.0, min(grid.shape) / 100))
-    middle = float(np.median(smooth))
-    spread = 1.4826 * float(np.median(np.abs(smooth - middle)))
-    bright = (smooth > middle + max(5 * spread, 0.15)).astype(np.uint8)
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(bright, connectivity=8)
-    keep = stats[:, cv2.CC_STAT_AREA] >= 0.002 * grid.size
-    keep[0] = False
-    rim = 2 * max(1, min(grid.shape) // 50) + 1
-    return np.asarray(cv2.dilate(keep[pieces].astype(np.uint8), np.ones((rim, rim), np.uint8)) > 0)
 
 
 def inpaint(grid: Grey, mask: Mask) -> Grey:

@@ -174,16 +174,16 @@ def _measure_sample(index: DatasetIndex, i: int) -> dict[str, Any]:
 def clue_row(grey: Grey, defect: BoolArray | None) -> dict[str, Any]:
     """The numbers of a row of `CLUE_TABLE`, of a picture (H, W) and its defect (H, W), None where nothing tells it."""
     return {
-        **measure_clues(grey, np.ones(grey.shape, bool) if defect is None else ~_grow(defect)),
+        **measure_clues(grey, np.ones(grey.shape, bool) if defect is None else ~grow_mask(defect)),
         _KNOWN: float(defect is not None),
         **dict(zip(_THUMBNAIL, make_thumbnail(grey).tolist(), strict=True)),
     }
 
 
-def _grow(defect: BoolArray) -> BoolArray:
-    """A defect with its rim, which masks and boxes cut short."""
-    rim = 2 * max(1, round(_RIM * min(defect.shape))) + 1
-    return np.asarray(cv2.dilate(defect.astype(np.uint8), np.ones((rim, rim), np.uint8)) > 0)
+def grow_mask(mask: BoolArray) -> BoolArray:
+    """A defect or mark (H, W) with its rim, which masks and boxes cut short."""
+    rim = 2 * max(1, round(_RIM * min(mask.shape))) + 1
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((rim, rim), np.uint8)) > 0)
 
 
 CLUE_TABLE = MeasuredTable("clues", (*CLUES, _KNOWN, *_THUMBNAIL), _measure_sample, tuple(FILE_FACTS))

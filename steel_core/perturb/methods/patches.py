@@ -7,6 +7,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.random import Generator
 
@@ -39,14 +40,23 @@ class PatchPerturbation(Perturbation):
         number: of patches that share the area.
         centre: row and column of the first patch's middle, 0 (top, left) to 1 (bottom, right); drawn at random if None.
         source: an outline to take instead of a drawn one: a stain that was cut out of a picture.
+        opacity: how much a patch hides where it is thickest, 0 to 1.
+        softness: how far its edge is blurred, as a share of the square root of its area.
     """
 
     shape: str = "blot"
     number: int = 1
     centre: tuple[float, float] | None = None
     source: stencil.Stencil | None = None
+    opacity: float = 1.0
+    softness: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.opacity <= 1 or not 0 <= self.softness <= 1:
+            raise UsageError(
+                f"a patch: expected an opacity above 0 and a softness from 0, both to 1, got {self.opacity:g} and "
+                f"{self.softness:g}"
+            )
         if self.shape not in stencil.SHAPES:
             raise UsageError(f"shape of a stain: expected one of {', '.join(stencil.SHAPES)}, got {self.shape!r}")
         if not 1 <= self.number <= MOST_STAINS:
@@ -66,6 +76,9 @@ class PatchPerturbation(Perturbation):
         if severity == 0:
             return PlacedPatch(cover, cover > 0, None)
         taken = np.zeros((height, width), bool) if avoid is None else avoid
+        blur = self.softness * (severity * height * width / self.number) ** 0.5 / 2
+        if blur and taken.any():  # room for the blurred edge
+            taken = cv2.dilate(taken.astype(np.uint8), np.ones((2 * round(2 * blur) + 1,) * 2, np.uint8)) > 0
         for number in range(self.number):
             rng = np.random.default_rng([seed, number])
             outline = self.source or stencil.draw_outline(self.shape, int(rng.integers(2**31)))
@@ -82,6 +95,9 @@ class PatchPerturbation(Perturbation):
                 grey = np.zeros((height, width), np.float32) if grey is None else grey
                 grey[window] = np.where(one.cover > 0, one.grey, grey[window])
             taken = taken | (cover > 0)
+        if blur:
+            cover = cv2.GaussianBlur(cover, (0, 0), blur)
+        cover = np.where(cover >= stencil.EDGE, np.maximum(self.opacity * cover, stencil.EDGE), 0).astype(np.float32)
         return PlacedPatch(cover, cover > 0, grey)
 
     def paste(
