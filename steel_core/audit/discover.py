@@ -30,17 +30,20 @@ from steel_core.audit.evidence import compute_evidence_maps, find_regions, predi
 from steel_core.audit.report import AuditFinding, AuditReport, build_report, describe_effect, sort_strongest_first
 from steel_core.audit.settings import DiscoverSettings
 from steel_core.audit.sheets import Sheets
-from steel_core.audit.statistics import LEAST, Effect, combine_verdicts, decide_verdicts, estimate_effect
+from steel_core.audit.statistics import FOR, LEAST, TOO_FEW, Effect, combine_verdicts, decide_verdicts, estimate_effect
 from steel_core.inference.predictor import Predictor
 from steel_core.metrics import estimate_share, holm_correction
 from steel_core.perturb.methods.patches import CleanSteel, MeanGrey, WhiteStain
 from steel_core.perturb.stain_options import LARGEST_AREA
 from steel_core.perturb.stencil import Stencil, cut_out, place_footprint
 from steel_core.progress import Progress, no_progress
-from steel_core.types import Float32Array, Float64Array, Grey, Int64Array, Mask, StrArray
+from steel_core.types import CLEAR, Float32Array, Float64Array, Grey, Int64Array, Mask, StrArray
 
 CONTROLS = ("same-picture-elsewhere", "clean-steel", "mean-grey")
 """What a pasted patch is compared with, in the same outline at the same place."""
+
+
+QUESTION = "A person must look: is this the defect? What makes a defect is no shortcut to it."
 
 
 def audit_discover(
@@ -48,7 +51,6 @@ def audit_discover(
     sheets: Sheets,
     settings: DiscoverSettings = DiscoverSettings(),
     progress: Progress = no_progress,
-    learnt: Sheets | None = None,
 ) -> AuditReport:
     """The search on these images; `progress` receives steps done and their number."""
     steps = 2 + settings.confirmed
@@ -79,12 +81,13 @@ def audit_discover(
         AuditFinding(
             **dict(effect),
             name=f"patches of {cluster.label}",
-            verdict=verdict,
+            verdict=TOO_FEW if verdict == FOR and _is_unsure(cluster) else verdict,
             sentence=describe_effect(
                 effect, f"A patch that goes with {cluster.label}, pasted on others,", f"turns to {cluster.label}"
-            ),
+            )
+            + (f" {QUESTION}" if verdict == FOR and _is_unsure(cluster) else ""),
             p_corrected=p,
-            legs={"beside the defect": None if cluster.beside is None else True},
+            legs={"not the defect": None if _is_unsure(cluster) else True},
             cluster=descriptions[cluster],
         )
         for cluster, effect, verdict, p in zip(suspects, effects, verdicts, corrected, strict=True)
@@ -96,11 +99,15 @@ def audit_discover(
             if clusters
             else f"Evidence is sorted into kinds from {2 * LEAST} images on; here are {len(mapped)}."
         )
-    if unknown := sum(cluster.beside is None for cluster in suspects):
-        limits.append(f"Where nothing tells the defect ({unknown} clusters), a patch may be the defect: look at it.")
+    if unsure := sum(_is_unsure(cluster) for cluster in suspects):
+        limits.append(
+            f"Nothing tells whether the patches of {unsure} clusters are the defect itself: a person must look."
+        )
     return build_report(
         "discover",
-        combine_verdicts(verdicts),  # without a suspect nothing was put to the test, and nothing is known
+        combine_verdicts(
+            [finding.verdict for finding in findings]
+        ),  # without a suspect nothing was put to the test, and nothing is known
         sort_strongest_first(findings),
         predictor,
         sheets,
@@ -108,6 +115,11 @@ def audit_discover(
         limits=limits,
         detail={"clusters": list(descriptions.values())},
     )
+
+
+def _is_unsure(cluster: _Cluster) -> bool:
+    """Whether a patch may be the defect: it goes with one, and nothing tells where that is."""
+    return cluster.beside is None and cluster.label != CLEAR
 
 
 def format_retest_command(cluster: dict[str, Any], checkpoint: str, data: Path) -> str:
@@ -163,6 +175,7 @@ def _confirm(
         sheets.groups[counted],
         settings.tolerated,
         settings.seed,
+        power=True,
     )
 
 

@@ -29,11 +29,7 @@ _FULL = 0.5  # share of the border under the defect from which an image is no ev
 
 
 def audit_edges(
-    predictor: Predictor,
-    sheets: Sheets,
-    settings: EdgeSettings = EdgeSettings(),
-    progress: Progress = no_progress,
-    learnt: Sheets | None = None,
+    predictor: Predictor, sheets: Sheets, settings: EdgeSettings = EdgeSettings(), progress: Progress = no_progress
 ) -> AuditReport:
     """The test of these images; `progress` receives images done and their number."""
     clean = predict_logits(predictor, sheets.grids)
@@ -46,10 +42,10 @@ def audit_edges(
     def changed() -> Iterator[Grey]:
         for i, grid in enumerate(sheets.grids):
             border = Border().perturb(grid, settings.width, settings.seed + i)
-            band = Band().perturb(grid, settings.width, settings.seed + i, avoid=regions[i])
             # Defects on file stay as they are, so that no evidence is hidden. Where the model looks is what is asked
-            # here, so a region that was guessed is replaced like the rest.
+            # here, so where nothing tells the defect, border and band are replaced wherever that may be.
             kept = np.zeros_like(regions[i]) if guessed[i] else regions[i]
+            band = Band().perturb(grid, settings.width, settings.seed + i, avoid=kept)
             full[i] = max(kept[border.mask].mean(), kept[band.mask].mean()) > _FULL
             yield np.where(kept, grid, border.image)
             # The band meets less of the defect than the border does: of what is left it replaces no more.
@@ -74,6 +70,7 @@ def audit_edges(
             settings.tolerated,
             settings.seed,
             drops={"band inside": lost[rows, 0] - lost[rows, 1]},
+            power=True,
         )
 
     counted = np.flatnonzero(~full)

@@ -1,23 +1,21 @@
 """The property test: does something about the picture, rather than the steel, go with the label and move the model?
 
-Three legs: in the data, the property alone predicts the label better than the commonest label does; changing it moves
-the model to the label that it goes with; and the model's evidence lies where the property shows. Each leg is shown,
-ruled out, or undecided, by its interval. A finding is red only where all three are shown; a property is cleared where
-data or model is ruled out; else there is not enough data. Where the defect is on file, properties are measured beside
-it: a dark defect does not make its sheet dark.
+Two legs. In the images learnt from, a clue alone tells a class from the rest (`steel_core.evaluation.label_clues`). And
+its component, put from images of that class into others, moves the model to the class, beyond the same component of
+images that do not carry the clue. Each leg is shown, ruled out, or undecided. A finding is red only where both are
+shown; a property is cleared where one is ruled out; else there is not enough data.
 """
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import cv2
 import numpy as np
-from sklearn.model_selection import GroupKFold
-from sklearn.tree import DecisionTreeClassifier
+import pandas as pd
 
-from steel_core.audit.evidence import measure_evidence_in_parts, predict_logits, stream_logits
+from steel_core.audit.components import COMPONENTS, Component, compress, estimate_jpeg_quality, make_place
+from steel_core.audit.evidence import count_outcomes, predict_logits, stream_logits
 from steel_core.audit.report import (
     AuditFinding,
     AuditReport,
@@ -30,105 +28,27 @@ from steel_core.audit.settings import PropertySettings
 from steel_core.audit.sheets import Sheets
 from steel_core.audit.statistics import (
     AGAINST,
-    ALPHA,
     FOR,
-    LEAST,
     TOO_FEW,
     Effect,
     combine_verdicts,
-    estimate_difference,
+    decide_verdicts,
     estimate_effect,
 )
 from steel_core.data.index import DatasetIndex
-from steel_core.data.quality.clues import find_marks
-from steel_core.data.quality.properties import noise, sharpness
+from steel_core.data.quality.clues import CLUE_TABLE, FILE_FACTS, MARKS
+from steel_core.data.transforms import resize
+from steel_core.evaluation.label_clues import LEAST, LabelClue, rank_clues
 from steel_core.inference.predictor import Predictor
-from steel_core.metrics import holm_correction
-from steel_core.perturb.base import Perturbation
-from steel_core.perturb.methods.patches import CleanSteel, WhiteStain
-from steel_core.perturb.methods.photometric import Brightness, Contrast, Jpeg, Noise, Sharpness
-from steel_core.perturb.stencil import inpaint
 from steel_core.progress import Progress, no_progress
-from steel_core.types import BoolArray, Float32Array, Float64Array, Grey, Int64Array, Mask, StrArray
+from steel_core.types import CLEAR, BoolArray, Float32Array, Grey, Int64Array, Mask
 
+_DONORS = 8
+_IN_FILES = ("compression", *FILE_FACTS)  # what is tried by compressing again, at the picture's own size
+UNTRIED = (*MARKS, "picture size")
+"""Clues that no component stands for: marks are asked about by the white-stain test."""
 
-@dataclass(frozen=True)
-class Property:
-    """One property."""
-
-    measure: Callable[[Grey, Mask], float]  # of a picture (H, W) and what of it counts (H, W)
-    # the change that raises it, and `less` the one that lowers it; None where it cannot be changed
-    more: Perturbation | None = None
-    less: Perturbation | None = None
-    # the pixels in which it shows (H, W); None for what the whole picture has
-    where: Callable[[Grey], Mask] | None = None
-
-
-def _measure_steel(function: Callable[[Grey], float]) -> Callable[[Grey, Mask], float]:
-    """A function of a picture, with its defect painted over."""
-    return lambda grid, steel: function(grid if steel.all() else inpaint(grid, ~steel))
-
-
-def _measure_streaks(grid: Grey) -> float:
-    """Streaks: logarithm of how much the picture changes along its rows over how much it changes down its columns."""
-    across, down = np.abs(np.diff(grid, axis=1)).mean(), np.abs(np.diff(grid, axis=0)).mean()
-    return float(np.log((across + 1e-4) / (down + 1e-4)))
-
-
-def _measure_blocks(grid: Grey) -> float:
-    """How much stronger steps are at the seams of 8 x 8 blocks than elsewhere: 1 without JPEG compression."""
-    steps = np.abs(np.diff(grid, axis=1)).mean(axis=0)
-    seams = np.arange(len(steps)) % 8 == 7
-    return float(steps[seams].mean() / max(steps[~seams].mean(), 1e-6)) if seams.any() else 1.0
-
-
-def _find_bright(grid: Grey) -> Mask:
-    return np.asarray(grid >= np.quantile(grid, 0.9))
-
-
-def _find_detailed(grid: Grey) -> Mask:
-    energy = cv2.GaussianBlur((grid - cv2.GaussianBlur(grid, (0, 0), 2)) ** 2, (0, 0), 3)
-    return np.asarray(energy >= np.quantile(energy, 0.9))
-
-
-PROPERTIES = {
-    "brightness": Property(
-        lambda grid, steel: float(grid[steel].mean()), Brightness(), Brightness(sign=-1), _find_bright
-    ),
-    "contrast": Property(lambda grid, steel: float(grid[steel].std()), Contrast(), Contrast(sign=-1), _find_detailed),
-    "sharpness": Property(_measure_steel(sharpness), Sharpness(), Sharpness(sign=-1), _find_detailed),
-    "noise": Property(_measure_steel(noise), Noise(), Sharpness(sign=-1), _find_detailed),
-    "background texture": Property(_measure_steel(_measure_streaks)),
-    "stain-likeness": Property(
-        lambda grid, steel: float((find_marks(grid)[0] & steel).mean()),
-        WhiteStain(),
-        None,
-        lambda grid: find_marks(grid)[0],
-    ),
-    "JPEG blocks": Property(_measure_steel(_measure_blocks), Jpeg()),
-}
-"""What is measured on every picture; size and acquisition order come from the data set's table."""
-
-
-def measure_properties(sheets: Sheets, index: DatasetIndex) -> dict[str, Float64Array]:
-    """Each property of each image (N,), but for those that do not vary."""
-    steel = mask_steel(sheets)
-    measured = {
-        name: np.array([kind.measure(grid, own) for grid, own in zip(sheets.grids, steel, strict=True)], np.float64)
-        for name, kind in PROPERTIES.items()
-    }
-    measured["size"] = np.array([math.sqrt(math.prod(index.size(int(row)))) for row in sheets.rows])
-    digits = index.table["path"].iloc[sheets.rows].str.extract(r"(\d+)\D*$")[0]
-    measured["acquisition order"] = np.array([float(d) if isinstance(d, str) else math.nan for d in digits])
-    return {name: values for name, values in measured.items() if np.isfinite(values).all() and np.ptp(values) > 1e-9}
-
-
-def mask_steel(sheets: Sheets) -> list[Mask]:
-    """What of each picture is no defect, as far as that is known; all of it where the defect leaves too little."""
-    return [
-        np.ones(grid.shape, bool) if defect is None or defect.mean() > 0.9 else ~defect
-        for grid, defect in zip(sheets.grids, sheets.defects, strict=True)
-    ]
+Tried = tuple[BoolArray, BoolArray, Int64Array]  # turned by the change, turned by its control, images
 
 
 def audit_properties(
@@ -139,176 +59,214 @@ def audit_properties(
     progress: Progress = no_progress,
     learnt: Sheets | None = None,
 ) -> AuditReport:
-    """The test of these images, of which those without a label do not count; `index` tells their size and order."""
-    labelled = sheets.select(np.flatnonzero(sheets.first_labels != ""))
-    if not len(labelled):
+    """The test of these images; the data are asked in the images `learnt` from, else in these. Both are of `index`."""
+    source = learnt or sheets
+    source = source.select(np.flatnonzero(source.first_labels != ""))
+    if not len(source):
         nothing = ("No image has a label, so no property can go with one.",)
         return build_report("properties", TOO_FEW, [], predictor, sheets, settings, limits=nothing)
-    measured = measure_properties(labelled, index)
-    trial = _Trial(predictor, labelled, mask_steel(labelled), predict_logits(predictor, labelled.grids), settings)
-    tested: list[tuple[str, dict[str, Any], Effect, dict[str, Any]]] = []
-    for done, (name, values) in enumerate(measured.items()):
-        data = _predict_label(values, labelled.first_labels, labelled.groups, settings.seed)
-        kind = PROPERTIES.get(name)
-        tested.append((name, data, trial.move(kind, data), trial.locate_evidence(kind, data)))
-        progress("properties", done + 1, len(measured))
-    by_data = holm_correction([data["p"] for _, data, _, _ in tested])
-    by_model = holm_correction([effect.p for _, _, effect, _ in tested])
+    table = CLUE_TABLE.load_or_measure(index.select(source.rows))
+    kept = np.flatnonzero(table["brightness"].notna().to_numpy())
+    source, table = source.select(kept), table.iloc[kept].reset_index(drop=True)
+    clues = rank_clues(table, source.first_labels, source.groups, range(len(source)), settings.seed)
+    trial = _Trial(predictor, sheets, source, table, index, predict_logits(predictor, sheets.grids), settings)
+    told = all(defect is not None for defect in source.defects)
+    tested: list[tuple[LabelClue, bool | None, Effect, dict[str, Any]]] = []
+    for done, clue in enumerate(clues):
+        # The model's own answer is the second leg, so that less is asked of the data than where they stand alone.
+        data = True if clue.interval[0] > settings.margin else False if clue.interval[1] < LEAST else None
+        asked = data is not False and clue.label in predictor.classes and clue.name not in UNTRIED
+        effect, outcomes = trial.move(clue) if asked else (Effect(), {})
+        tested.append((clue, data, effect, outcomes))
+        progress("properties", done + 1, len(clues))
+    moved = [k for k, (_, _, effect, _) in enumerate(tested) if effect.n]
+    verdicts, corrected = decide_verdicts([tested[k][2] for k in moved], settings.tolerated)
+    by_model = {k: (verdict, p) for k, verdict, p in zip(moved, verdicts, corrected, strict=True)}
     findings = []
-    for (name, data, effect, evidence), p_data, p_model in zip(tested, by_data, by_model, strict=True):
-        legs = _decide_legs(data, effect, evidence, p_data, p_model, settings)
-        # A map may miss what moves the model, so only data or model can rule a property out.
-        ruled_out = False in (legs["data"], legs["model"])
+    for k, (clue, data, effect, outcomes) in enumerate(tested):
+        verdict, p = by_model.get(k, (TOO_FEW, 1.0))
+        legs = {"data": data, "model": {FOR: True, AGAINST: False}.get(verdict)}
+        if clue.label != CLEAR and not told and not clue.clue.made:
+            legs["not the defect"] = None  # a person must look: nothing tells the defect from what goes with it
         findings.append(
             AuditFinding(
                 **dict(effect),
-                name=name,
-                verdict=FOR if all(legs.values()) else AGAINST if ruled_out else TOO_FEW,
-                sentence=_describe_property(name, data, effect, legs),
-                p_corrected=p_model,
+                name=clue.name,
+                verdict=FOR if all(legs.values()) else AGAINST if False in legs.values() else TOO_FEW,
+                sentence=_describe_property(clue, effect, legs),
+                p_corrected=p,
                 legs=legs,
-                data=data,
-                evidence=evidence,
+                outcomes=outcomes,
+                data={
+                    "label": clue.label,
+                    "strength": clue.strength,
+                    "interval": clue.interval,
+                    "named": clue.named,
+                    "n": clue.n,
+                    "rows": [int(source.rows[i]) for i in clue.rows],
+                    "where": clue.where,
+                },
             )
         )
-    # What cannot be changed in a picture can be no finding; it is a doubt only where it goes with the label.
-    doubts = [finding for finding in findings if finding.excess is not None or finding.legs["data"]]
-    untested = [finding.name for finding in findings if finding not in doubts and finding.verdict == TOO_FEW]
-    limits = ["A property that cannot be changed in a picture, as its size or its place in the order, is never red."]
-    if untested:
-        limits.append(f"Whether {', '.join(untested)} goes with the label is not known; changing it cannot be tried.")
-    if any(defect is None for defect in labelled.defects):
-        limits.append("Defects without mask or box are measured with the steel.")
+    # What cannot be changed in a picture can be no finding; marks are the question of the white-stain test.
+    doubts = [finding.verdict for finding in findings if finding.name not in UNTRIED]
+    limits = []
+    if learnt is None:
+        limits.append(
+            "None of the images learnt from are here: what goes with the label was measured on those audited."
+        )
+    if loud := [f.name for f in findings if f.name in MARKS and f.legs["data"]]:
+        limits.append(f"What {' and '.join(loud)} do to the model is asked by the white-stain test.")
+    if any(f.name == "picture size" and f.legs["data"] for f in findings):
+        limits.append("The size of the picture goes with the label, and cannot be changed to try what it does.")
     return build_report(
         "properties",
-        combine_verdicts([finding.verdict for finding in doubts]),
+        combine_verdicts(doubts),
         sort_strongest_first(findings),
         predictor,
-        labelled,
+        sheets,
         settings,
         limits=limits,
     )
 
 
-def _decide_legs(
-    data: dict[str, Any],
-    effect: Effect,
-    evidence: dict[str, Any],
-    p_data: float,
-    p_model: float,
-    settings: PropertySettings,
-) -> dict[str, bool | None]:
-    """Of data, model and evidence: whether it is shown (True) or ruled out (False); None where undecided."""
-    low, high = evidence["interval_of_difference"] or (-1.0, 1.0)
-    enough = effect.groups >= LEAST and effect.excess is not None
-    return {
-        "data": _decide_leg(
-            p_data < ALPHA / 2 and data["above_majority"] > settings.margin, data["interval"][1] < settings.margin
-        ),
-        "model": _decide_leg(
-            enough and p_model < ALPHA / 2 and (effect.excess or 0.0) > settings.tolerated,
-            enough and effect.interval[1] < settings.tolerated,
-        ),
-        "evidence": _decide_leg(low > 0, high < 0),
-    }
-
-
-def _decide_leg(shown: bool, ruled_out: bool) -> bool | None:
-    return True if shown else False if ruled_out else None
-
-
-def _predict_label(values: Float64Array, labels: StrArray, groups: StrArray, seed: int) -> dict[str, Any]:
-    """How well a property alone tells the label: a tree of four leaves, five folds by group, against the majority."""
-    names, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    majority = int(counts.argmax())
-    folds = min(5, len(np.unique(groups)))
-    predicted = np.full(len(values), majority)
-    if folds >= 2 and len(names) >= 2:
-        for train, test in GroupKFold(folds).split(values, numbers, groups):
-            tree = DecisionTreeClassifier(
-                max_leaf_nodes=4, min_samples_leaf=max(5, len(train) // 20), random_state=seed
-            )
-            predicted[test] = tree.fit(values[train, None], numbers[train]).predict(values[test, None])
-    right = (predicted == numbers).astype(float) - (numbers == majority)
-    interval, p = estimate_difference(right, groups, seed=seed)
-    means = np.array([values[numbers == k].mean() for k in range(len(names))])
-    ends = int(means.argmin()), int(means.argmax())
-    return {
-        "accuracy": float((predicted == numbers).mean()),
-        "majority": float(counts.max() / len(labels)),
-        "above_majority": float(right.mean()),
-        "interval": interval,
-        "p": p,
-        "n": len(values),
-        "low": str(names[ends[0]]),
-        "high": str(names[ends[1]]),
-        "means": dict(zip(names.tolist(), means.tolist(), strict=True)),
-    }
-
-
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    """How a model answers to changes of a property, on labelled images.
-
-    `steel` is what of each is no defect (H, W), `clean` their logits (N, K) as they are.
-    """
+    """How a model answers to components put into pictures; `clean` are the logits (N, K) of the audited `sheets`."""
 
     predictor: Predictor
     sheets: Sheets
-    steel: list[Mask]
+    source: Sheets
+    table: pd.DataFrame  # clues of the source
+    index: DatasetIndex
     clean: Float32Array
     settings: PropertySettings
 
-    def move(self, kind: Property | None, data: dict[str, Any]) -> Effect:
-        """How often changing it moves images to the label that it goes with, over changing it the other way.
-
-        More of it should move images to the label with the most of it, and less of it to the one with the least. Where
-        it can only be raised, the control is a patch or a change that does not raise it: clean steel for a stain.
-        """
-        tries: list[tuple[BoolArray, BoolArray, StrArray]] = [(np.empty(0, bool), np.empty(0, bool), np.empty(0, str))]
-        if kind is not None:
-            for change, other, label in ((kind.more, kind.less, data["high"]), (kind.less, kind.more, data["low"])):
-                if change is None or label not in self.predictor.classes:
-                    continue
-                k = self.predictor.classes.index(label)
-                rows = np.flatnonzero((self.clean.argmax(axis=1) != k) & self.sheets.lacks(label))
-                against = other or (CleanSteel() if isinstance(change, WhiteStain) else None)
-                turned = self._predict(rows, change) == k
-                back = np.zeros(len(rows), bool) if against is None else self._predict(rows, against) == k
-                tries.append((turned, back, self.sheets.groups[rows]))
-        flips, control, groups = (np.concatenate(parts) for parts in zip(*tries, strict=True))
-        return estimate_effect(flips, {"the other way": control}, groups, self.settings.tolerated, self.settings.seed)
-
-    def locate_evidence(self, kind: Property | None, data: dict[str, Any]) -> dict[str, Any]:
-        """Share of the evidence for the predicted class in the pixels where the property shows, against their area.
-
-        For images that the model gives the label with the most of it: there the property must show.
-        """
-        parts: Iterable[tuple[int, int, Mask]] = ()
-        if kind is not None and kind.where is not None and data["high"] in self.predictor.classes:
-            k = self.predictor.classes.index(data["high"])
-            rows = np.flatnonzero(self.clean.argmax(axis=1) == k)
-            order = np.random.default_rng(self.settings.seed).permutation(rows)
-            parts = ((i, k, where) for i in order if (where := kind.where(self.sheets.grids[i])).any())
-        return measure_evidence_in_parts(
-            self.predictor, self.sheets, parts, self.settings.mapped, least=LEAST, seed=self.settings.seed
+    def move(self, clue: LabelClue) -> tuple[Effect, dict[str, Any]]:
+        """How often the component moves images to the class, and taking it away moves carriers off it, over control."""
+        k = self.predictor.classes.index(clue.label)
+        preds = self.clean.argmax(axis=1)
+        others = np.flatnonzero((preds != k) & self.sheets.lacks(clue.label))
+        own = np.flatnonzero((preds == k) & (self.sheets.first_labels == clue.label))
+        if clue.name in _IN_FILES:
+            tries, logits = self._compress(clue, others, own)
+        else:
+            tries, logits = self._interchange(clue, others, own)
+        k_turned = [(change == k, control == k, rows) for change, control, rows in tries[:1]]
+        k_turned += [(change != k, control != k, rows) for change, control, rows in tries[1:]]
+        flips, controls, rows = (np.concatenate(parts) for parts in zip(*k_turned, strict=True))
+        effect = estimate_effect(
+            flips,
+            {"the same of images without it": controls},
+            self.sheets.groups[rows],
+            self.settings.tolerated,
+            self.settings.seed,
+            power=True,
         )
+        seen = self.sheets.select(tries[0][2])
+        shown = {"as it is": self.clean[tries[0][2]], "changed": logits[0], "control": logits[1]}
+        return effect, {name: count_outcomes(self.predictor, each, seen) for name, each in shown.items()}
 
-    def _predict(self, rows: Int64Array, change: Perturbation) -> Int64Array:
-        usual, seed = change.info.usual, self.settings.seed
-        changed = (change.perturb(self.sheets.grids[i], usual, seed + int(i), avoid=~self.steel[i]).image for i in rows)
-        return np.array([int(logits.argmax()) for logits in stream_logits(self.predictor, changed)], dtype=np.int64)
+    def _interchange(
+        self, clue: LabelClue, others: Int64Array, own: Int64Array
+    ) -> tuple[list[Tried], tuple[Float32Array, Float32Array]]:
+        component = make_place(clue.where) if clue.where else COMPONENTS[clue.name]
+        carriers = [self.source.grids[i] for i in clue.rows]
+        taken = [component.take(self.source.grids[i], self._steel(self.source, i)) for i in clue.rows]
+        if component.local:  # the same steel from elsewhere in the carrier hides as much, and shows no clue
+            plain = [component.take(_turn_in(grid), np.ones(grid.shape, bool)) for grid in carriers]
+        else:
+            without = self._choose_non_carriers(clue)
+            plain = [component.take(self.source.grids[i], self._steel(self.source, i)) for i in without]
+        added = self._put(component, others, taken, plain)
+        removed = self._put(component, self._find_carriers(clue, own), plain, taken)
+        return [added[0], removed[0]], added[1]
+
+    def _put(
+        self, component: Component, rows: Int64Array, taken: Sequence[Any], plain: Sequence[Any]
+    ) -> tuple[Tried, tuple[Float32Array, Float32Array]]:
+        def changed() -> Iterator[Grey]:
+            for i in rows:
+                grid, steel = self.sheets.grids[i], self._steel(self.sheets, i)
+                for parts in (taken, plain):
+                    image = np.clip(component.put(grid, steel, parts[int(i) % len(parts)]), 0, 1)
+                    # A part that is pasted hides no defect that is on file.
+                    yield np.where(steel, image, grid) if component.local else np.asarray(image, np.float32)
+
+        return self._predict(rows, changed())
+
+    def _compress(
+        self, clue: LabelClue, others: Int64Array, own: Int64Array
+    ) -> tuple[list[Tried], tuple[Float32Array, Float32Array]]:
+        """Encode at the quality of the class; the control is noise of the same mean square."""
+        there = [i for i in range(len(self.source)) if self.source.first_labels[i] != clue.label][:_DONORS]
+        quality, usual = (
+            int(np.median([estimate_jpeg_quality(self.index.image(int(self.source.rows[i])).grey()) for i in rows]))
+            for rows in (clue.rows, there)
+        )
+        added = self._recode(others if quality < usual else others[:0], quality)
+        removed = self._recode(own if usual < quality else own[:0], usual)
+        return [added[0], removed[0]], added[1]
+
+    def _recode(self, rows: Int64Array, quality: int) -> tuple[Tried, tuple[Float32Array, Float32Array]]:
+        def changed() -> Iterator[Grey]:
+            for i in rows:
+                grey = self.index.image(int(self.sheets.rows[i])).grey()
+                coded = compress(grey, quality)
+                noise = np.random.default_rng([self.settings.seed, int(i)]).standard_normal(grey.shape)
+                noisy = np.clip(grey + float(np.sqrt(((coded - grey) ** 2).mean())) * noise, 0, 1).astype(np.float32)
+                for image in (coded, noisy):
+                    yield resize(image, *self.sheets.grids[i].shape)
+
+        return self._predict(rows, changed())
+
+    def _predict(self, rows: Int64Array, pictures: Iterator[Grey]) -> tuple[Tried, tuple[Float32Array, Float32Array]]:
+        logits = np.array(list(stream_logits(self.predictor, pictures)), np.float32)
+        logits = logits.reshape(len(rows), 2, len(self.predictor.classes))
+        preds = logits.argmax(axis=2)
+        return (preds[:, 0], preds[:, 1], rows), (logits[:, 0], logits[:, 1])
+
+    def _choose_non_carriers(self, clue: LabelClue) -> list[int]:
+        """Images of the class with least of the clue, where they are like the others; else usual ones of the others."""
+        values = self.table[clue.name].to_numpy(float)
+        mine = self.source.first_labels == clue.label
+        carried, usual = float(np.median(values[list(clue.rows)])), float(np.median(values[~mine]))
+        away = np.abs(values - usual)
+        plain = [i for i in np.argsort(away, kind="stable") if mine[i] and away[i] < abs(values[i] - carried)]
+        return plain[:_DONORS] if len(plain) >= 3 else np.flatnonzero(~mine)[np.argsort(away[~mine])][:_DONORS].tolist()
+
+    def _find_carriers(self, clue: LabelClue, rows: Int64Array) -> Int64Array:
+        """Those of some audited images that carry the clue; none for a place, which no single number tells."""
+        if clue.where or not len(rows):
+            return rows[:0]
+        values = self.table[clue.name].to_numpy(float)
+        carried = float(np.median(values[list(clue.rows)]))
+        usual = float(np.median(values[self.source.first_labels != clue.label]))
+        seen = self._audited[clue.name].to_numpy(float)[rows]
+        return rows[np.abs(seen - carried) < np.abs(seen - usual)]
+
+    @cached_property
+    def _audited(self) -> pd.DataFrame:
+        return CLUE_TABLE.load_or_measure(self.index.select(self.sheets.rows))
+
+    @staticmethod
+    def _steel(sheets: Sheets, i: int) -> Mask:
+        """What of a picture is no defect, as far as that is known; all of it where the defect leaves too little."""
+        defect = sheets.defects[i]
+        return np.ones(sheets.grids[i].shape, bool) if defect is None or defect.mean() > 0.9 else ~defect
 
 
-def _describe_property(name: str, data: dict[str, Any], effect: Effect, legs: dict[str, bool | None]) -> str:
-    parts = [
-        f"{name[0].upper()}{name[1:]} alone names the label of {format_share(data['accuracy'])} of {data['n']} images "
-        f"(the commonest label is that of {format_share(data['majority'])})."
-    ]
+def _turn_in(grid: Grey) -> Grey:
+    """The picture with its middle at its border, and its border in the middle."""
+    return np.roll(grid, [side // 2 for side in grid.shape], axis=(0, 1))
+
+
+def _describe_property(clue: LabelClue, effect: Effect, legs: dict[str, bool | None]) -> str:
+    parts = [clue.sentence]
     if effect.excess is not None:
         low, high = effect.interval
         parts.append(
-            f"Changing it moves {format_share(effect.flip_rate)} of {effect.n} images to the label it goes with, the "
+            f"Put into others, or taken away, it turns {format_share(effect.flip_rate)} of {effect.n} images, the "
             f"control {format_share(effect.control_flip_rate)} (excess {format_difference(low)} to "
             f"{format_difference(high)})."
         )

@@ -36,9 +36,9 @@ def audit(
     stain, tell = settings.stain or StainSettings(**shared), within(progress, "audit")
     asked: dict[str, Callable[[], AuditReport]] = {
         "white-stain": lambda: audit_white_stain(predictor, sheets, stain, tell, learnt),
-        "edges": lambda: audit_edges(predictor, sheets, EdgeSettings(**shared), tell, learnt),
+        "edges": lambda: audit_edges(predictor, sheets, EdgeSettings(**shared), tell),
         "properties": lambda: audit_properties(predictor, sheets, index, PropertySettings(**shared), tell, learnt),
-        "discover": lambda: audit_discover(predictor, sheets, DiscoverSettings(**shared), tell, learnt),
+        "discover": lambda: audit_discover(predictor, sheets, DiscoverSettings(**shared), tell),
     }
     return [asked[kind]() for kind in settings.kinds]
 

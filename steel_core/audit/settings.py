@@ -84,9 +84,10 @@ class PropertySettings(Record):
 
     published: ClassVar[str] = "property-settings"
 
-    margin: float = Field(0.03, ge=0, lt=1, description="By how much a property must beat the majority in the data.")
+    margin: float = Field(
+        0.15, ge=0, lt=1, description="Youden's J from which a property is taken to go with the label in the data."
+    )
     tolerated: Tolerated = 0.05
-    mapped: Images = Field(60, description="Images whose evidence is measured.")
     seed: Seed = 0
 
 

@@ -104,16 +104,19 @@ def estimate_difference(
     return interval, p
 
 
-def decide_verdicts(effects: Sequence[Effect], tolerated: float) -> tuple[list[str], list[float]]:
+def decide_verdicts(
+    effects: Sequence[Effect], tolerated: float, *, least: int = LEAST
+) -> tuple[list[str], list[float]]:
     """What each of a family of effects allows to say, and its p value, corrected for their number (Holm).
 
     For a shortcut: the effect is above what is tolerated beyond chance, over every control. Against one: its interval
-    ends below what is tolerated (equivalence). Else, or with fewer than `LEAST` groups, there is not enough data.
+    ends below what is tolerated (equivalence). Else, or with fewer than `least` groups, there is not enough data; half
+    as many will do for what is proved after it was chosen on the other half.
     """
     corrected = holm_correction([effect.p for effect in effects]) if effects else []
     verdicts = []
     for effect, p in zip(effects, corrected, strict=True):
-        if effect.groups < LEAST or effect.excess is None:
+        if effect.groups < least or effect.excess is None:
             verdicts.append(TOO_FEW)
         elif p < ALPHA / 2 and effect.excess > tolerated:
             verdicts.append(FOR)

@@ -35,6 +35,7 @@ from steel_core.audit.stains import CONTROLS, DONOR, OPPOSITE, derive_image_seed
 from steel_core.audit.statistics import (
     AGAINST,
     FOR,
+    LEAST,
     TOO_FEW,
     Effect,
     choose_worst,
@@ -163,7 +164,7 @@ def audit_white_stain(
     removal = _test_removal(predictor, sheets, preds, settings) if CLEAR in predictor.classes else Effect()
     # Every dose that was put to the proof is one look, and so is the removal.
     effects = [effect for _, proved, _ in judged for _, effect in proved] + [removal] * bool(removal.n)
-    verdicts, corrected = decide_verdicts(effects, settings.tolerated)
+    verdicts, corrected = decide_verdicts(effects, settings.tolerated, least=LEAST // 2 if settings.family else LEAST)
     left = iter(zip(verdicts, corrected, strict=True))
     findings = []
     for target, (whole, proved, harmless) in zip(directions, judged, strict=True):

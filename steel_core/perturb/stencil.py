@@ -99,7 +99,7 @@ def cut_soft(grid: Grey, piece: Mask, reach: Mask, steel: float, sign: int) -> t
 
     Over steel of one grey the mark covers a pixel by as much as its grey lies between the steel's and the mark's. Where
     it covers little, its colour cannot be seen and is taken to be that of its middle. `piece` (H, W) is where it stands
-    out, `reach` (H, W) where its soft edge is looked for as well; `sign` is 1 of a mark brighter than the steel, else -1.
+    out, `reach` (H, W) where its soft edge is looked for as well; `sign` is 1 of a bright mark, else -1.
     """
     smooth = sign * (cv2.GaussianBlur(grid, (0, 0), 1.0) - steel)
     height = max(float(np.quantile(smooth[piece], 0.8)), 1 / 255)
