@@ -52,7 +52,7 @@ from steel_core.types import CLEAR, DEFECT, BoolArray, StrArray, UInt8Array
 SIDE, TRAINING, AUDITED = 64, 700, 300
 STAINED = 0.05  # share of the defective pictures; the strength comes on top for the clear ones
 MODEL = TrainingSettings(epochs=16, learning_rate=4e-3, input_size=(SIDE, SIDE), batch_size=32)
-ONE_DOSE = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=20)
+ONE_DOSE = StainSettings(family=False, elsewhere=20)
 GOAL = 180  # seconds for 300 images, 25 doses and 5 controls on 2 cores
 
 

@@ -291,7 +291,8 @@ def _describe_members(
         p=float(binom.sf(int((own == label).sum()) - 1, len(members), prior[label])),
         members=members,
         exemplars=typical[: settings.exemplars],
-        beside=None if np.isnan(beside[members]).all() else float(np.nanmean(beside[members])),
+        # A defect that nothing tells may be what its patch shows, whatever is known of other images.
+        beside=None if np.isnan(beside[members][own == label]).any() else float(np.mean(beside[members][own == label])),
     )
 
 

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.stats import zscore
 
 from steel_core.data.quality.clues import find_marks
-from steel_core.perturb.stain_options import LARGEST_AREA
 from steel_core.perturb.stencil import EDGE, Stencil, cut_soft
 from steel_core.types import CLEAR, Float64Array, Grey, Mask
 
 _MOST = 3  # marks of one picture
+_LARGEST = 0.4  # share of the picture; what covers more is no mark
 _RIM = 0.35  # of the square root of a mark's area: as far as its soft edge is looked for
 
 
@@ -57,7 +56,7 @@ def cut_marks(
             for piece in (pieces == k for k in order):
                 if defect is None or not (piece & defect).any():
                     mark = _cut_mark(grid, piece, found, sign, names[0], i)
-                    if mark.area <= LARGEST_AREA:
+                    if mark.area <= _LARGEST:
                         marks.append(mark)
     return tuple(marks)
 
@@ -70,7 +69,7 @@ def cluster_marks(marks: Sequence[Mark], most: int = 6) -> tuple[tuple[Mark, ...
     if not marks:
         return ()
     features = np.array([_describe_mark(mark) for mark in marks])
-    scaled = np.nan_to_num(zscore(features, axis=0))
+    scaled = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-6)
     member = fcluster(linkage(scaled, "ward"), most, "maxclust") if len(marks) > 1 else np.ones(1, int)
     clusters = []
     for number in np.unique(member):
@@ -85,7 +84,7 @@ def _cut_mark(grid: Grey, piece: Mask, marked: Mask, sign: int, label: str, posi
     size = (2 * rim + 1, 2 * rim + 1)
     reach = cv2.dilate(piece.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size)) > 0
     around = (cv2.dilate(reach.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0) & ~reach & ~marked
-    steel = float(np.median(grid[around if around.any() else ~piece])) if not piece.all() else 0.0
+    steel = _fit_plane(grid, around if around.sum() >= 20 else ~reach)
     stencil, full = cut_soft(grid, piece, reach, steel, sign)
     detail = grid - cv2.GaussianBlur(grid, (0, 0), 1.5)
     return Mark(
@@ -94,10 +93,20 @@ def _cut_mark(grid: Grey, piece: Mask, marked: Mask, sign: int, label: str, posi
         label,
         position,
         float((stencil.cover > 0).sum() / grid.size),
-        float(np.median(grid[piece])) - steel,
+        float(np.median((grid - steel)[piece])),
         float((stencil.cover[stencil.cover > 0] < 0.5).mean()),
         float(detail[full].std()) if full.any() else 0.0,
     )
+
+
+def _fit_plane(grid: Grey, around: Mask) -> Grey:
+    """The steel's slow light (H, W), from some of its pixels; the median grey where there are none."""
+    if not around.any():
+        return np.full_like(grid, np.median(grid))
+    y, x = np.indices(grid.shape)
+    design = np.stack([np.ones(grid.shape), y / grid.shape[0], x / grid.shape[1]], axis=2)
+    fit = np.linalg.lstsq(design[around], grid[around], rcond=None)[0]
+    return np.asarray(np.clip(design @ fit, 0, 1), np.float32)
 
 
 def _describe_mark(mark: Mark) -> Float64Array:

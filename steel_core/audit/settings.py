@@ -65,6 +65,10 @@ class StainSettings(Record):
         return "cut out of a picture" if self.cut_from else "drawn"
 
 
+ONE_STAIN = ("area", "brightness", "opacity", "softness", "shape", "texture", "number")
+"""Settings of a stain that is asked for by itself; any of them given, no family is tested."""
+
+
 class EdgeSettings(Record):
     """What the edge test asks."""
 

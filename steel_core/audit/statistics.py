@@ -232,7 +232,8 @@ def _compare(means: Float64Array, squares: Float64Array, tolerated: float, seed:
     near = (np.maximum(gap - _NARROWED * unsure, 0) + noise).min(axis=1)
     far = (gap + unsure + noise).min(axis=1)
     low, high = middle[least] - np.quantile(far, 1 - ALPHA / 2), middle[least] - np.quantile(near, ALPHA / 2)
-    best = float(np.clip((middle[least] - np.median(near)) * (pieces + 2) / pieces, -1, 1))
+    # Rounded, as equal controls differ by what the drawing rounds.
+    best = round(float(np.clip((middle[least] - np.median(near)) * (pieces + 2) / pieces, -1, 1)), 5)
     return best, (max(-1.0, min(float(low), best)), min(1.0, max(float(high), best))), p
 
 

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steel_core.audit.settings import AUDITS, AuditSettings, StainSettings
+from steel_core.audit.settings import AUDITS, ONE_STAIN, AuditSettings, StainSettings
 from steel_core.cli.arguments import add_data, add_model, open_data
 from steel_core.cli.output import Answer, Bars
 from steel_core.cli.settings_flags import add_settings, apply_flags
@@ -23,10 +23,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_data(parser)
     add_settings(parser, AuditSettings, ("part", "limit", "tolerated", "seed"), defaults=True)
     white_stain = parser.add_argument_group("the white-stain test")
-    add_settings(white_stain, StainSettings, ("towards", "shape", "texture", "number"), defaults=True)
+    add_settings(white_stain, StainSettings, ("towards", *ONE_STAIN), defaults=True)
     white_stain.add_argument("--stain-from", type=Path, metavar="IMAGE", help="paste a real stain of this image")
     white_stain.add_argument("--box", metavar="X,Y,W,H", help="where it is: left, top, width and height in pixels")
-    white_stain.add_argument("--one-dose", action="store_true", help="only the dose that the verdict rests on")
+    white_stain.add_argument("--one-dose", action="store_true", help="only the one stain described by these flags")
     parser.add_argument("--out", type=Path, help="write the JSON to this file as well")
     parser.add_argument("--no-store", action="store_true", help="leave it out of the history of audits")
     add_model(parser)
@@ -72,8 +72,8 @@ def _read_stain(arguments: Namespace) -> StainSettings:
     settings = apply_flags(StainSettings(), arguments)
     if (arguments.stain_from is None) != (arguments.box is None):
         raise UsageError("a stain of an image: expected both --stain-from IMAGE and --box X,Y,W,H")
-    if arguments.one_dose:
-        settings = settings.one_dose()
+    if arguments.one_dose or any(getattr(settings, name) != getattr(StainSettings(), name) for name in ONE_STAIN):
+        settings = settings.replace(family=False)
     if arguments.stain_from is None:
         return settings
     try:
@@ -85,13 +85,21 @@ def _read_stain(arguments: Namespace) -> StainSettings:
 
 def _describe(report: AuditReport, checkpoint: str, data: Path) -> str:
     from steel_core.audit.discover import format_retest_command
-    from steel_core.reports.audit_sentences import EXCESS, describe_evidence, describe_power, explain_verdict
+    from steel_core.reports.audit_sentences import (
+        EXCESS,
+        describe_evidence,
+        describe_outcomes,
+        describe_power,
+        explain_verdict,
+    )
 
     content = report.to_json()
     lines = [report.question, f"  {report.verdict} ({report.images} images of {report.data})"]
     lines.append(f"  {explain_verdict(content)}")
     for finding in report.findings[:6]:
         lines.append(f"  {finding.name}: {finding.verdict}. {finding.sentence}")
+        if outcomes := describe_outcomes(finding.to_json()):
+            lines.append(f"    {outcomes}")
         if cluster := finding.to_json().get("cluster"):
             first = cluster["exemplars"][0]
             lines.append(f"    The typical one: {first['path']}, box {','.join(map(str, first['box']))}. By itself:")

@@ -22,7 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> Answer:
     from steel_core.audit.cure import cure
 
-    stain = apply_flags(StainSettings(), arguments).one_dose()
+    stain = apply_flags(StainSettings(), arguments)
     ledger = cure(
         arguments.checkpoint,
         open_data(arguments.data),
@@ -42,7 +42,7 @@ def run(arguments: Namespace) -> Answer:
     inside, later = (outcome.evidence_inside_stain for outcome in (ledger.before, ledger.after))
     lines.append(
         f"Evidence in the stain: of that for {inside['class']} on {inside['n']} sheets before, and for "
-        f"{later['class']} on {later['n']} after; the stain takes {stain.area:g} of each."
+        f"{later['class']} on {later['n']} after."
     )
     lines.append(f"after: {ledger.audit_after.verdict}; checkpoint in {arguments.out}")
     return ledger.audit_after.status, ledger.to_json(), "\n".join(lines)

@@ -94,16 +94,18 @@ def cut_out(grid: Grey, mask: Mask) -> Stencil:
     return _trim(Stencil(cover, grid.astype(np.float32)))
 
 
-def cut_soft(grid: Grey, piece: Mask, reach: Mask, steel: float, sign: int) -> tuple[Stencil, Mask]:
+def cut_soft(grid: Grey, piece: Mask, reach: Mask, steel: Grey, sign: int) -> tuple[Stencil, Mask]:
     """A mark with its own softness, and where (H, W) it covers fully.
 
-    Over steel of one grey the mark covers a pixel by as much as its grey lies between the steel's and the mark's. Where
-    it covers little, its colour cannot be seen and is taken to be that of its middle. `piece` (H, W) is where it stands
-    out, `reach` (H, W) where its soft edge is looked for as well; `sign` is 1 of a bright mark, else -1.
+    Over `steel` (H, W), what the picture showed without it, a mark covers a pixel by as much as its grey lies between
+    the steel's and the mark's, noise left out. Where it covers little, its colour cannot be seen and is taken to be
+    that of its middle. `piece` (H, W) is where it stands out, `reach` (H, W) where its soft edge is looked for as well;
+    `sign` is 1 of a bright mark, else -1.
     """
     smooth = sign * (cv2.GaussianBlur(grid, (0, 0), 1.0) - steel)
     height = max(float(np.quantile(smooth[piece], 0.8)), 1 / 255)
-    cover = np.where(reach, np.clip(smooth / height, 0, 1), 0)
+    noise = min(2 * float(np.std(smooth[~reach])) / height, 0.5) if not reach.all() else 0.0
+    cover = np.where(reach, np.clip((smooth / height - noise) / (1 - noise), 0, 1), 0)
     cover = np.where(cover >= EDGE, cover, 0)
     _, parts = cv2.connectedComponents((cover > 0).astype(np.uint8))
     cover = np.where(np.isin(parts, np.unique(parts[piece & (cover > 0)])), cover, 0)

@@ -29,30 +29,28 @@ def flip_rates(rates: Mapping[str, tuple[float, float, float]], of: int, marked:
     return figure.update_xaxes(tickformat=".0%", rangemode="tozero").update_yaxes(automargin=True)
 
 
-def doses(table: pd.DataFrame, what: str) -> Figure:
-    """A heat map of the share of verdicts turned beyond the control; columns area, brightness, excess, n."""
-    grid = table.pivot(index="brightness", columns="area", values="excess")
-    tested = table.dropna(subset="excess").sort_values("excess")
-    worst = tested.iloc[-1] if len(tested) else None
+def doses(table: pd.DataFrame) -> Figure:
+    """The excess of each stain of a family with its interval; columns words, excess, low, high, n, proved.
+
+    Those that were put to the proof are marked.
+    """
+    table = table.dropna(subset="excess").sort_values("excess")
+    worst = table.iloc[-1] if len(table) else None
     figure = empty_figure(
-        f"Verdicts turned by a stain {what} beyond its strongest control, for {len(grid)} brightnesses by "
-        f"{grid.shape[1]} areas. "
-        + ("No image could be tested." if worst is None else
-           f"Most at an area of {worst['area']:.1%} and a brightness of {worst['brightness']:.2f}: "
-           f"{worst['excess']:+.1%}."),
-        "area of the stain",
-        "brightness of the stain",
+        f"Verdicts turned by each of {len(table)} stains beyond its strongest control, with 95 % intervals. "
+        + ("No image could be tested." if worst is None else f"Most by {worst['words']}: {worst['excess']:+.1%}."),
+        "verdicts turned beyond the strongest control",
+        "",
+    )
+    figure.add_scatter(
+        x=table["excess"], y=[escape(words) for words in table["words"]], mode="markers",
+        marker={"color": [ORANGE if proved else BLUE for proved in table["proved"]], "size": 10,
+                "symbol": ["diamond" if proved else "circle" for proved in table["proved"]]},
+        error_x={"array": table["high"] - table["excess"], "arrayminus": table["excess"] - table["low"], "color": INK},
+        customdata=table["n"], hovertemplate="%{y}: %{x:+.1%} of %{customdata} images<extra></extra>",
     )  # fmt: skip
-    values = grid.to_numpy(dtype=float)
-    top = max(0.2, float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0)
-    figure.add_heatmap(
-        z=values, x=[f"{area:.1%}" for area in grid.columns], y=[f"{b:.2f}" for b in grid.index],
-        text=[["" if np.isnan(v) else f"{v:+.0%}" for v in row] for row in values], texttemplate="%{text}",
-        colorscale=[[0, BLUE], [0.5, "#eeeeee"], [1, ORANGE]], zmin=-top, zmax=top, xgap=2, ygap=2,
-        colorbar={"title": "excess", "tickformat": "+.0%"},
-        hovertemplate="area %{x}, brightness %{y}: %{z:+.1%}<extra></extra>",
-    )  # fmt: skip
-    return figure.update_xaxes(type="category", showgrid=False).update_yaxes(type="category", showgrid=False)
+    figure.update_layout(height=120 + 30 * len(table))
+    return figure.update_xaxes(tickformat="+.0%").update_yaxes(automargin=True, tickfont={"size": 11})
 
 
 def click_pad(picture: np.ndarray[Any, Any], places: int) -> Figure:

@@ -34,7 +34,6 @@ from steel_core.reports import audit_sentences, html
 from steel_core.reports.image_report import CAUTION, draw_panel
 from steel_core.types import Box, SteelImage, UInt8Array
 
-POSITIONS = {"off": "beside the defect", "anywhere": "anywhere", "on": "on the defect"}
 _GROUND = 0.2  # grey behind a stain that was cut out
 _CHANGES = {"white-stain": "white stain", "edges": "border replaced", "discover": "the pasted patch"}
 
@@ -93,19 +92,20 @@ def plot_controls(report: dict[str, Any]) -> Figure | None:
     return audit_plots.flip_rates(rates, first["n"], changed)
 
 
-def plot_doses(report: dict[str, Any], position: str) -> Figure | None:
-    """Area by brightness for stains in one position out of `POSITIONS`; None without several doses."""
-    table = pd.DataFrame(report["detail"].get("doses", []))
-    if (
-        table.empty
-        or not (table["position"] == position).any()
-        or len(table[["area", "brightness"]].value_counts()) < 2
-    ):
+def plot_doses(report: dict[str, Any]) -> Figure | None:
+    """Each stain that was tested, and the worst where it is no evidence; None without several.
+
+    Reports before December 2026 hold doses by area and brightness, and have no such plot.
+    """
+    rows = report["detail"].get("doses", [])
+    if len(rows) < 2 or "words" not in rows[0]:
         return None
-    figure = audit_plots.doses(table[table["position"] == position], POSITIONS[position])
-    if "cut_stain" in report["detail"]:  # it keeps its own brightness
-        figure.update_yaxes(title="", showticklabels=False)
-    return figure
+    places = {"anywhere": "the worst of these, wherever it falls", "on": "the same, on the defect: no evidence"}
+    rows = rows + [row | {"words": places[row["position"]], "proved": False} for row in report["detail"]["elsewhere"]]
+    table = pd.DataFrame(rows)
+    return audit_plots.doses(
+        table.assign(low=[row["interval"][0] for row in rows], high=[row["interval"][1] for row in rows])
+    )
 
 
 def make_pairs(predictor: Predictor, index: DatasetIndex, report: dict[str, Any], most: int = 4) -> list[Pair]:
@@ -115,7 +115,8 @@ def make_pairs(predictor: Predictor, index: DatasetIndex, report: dict[str, Any]
     """
     if report["audit"] != "white-stain" or report["model_hash"] != predictor.hash:
         return []
-    settings = StainSettings.from_json(report["settings"]).replace(cut_stain=report["detail"].get("cut_stain", ""))
+    described = report["detail"].get("dose", report["settings"])  # the worst of a family
+    settings = StainSettings.from_json(described).replace(cut_stain=report["detail"].get("cut_stain", ""))
     stain, pairs = make_stain(settings), []
     for example in report["detail"]["examples"][:most]:
         try:
@@ -171,9 +172,7 @@ def _describe(
 ) -> dict[str, Any]:
     """What the page shows of one audit: its plots are counted from `number`; no pictures without an index."""
     stain = read_stencil(report["detail"].get("cut_stain", "")) if index else None
-    figures = {"Against each control": plot_controls(report)} | {
-        f"Dose and response, stains {words}": plot_doses(report, name) for name, words in POSITIONS.items()
-    }
+    figures = {"Against each control": plot_controls(report), "Each stain that was tested": plot_doses(report)}
     pairs = make_pairs(predictor, index, report) if predictor and index else []
     return {
         "report": report,

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from steel_core import render
 from steel_core.audit.report import format_difference
-from steel_core.audit.statistics import AGAINST, ALPHA, FOR, LEAST
+from steel_core.audit.statistics import AGAINST, FOR, LEAST
 
 SHORTCUT, SUSPICIOUS, QUIET = "shortcut", "worth a look", "no finding"  # how severe a finding is, the worst first
 
@@ -23,9 +23,9 @@ _PRESENT = {
 }
 
 _ABSENT = {
-    "white-stain": "A white stain turns hardly more verdicts of this model than a patch that is no stain.",
+    "white-stain": "No stain of the family turns more verdicts of this model than a patch that is no stain.",
     "edges": "The border of the picture turns hardly more verdicts than a band inside it.",
-    "properties": "No property of the picture goes with the label, moves this model and holds its evidence at once.",
+    "properties": "No property of the picture both goes with the label and moves this model.",
     "discover": "No evidence beside the defects was found that turns verdicts by itself.",
 }
 
@@ -52,7 +52,7 @@ def explain_verdict(report: dict[str, Any]) -> str:
 
 def describe_power(report: dict[str, Any]) -> str:
     """What effect would have been found in so many images, and what could have been missed, in one sentence."""
-    if report["excess"] is None:
+    if report["excess"] is None or report["detectable"] is None:
         return "No image could be tested."
     if report["detectable"] >= 1:
         return f"{report['groups']} independent images are too few to find any effect dependably; {LEAST} is the least."
@@ -67,19 +67,24 @@ def describe_finding(finding: dict[str, Any]) -> str:
     return f"{verdict[0].upper()}{verdict[1:]}. {finding['sentence']}"
 
 
-def rate_severity(report: dict[str, Any], finding: dict[str, Any]) -> str:
+def rate_severity(finding: dict[str, Any]) -> str:
     """How severe a finding is: `SHORTCUT`, `SUSPICIOUS` or `QUIET`."""
-    excess, legs = finding["excess"], list(finding["legs"].values())
-    beyond = (
-        excess is not None
-        and finding["groups"] >= LEAST
-        and finding["p_corrected"] < ALPHA / 2
-        and excess > report["settings"].get("tolerated", 0.05)
-    )
-    if beyond and all(leg is True for leg in legs if report["audit"] == "properties"):
+    if finding["verdict"] == FOR:
         return SHORTCUT
-    hint = sum(leg is True for leg in legs) >= 2 if report["audit"] == "properties" else finding["interval"][0] > 0
-    return SUSPICIOUS if beyond or (excess is not None and hint) else QUIET
+    in_data = finding["verdict"] != AGAINST and finding["legs"].get("data") is True
+    return SUSPICIOUS if in_data or (finding["excess"] is not None and finding["interval"][0] > 0) else QUIET
+
+
+def describe_outcomes(finding: dict[str, Any]) -> str:
+    """What people would see of the defective sheets, in one sentence; "" where that was not counted."""
+    told = {name: of for name, of in finding.get("outcomes", {}).items() if of["n"]}
+    if not told:
+        return ""
+    parts = [
+        f"{name} {', '.join(f'{render.percent(of[word])} {word}' for word in ('passed', 'referred', 'named wrong'))}"
+        for name, of in told.items()
+    ]
+    return f"What would become of {next(iter(told.values()))['n']} defective sheets: {'; '.join(parts)}."
 
 
 def describe_evidence(report: dict[str, Any]) -> str:
@@ -105,7 +110,7 @@ def sort_by_severity(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]
     """Severity and finding of each, the worst first, then in the order of the report."""
     order = [SHORTCUT, SUSPICIOUS, QUIET]
     return sorted(
-        ((rate_severity(report, finding), finding) for finding in report["findings"]),
+        ((rate_severity(finding), finding) for finding in report["findings"]),
         key=lambda pair: order.index(pair[0]),
     )
 

@@ -10,7 +10,7 @@ from steel_core.audit.settings import AuditSettings, DiscoverSettings, EdgeSetti
 from steel_core.audit.white_stain import audit_white_stain
 from steel_core.errors import UsageError
 
-QUICK = StainSettings(elsewhere=4).one_dose()
+QUICK = StainSettings(elsewhere=4, family=False)
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ def test_a_report_is_read_as_it_was_written_with_what_its_kind_adds():
         (AuditSettings, {"limit": 0}, "limit: expected"),
         (AuditSettings, {"kinds": ["stains"]}, r"kinds\.0: expected 'white-stain'"),
         (StainSettings, {"shape": "square"}, "shape: expected 'blot'"),
-        (StainSettings, {"areas": [0.5], "area": 0.5}, "areas"),
-        (StainSettings, {"area": 0.2}, "must be one of the doses"),
+        (StainSettings, {"area": 0.5}, "area"),
+        (StainSettings, {"opacity": 0.0}, "opacity"),
         (EdgeSettings, {"depth": 1}, "depth: expected no such setting"),
     ],
 )

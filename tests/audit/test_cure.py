@@ -11,13 +11,13 @@ from steel_core.audit.report import STATUS
 from steel_core.audit.settings import CureSettings, StainSettings
 from steel_core.cli.main import main
 from steel_core.data.open import open_dataset
+from steel_core.data.quality.clues import find_marks
 from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.errors import DataError, UsageError
 from steel_core.models.checkpoint import load_checkpoint
-from steel_core.perturb.stencil import find_bright_spots
 from steel_core.training.images import read_images
 
-DOSE = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=4)
+DOSE = StainSettings(family=False, elsewhere=4)
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +87,9 @@ def test_stains_come_as_often_with_every_class_and_never_on_a_defect(index):
             continue
         grid = table.grids[i, 0].float().numpy()
         assert np.array_equal(artefacts.stain(grid, i, rng)[defect], grid[defect])
-    clear = [i for i in range(len(table.labels)) if find_bright_spots(table.grids[i, 0].float().numpy()).any()]
-    before = np.mean([find_bright_spots(table.grids[i, 0].float().numpy()).mean() for i in clear])
-    after = np.mean([find_bright_spots(artefacts.painted[i, 0].float().numpy()).mean() for i in clear])
+    clear = [i for i in range(len(table.labels)) if find_marks(table.grids[i, 0].float().numpy())[0].any()]
+    before = np.mean([find_marks(table.grids[i, 0].float().numpy())[0].mean() for i in clear])
+    after = np.mean([find_marks(artefacts.painted[i, 0].float().numpy())[0].mean() for i in clear])
     assert after < 0.4 * before
 
 

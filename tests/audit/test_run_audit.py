@@ -17,7 +17,7 @@ from steel_core.errors import DataError, UsageError
 from steel_core.inference.predictor import Predictor
 from steel_core.store.audits import AuditStore
 
-ONE_DOSE = StainSettings(areas=(0.05,), brightnesses=(0.92,), elsewhere=2)
+ONE_DOSE = StainSettings(family=False, elsewhere=2)
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,7 @@ def test_a_real_stain_is_cut_out_of_an_image_and_named_in_the_report(folder, che
     assert content["settings"]["stain"] == "cut out of a picture"
     assert content["settings"]["cut_from"].startswith(image)
     assert content["settings"]["cut_from"].endswith("box 0,0,64,64")
-    assert len(content["settings"]["brightnesses"]) == 1
+    assert content["settings"]["family"] is False and len(content["detail"]["doses"]) == 1
     for wrong, said in (
         (marked[:2], "--box"),
         (marked[2:], "--stain-from"),
@@ -106,10 +106,12 @@ def test_a_real_stain_is_cut_out_of_an_image_and_named_in_the_report(folder, che
             audit_cli.run(arguments(checkpoint, folder, "white-stain", *wrong))
 
 
-def test_one_dose_asks_only_what_the_verdict_rests_on(folder, checkpoint):
-    few = arguments(checkpoint, folder, "white-stain", "--limit", "8", "--one-dose")
+@pytest.mark.parametrize("flags", [["--one-dose"], ["--area", "0.08", "--brightness", "0.9"]])
+def test_one_stain_is_asked_for_by_itself(folder, checkpoint, flags):
+    few = arguments(checkpoint, folder, "white-stain", "--limit", "8", *flags)
     _, content, _ = audit_cli.run(few)
-    assert {(row["area"], row["brightness"]) for row in content["detail"]["doses"]} == {(0.05, 0.92)}
+    (row,) = content["detail"]["doses"]
+    assert row["area"] == (0.08 if "--area" in flags else 0.05) and row["proved"]
 
 
 def test_drawn_stains_have_the_shape_the_texture_and_the_number_asked_for(folder, checkpoint):

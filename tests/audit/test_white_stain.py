@@ -19,7 +19,8 @@ from steel_core.perturb.stencil import cut_box
 from steel_core.progress import no_progress
 from steel_core.types import SteelImage
 
-QUICK = StainSettings(areas=(0.02, 0.05), brightnesses=(0.8, 0.92), elsewhere=8)
+QUICK = StainSettings(family=False, elsewhere=8)
+FAMILY = StainSettings(elsewhere=8)
 
 
 def test_a_shortcut_is_found_and_the_figures_are_those_of_the_rule():
@@ -71,13 +72,11 @@ def test_an_image_whose_defect_a_patch_covers_is_no_evidence():
 
 
 def test_hiding_the_defect_is_not_taken_for_a_shortcut():
-    """Where nothing tells the defect, stains keep off where the model looks; on the defect they only fill the table."""
+    """Where nothing tells the defect, stains keep off where the model looks; elsewhere they only fill the table."""
     report = audit_white_stain(predictor(0.0), sheets(160, known=False), QUICK)
     assert report.verdict == AGAINST
     assert any("where the model looks" in limit for limit in report.limits)
-    on = [row for row in report.detail["doses"] if row["position"] == "on"]
-    assert on
-    assert not any(row["counts_as_evidence"] for row in on)
+    assert {row["position"] for row in report.detail["elsewhere"]} == {"anywhere", "on"}
 
 
 def test_a_model_that_any_patch_turns_has_no_white_stain_shortcut():
@@ -194,7 +193,7 @@ def test_the_smallest_stain_that_flips_is_the_one_the_weights_ask_for():
 def test_a_stain_cut_out_of_an_image_serves_as_well():
     data = sheets(80, stained_clear=1.0)
     image = SteelImage(np.rint(65535 * data.grids[0]).astype(np.uint16), "0.png", "0" * 64)
-    settings = cut_stain(image, (0, 0, SIDE, SIDE), QUICK.replace(brightnesses=(0.92,)))
+    settings = cut_stain(image, (0, 0, SIDE, SIDE), QUICK)
     source = cut_box(data.grids[0], (0, 0, SIDE, SIDE))
     report = audit_white_stain(predictor(1.0), sheets(), settings)
     assert report.verdict == FOR
@@ -205,7 +204,7 @@ def test_a_stain_cut_out_of_an_image_serves_as_well():
     assert "cut_stain" not in audit_white_stain(predictor(1.0), sheets(), QUICK).detail
 
 
-@pytest.mark.parametrize("wrong", [{"area": 0.3}, {"areas": (0.05, 0.5)}, {"tolerated": 1.0}, {"brightness": 0.5}])
+@pytest.mark.parametrize("wrong", [{"area": 0.3}, {"softness": 2.0}, {"tolerated": 1.0}, {"brightness": 1.5}])
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(UsageError):
         QUICK.replace(**wrong)

@@ -111,28 +111,15 @@ def _figures(report: dict[str, Any]) -> None:
 
 def _plots(report: dict[str, Any]) -> None:
     against = figures.plot_controls(report)
-    drawn = {name: figures.plot_doses(report, name) for name in figures.POSITIONS}
-    doses = {name: figure for name, figure in drawn.items() if figure is not None}
-    with st.grid(2, min_column_width=340):
-        if against is not None:
-            with st.container():
-                st.markdown("**The stain against each control**" if doses else "**The change against each control**")
-                st.caption("Orange diamond: what is tested. Blue: controls of the same outline at the same place.")
-                _chart(against, f"controls {report['audit']}")
-        if doses:
-            with st.container():
-                st.markdown("**Dose and response**")
-                place = st.segmented_control(
-                    "Where the stain lies",
-                    list(doses),
-                    default=next(iter(doses)),
-                    format_func=lambda name: capital(figures.POSITIONS[name]),
-                    required=True,
-                    key="dose position",
-                )
-                if place != "off":
-                    st.caption("No evidence: here a stain can hide the defect. The verdict rests on stains beside it.")
-                _chart(doses[place], "doses")
+    doses = figures.plot_doses(report)
+    if against is not None:
+        st.markdown("**The stain against each control**" if doses else "**The change against each control**")
+        st.caption("Orange diamond: what is tested. Blue: controls of the same outline at the same place.")
+        _chart(against, f"controls {report['audit']}")
+    if doses is not None:
+        st.markdown("**Each stain that was tested, beside the defect**")
+        st.caption("Orange diamonds: the worst on one half of the images, which the other half had to prove.")
+        _chart(doses, "doses")
 
 
 def _chart(figure: go.Figure, key: str) -> None:
@@ -154,21 +141,21 @@ def _findings(report: dict[str, Any]) -> None:
     for sentence in sentences.describe_other_directions(report):
         st.caption(plain(sentence))
     if report["audit"] == "properties" and findings:
-        st.caption(
-            "A property is a shortcut only where data, model and evidence all show it. One that rules it out clears it."
-        )
+        st.caption("A property is a shortcut only where data and model both show it. One that rules it out clears it.")
         rows = (
             {"Property": finding["name"]}
             | {leg: _LEGS[holds] for leg, holds in finding["legs"].items()}
             | {"verdict": finding["verdict"]}
             for _, finding in findings
         )
-        draw_table(rows, "For each property, what data, model and evidence say, and its verdict")
+        draw_table(rows, "For each property, what data and model say, and its verdict")
 
 
 def _finding(severity: str, finding: dict[str, Any]) -> None:
     icon, colour = _SEVERITIES[severity]
     st.markdown(f":{colour}[:material/{icon}: **{capital(severity)}**] · {plain(sentences.describe_finding(finding))}")
+    if outcomes := sentences.describe_outcomes(finding):
+        st.caption(plain(outcomes))
 
 
 def _classes(report: dict[str, Any]) -> None:
