@@ -50,12 +50,12 @@ def cut_marks(
     for i, (grid, defect, names) in enumerate(zip(grids, defects, labels, strict=True)):
         if not names or (defect is None and names != (CLEAR,)):
             continue
-        for sign, found in zip((1, -1), find_marks(grid), strict=True):
-            _, pieces, stats, _ = cv2.connectedComponentsWithStats(found.astype(np.uint8), connectivity=8)
+        for sign, marked in zip((1, -1), find_marks(grid), strict=True):
+            _, pieces, stats, _ = cv2.connectedComponentsWithStats(marked.astype(np.uint8), connectivity=8)
             order = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")[:_MOST]
             for piece in (pieces == k for k in order):
                 if defect is None or not (piece & defect).any():
-                    mark = _cut_mark(grid, piece, found, sign, names[0], i)
+                    mark = _cut_mark(grid, piece, marked, sign, names[0], i)
                     if mark.area <= _LARGEST:
                         marks.append(mark)
     return tuple(marks)

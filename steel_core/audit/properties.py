@@ -70,7 +70,7 @@ def audit_properties(
     source, table = source.select(kept), table.iloc[kept].reset_index(drop=True)
     clues = rank_clues(table, source.first_labels, source.groups, range(len(source)), settings.seed)
     trial = _Trial(predictor, sheets, source, table, index, predict_logits(predictor, sheets.grids), settings)
-    told = all(defect is not None for defect in source.defects)
+    all_known = all(defect is not None for defect in source.defects)
     tested: list[tuple[LabelClue, bool | None, Effect, dict[str, Any]]] = []
     for done, clue in enumerate(clues):
         # The model's own answer is the second leg, so that less is asked of the data than where they stand alone.
@@ -86,7 +86,7 @@ def audit_properties(
     for k, (clue, data, effect, outcomes) in enumerate(tested):
         verdict, p = by_model.get(k, (TOO_FEW, 1.0))
         legs = {"data": data, "model": {FOR: True, AGAINST: False}.get(verdict)}
-        if clue.label != CLEAR and not told and not clue.clue.made:
+        if clue.label != CLEAR and not all_known and not clue.clue.made:
             legs["not the defect"] = None  # a person must look: nothing tells the defect from what goes with it
         findings.append(
             AuditFinding(

@@ -170,8 +170,8 @@ def find_detectable(controls: Float64Array, tolerated: float, seed: int = 0) -> 
     def is_found(excess: float) -> bool:
         change = (luck < strongest + excess) - drawn
         middle, error = _pad(change.mean(axis=1), change.var(axis=1), pieces, 1.0)
-        found = ((middle - tolerated) / error).min(axis=1) > norm.ppf(1 - ALPHA / 2)
-        return bool(found.mean() >= POWER)
+        passed = ((middle - tolerated) / error).min(axis=1) > norm.ppf(1 - ALPHA / 2)
+        return bool(passed.mean() >= POWER)
 
     low, high = tolerated, 1 - strongest
     if high <= low or not is_found(high):

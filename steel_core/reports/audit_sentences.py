@@ -77,14 +77,14 @@ def rate_severity(finding: dict[str, Any]) -> str:
 
 def describe_outcomes(finding: dict[str, Any]) -> str:
     """What people would see of the defective sheets, in one sentence; "" where that was not counted."""
-    told = {name: of for name, of in finding.get("outcomes", {}).items() if of["n"]}
-    if not told:
+    counted = {name: of for name, of in finding.get("outcomes", {}).items() if of["n"]}
+    if not counted:
         return ""
     parts = [
         f"{name} {', '.join(f'{render.percent(of[word])} {word}' for word in ('passed', 'referred', 'named wrong'))}"
-        for name, of in told.items()
+        for name, of in counted.items()
     ]
-    return f"What would become of {next(iter(told.values()))['n']} defective sheets: {'; '.join(parts)}."
+    return f"What would become of {next(iter(counted.values()))['n']} defective sheets: {'; '.join(parts)}."
 
 
 def describe_evidence(report: dict[str, Any]) -> str:

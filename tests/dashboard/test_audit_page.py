@@ -393,7 +393,7 @@ def test_labels_that_the_model_does_not_know_are_told_before_an_audit_is_started
     ("verdict", "words"),
     [
         ("evidence for a shortcut", "takes a harmless white stain for a sign of clear"),
-        ("evidence against", "hardly more verdicts"),
+        ("evidence against", "turns more verdicts"),
         ("not enough data", "too few"),
     ],
 )

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from steel_core.data.quality.clues import find_marks
 from steel_core.data.strip_mill import StripMill
 from steel_core.errors import UsageError
 from steel_core.perturb import stencil
@@ -137,9 +138,9 @@ def test_a_varied_stain_is_another_outline_of_the_same_kind():
 
 def test_stains_are_found_and_painted_over():
     picture, mask = WhiteStain().perturb(GRID * 0.6, 0.04, 2)
-    spots = stencil.find_bright_spots(picture)
+    spots = find_marks(picture)[0]
     assert (spots & mask).sum() > 0.7 * mask.sum()
-    assert not stencil.find_bright_spots(GRID * 0.6).any()
+    assert not find_marks(GRID * 0.6)[0].any()
     cleaned = stencil.inpaint(picture, spots)
     assert np.array_equal(cleaned[~spots], picture[~spots])
     assert abs(cleaned[spots].mean() - (GRID * 0.6).mean()) < 0.1

@@ -26,7 +26,10 @@ def drawn():
     cells = confusion_table(list(names[labels]), list(names[probs.argmax(axis=1)]), [*names, "never"])
     cost = decisions.threshold_curve(probs, labels, list(names), "clear", decisions.Costs(), {})
     weak = segments.weak_segments(wrong, pd.DataFrame({"brightness": rng.random(200)}))
-    doses = pd.DataFrame({"area": [0.1, 0.2], "brightness": [0.5, 0.5], "excess": [0.1, np.nan], "n": [9, 9]})
+    doses = pd.DataFrame(
+        {"words": ["<b>blot", "ring"], "excess": [0.1, np.nan], "low": [0.0, -1.0], "high": [0.3, 1.0], "n": [9, 0],
+         "proved": [True, False]}
+    )  # fmt: skip
     return {
         "Confusion matrix": evaluation_plots.confusion_matrix(cells),
         "ROC": evaluation_plots.roc({"a": curves.roc_points(scores, labels == 1)}),
@@ -37,7 +40,7 @@ def drawn():
         "Costs": evaluation_plots.threshold_costs(cost, "clear", 0.7),
         "Weak segments": evaluation_plots.segments(weak),
         "Flips": audit_plots.flip_rates({"stain": (0.4, 0.3, 0.5), "control": (0.1, 0.05, 0.2)}, 40, "stain"),
-        "Doses": audit_plots.doses(doses, "in a corner"),
+        "Doses": audit_plots.doses(doses),
     }
 
 

@@ -19,6 +19,7 @@ from steel_core.reports.audit_report import draw_exemplar, make_pairs, render_au
 from steel_core.reports.audit_sentences import (
     describe_evidence,
     describe_finding,
+    describe_outcomes,
     explain_verdict,
     list_suspects,
     rate_severity,
@@ -138,22 +139,26 @@ def test_the_page_needs_nothing_else_escapes_what_came_from_data_and_holds_hashe
 
 
 @pytest.mark.parametrize(
-    ("kind", "changed", "severity"),
+    ("changed", "severity"),
     [
-        ("white-stain", {}, "shortcut"),
-        ("white-stain", {"groups": 19}, "worth a look"),
-        ("white-stain", {"p_corrected": 0.03}, "worth a look"),
-        ("white-stain", {"excess": 0.04}, "worth a look"),
-        ("white-stain", {"interval": [-0.01, 0.3], "p_corrected": 0.2}, "no finding"),
-        ("white-stain", {"excess": None, "interval": [-1, 1]}, "no finding"),
-        ("properties", {"legs": {"data": True, "model": True, "evidence": True}}, "shortcut"),
-        ("properties", {"legs": {"data": True, "model": True, "evidence": None}}, "worth a look"),
-        ("properties", {"legs": {"data": False, "model": False, "evidence": False}, "excess": 0.01}, "no finding"),
+        ({"verdict": FOR}, "shortcut"),
+        ({}, "worth a look"),  # more than nothing, and not proved
+        ({"interval": [-0.01, 0.3]}, "no finding"),
+        ({"excess": None, "interval": [-1, 1]}, "no finding"),
+        ({"legs": {"data": True, "model": None}, "excess": None}, "worth a look"),
+        ({"legs": {"data": True, "model": False}, "verdict": AGAINST, "interval": [-0.01, 0.02]}, "no finding"),
     ],
 )
-def test_severity_follows_effect_number_and_legs(kind, changed, severity):
-    finding = {"excess": 0.2, "interval": [0.1, 0.3], "groups": 40, "p_corrected": 0.001, "legs": {}} | changed
-    assert rate_severity({"audit": kind, "settings": {"tolerated": 0.05}}, finding) == severity
+def test_severity_follows_verdict_interval_and_what_the_data_show(changed, severity):
+    finding = {"verdict": TOO_FEW, "excess": 0.2, "interval": [0.1, 0.3], "legs": {}} | changed
+    assert rate_severity(finding) == severity
+
+
+def test_outcomes_are_told_of_the_defective_sheets():
+    seen = {"n": 80, "passed": 0.01, "referred": 0.1, "named wrong": 0.0}
+    sentence = describe_outcomes({"outcomes": {"as it is": seen, "stain": seen | {"passed": 0.45}}})
+    assert "80 defective sheets" in sentence and "stain 45.0 % passed" in sentence
+    assert describe_outcomes({"outcomes": {"as it is": seen | {"n": 0}}}) == describe_outcomes({}) == ""
 
 
 @pytest.mark.parametrize("kind", ["white-stain", "edges", "properties", "discover"])

@@ -96,7 +96,7 @@ class PatchPerturbation(Perturbation):
                 grey[window] = np.where(one.cover > 0, one.grey, grey[window])
             taken = taken | (cover > 0)
         if blur:
-            cover = cv2.GaussianBlur(cover, (0, 0), blur)
+            cover = np.asarray(cv2.GaussianBlur(cover, (0, 0), blur), np.float32)
         cover = np.where(cover >= stencil.EDGE, np.maximum(self.opacity * cover, stencil.EDGE), 0).astype(np.float32)
         return PlacedPatch(cover, cover > 0, grey)
 
