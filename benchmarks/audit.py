@@ -174,7 +174,7 @@ def _one(kind: str, strength: float, seed: int) -> dict[str, Any]:
         (_draw if kind == "strip-mill" else _crop)(folder, strength, seed)
         config = MODEL.replace(seed=seed)
         index = open_dataset(folder / "train").binary()
-        card = train(index, folder / "model", config, scale_maps=False, device="cpu", report=lambda _: None)
+        card = train(index, folder / "model", config, finish=False, device="cpu", report=lambda _: None)
         predictor = Predictor.load(folder / "model", "cpu")
         sheets = read_sheets(predictor, open_dataset(folder / "fresh").binary(), "all", AUDITED)
         report = audit_white_stain(predictor, sheets, ONE_DOSE)

@@ -75,7 +75,7 @@ def _right(folder: Path, contrast: float, seed: int, config: TrainingSettings) -
     """Whether each of the fresh sheets is named rightly by a model that has learnt at this contrast."""
     for name, n, drawn in (("learnt", LEARNT, 2 * seed + 1), ("fresh", COUNTED, 2 * seed + 2)):
         write_sheets(StripMill(size=(SIDE, SIDE), seed=drawn, contrast=contrast), n, folder / name)
-    train(open_dataset(folder / "learnt"), folder / "model", config, scale_maps=False, report=say)
+    train(open_dataset(folder / "learnt"), folder / "model", config, finish=False, report=say)
     predictor, fresh = Predictor.load(folder / "model"), open_dataset(folder / "fresh")
     predictions = predictor.predict([fresh.image(i) for i in range(len(fresh))])
     return np.array([prediction.pred == fresh[i].label for i, prediction in enumerate(predictions)])
@@ -93,7 +93,7 @@ def _count_types(seed: int) -> None:
             _drawn(Path(scratch) / name, *what, 3 * seed + i) for i, (name, what) in enumerate(SEVERAL.items())
         )
         out = Path(scratch) / "several"
-        train(learnt, out, TrainingSettings(head="sigmoid", seed=seed), scale_maps=False, report=say)
+        train(learnt, out, TrainingSettings(head="sigmoid", seed=seed), finish=False, report=say)
         predictor = Predictor.load(out)
         print(f"learnt from {SEVERAL['learnt'][0]} sheets with --head sigmoid, seed {seed}")
         _print("fresh sheets", evaluate(predictor, sheets, "all").report)

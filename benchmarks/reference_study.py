@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
 def _compared(index: DatasetIndex, out: Path, config: TrainingSettings, device: str) -> tuple[Entry, Entry]:
     """The network, trained unless it is there, and logistic regression on pixels, on the test part."""
     if not (out / "card.json").exists():
-        train(index, out, config, scale_maps=False, device=device, report=say)
+        train(index, out, config, finish=False, device=device, report=say)
     board = build_leaderboard(
         index, [str(out)], baselines=True, device=device, folder=out.parent / "evaluations", report=say
     )

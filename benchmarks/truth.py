@@ -98,7 +98,7 @@ def run_case(case: Case, out: Path) -> dict[str, Any]:
             open_dataset(folder / "told").binary(),
             folder / "model",
             config,
-            scale_maps=False,
+            finish=False,
             device="cpu",
             report=_ignore,
         )

@@ -10,11 +10,12 @@ import numpy as np
 from steel_core.data.images.read import read_image
 from steel_core.data.index import DatasetIndex
 from steel_core.errors import DataError, ImageError
+from steel_core.files import write_bytes
 from steel_core.inference.predictor import Predictor
 from steel_core.metrics.intervals import estimate_share
-from steel_core.models.checkpoint import amend_card, write_gate
-from steel_core.models.ood import OODGate, fit_gate
-from steel_core.progress import Progress, no_progress
+from steel_core.models.checkpoint import amend_card
+from steel_core.models.ood import OODGate, describe_gate, fit_gate
+from steel_core.progress import Progress, no_progress, within
 from steel_core.types import Float32Array, SteelImage
 
 _CHUNK = 64
@@ -32,23 +33,38 @@ def store_ood_gate(
 ) -> dict[str, dict[str, Any]]:
     """Make, measure and install the gate of a checkpoint, and return the rates that stand in its card.
 
+    Raises:
+        DataError: too few of the images it was trained on are there.
+        UsageError: the folder cannot be written to, or nobody is named.
+    """
+    gate, rates = make_ood_gate(Predictor.load(folder, device), index, others, progress)
+    install_gate(folder, gate, rates, who, reason)
+    return rates
+
+
+def make_ood_gate(
+    predictor: Predictor,
+    index: DatasetIndex,
+    others: Mapping[str, DatasetIndex] = {},
+    progress: Progress = no_progress,
+) -> tuple[OODGate, dict[str, dict[str, Any]]]:
+    """The gate of a checkpoint, and the shares of images that it calls unfamiliar, by the name of the set.
+
     Measured are the test part of `index`, on which few must be called unfamiliar; photographs and textures that
     installed packages bring along, on which nearly all must; and `others`, by their names for people.
 
     Raises:
         DataError: too few of the images it was trained on are there.
-        UsageError: the folder cannot be written to, or nobody is named.
     """
-    predictor = Predictor.load(folder, device)
     gate, test, groups = fit_ood_gate(predictor, index, progress)
-    rates = {f"{index.spec.title}, test part": measure_unfamiliar_rate(gate, test, groups)}
+    rates = {f"{index.spec.title}, test part": measure_unfamiliar_rate(gate, test, groups)} if groups else {}
     for name, images in load_photographs().items():
-        rates[name] = measure_unfamiliar_rate(gate, predictor.features(images), [image.sha256 for image in images])
+        hashes = [image.sha256 for image in images]
+        rates[name] = measure_unfamiliar_rate(gate, predictor.features(images, within(progress, name)), hashes)
     for name, other in others.items():
         unseen = _features_by_part(predictor, other, {"": "unseen", "test": "unseen"})
         rates[name] = measure_unfamiliar_rate(gate, *unseen["unseen"])
-    install_gate(folder, gate, rates, who, reason)
-    return rates
+    return gate, rates
 
 
 def fit_ood_gate(
@@ -98,10 +114,8 @@ def install_gate(folder: Path, gate: OODGate, rates: Mapping[str, Mapping[str, A
     """
     if not rates:
         raise DataError("a gate needs its rates, measured on images that had no part in it")
-    facts = write_gate(folder, gate).replace(
-        method=f"Mahalanobis distance of averaged features, {gate.axes.shape[1]} directions and one for the rest",
-        rates={name: dict(rate) for name, rate in rates.items()},
-    )
+    facts = describe_gate(gate, rates)
+    write_bytes(folder / facts.file, gate.to_bytes())
     amend_card(folder, lambda _: {"familiarity": facts}, who, reason)
     for old in folder.glob("familiar-*.safetensors"):
         if old.name != facts.file:

@@ -27,7 +27,7 @@ from steel_core.errors import CheckpointError, UsageError
 from steel_core.files import assets_folder, cache_folder, write_bytes
 from steel_core.models.base import BACKBONES, Classifier, fill_weights
 from steel_core.models.card import Amendment, Card
-from steel_core.models.ood import OODGate, read_gate, write_gate
+from steel_core.models.ood import OODGate, read_gate
 from steel_core.types import UInt8Array
 
 ASSETS = assets_folder()
@@ -121,8 +121,8 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint beside its place and rename it, so that a half-written one is never found.
 
-    A checkpoint in `folder` is replaced. The card's `weights_sha256` is filled in, and `familiarity` emptied where
-    there is no gate. `background`: (B, H, W) uint8 reference images for SHAP.
+    A checkpoint in `folder` is replaced. The card's `weights_sha256` is filled in, and `familiarity` emptied where the
+    gate that it describes is not given. `background`: (B, H, W) uint8 reference images for SHAP.
 
     Raises:
         UsageError: the folder holds something else.
@@ -134,7 +134,9 @@ def save_checkpoint(
         scratch.chmod(0o755)
         tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
         save_file(tensors, scratch / WEIGHTS, metadata={"classes": json.dumps(card.classes)})
-        facts = write_gate(scratch, gate, card.familiarity) if gate else None
+        facts = card.familiarity if gate else None
+        if gate and facts:
+            write_bytes(scratch / facts.file, gate.to_bytes())
         card = card.replace(weights_sha256=_sha256(scratch / WEIGHTS), familiarity=facts)
         (scratch / CARD).write_bytes(_card_bytes(card))
         if background is not None:

@@ -9,16 +9,17 @@ Component Analysis, JRSS B 61, 1999). Legend: N images, F features, C directions
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from steel_core.errors import CheckpointError, DataError
-from steel_core.files import write_bytes
-from steel_core.models.card import GateFacts
+from steel_core.models.card import GateFacts, UnfamiliarRate
 from steel_core.types import Float32Array, Float64Array, FloatArray
 
 PASSES = 0.99
@@ -41,6 +42,11 @@ class OODGate:
     variance: Float32Array
     rest: float
     limit: float
+
+    @property
+    def method(self) -> str:
+        """What it is, in words."""
+        return f"Mahalanobis distance of averaged features, {self.axes.shape[1]} directions and one for the rest"
 
     def ood_score(self, features: FloatArray) -> Float64Array:
         """Distance of averaged features (N, F) as a share of the limit (N,); above 1 is unfamiliar."""
@@ -109,20 +115,22 @@ def fit_gate(train: FloatArray, val: FloatArray, passes: float = PASSES, directi
     return replace(loose, limit=max(float(distances[last - 1]), 1e-6))
 
 
-def write_gate(folder: Path, gate: OODGate, facts: GateFacts | None = None) -> GateFacts:
-    """Write the arrays of a gate into a folder and return what the card says of it: `facts` with their name and hash.
+def describe_gate(gate: OODGate, rates: Mapping[str, Mapping[str, Any]]) -> GateFacts:
+    """What a card says of a gate.
 
-    The name holds the arrays' hash, so that a card finds either its own gate or none, whenever the writing stops.
+    The name of the file holds the arrays' hash, so that a card finds its own gate or none, whenever the writing stops.
     """
-    content = gate.to_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    name = f"familiar-{digest[:12]}.safetensors"
-    write_bytes(folder / name, content)
-    return facts.replace(file=name, sha256=digest) if facts else GateFacts(file=name, sha256=digest)
+    digest = hashlib.sha256(gate.to_bytes()).hexdigest()
+    return GateFacts(
+        file=f"familiar-{digest[:12]}.safetensors",
+        sha256=digest,
+        method=gate.method,
+        rates={name: UnfamiliarRate(**rate) for name, rate in rates.items()},
+    )
 
 
 def read_gate(folder: Path, facts: GateFacts) -> OODGate:
-    """The gate that `write_gate` wrote.
+    """The gate of a checkpoint.
 
     Raises:
         CheckpointError: it is missing, damaged, or not the one of the card.

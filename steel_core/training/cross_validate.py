@@ -111,7 +111,7 @@ def cross_validate(
         out = folder / f"fold-{number}"
         report(f"fold {number} of {k}")
         if not (out / "card.json").exists():
-            train(dataset, out, config, scale_maps=False, device=device, report=report, progress=progress)
+            train(dataset, out, config, finish=False, device=device, report=report, progress=progress)
     result = pooled(index, folder, k, config.seed, device=device, progress=progress)
     report("by fold: " + ", ".join(f"{value:.4f}" for value in result.by_fold))
     return result

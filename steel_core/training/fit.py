@@ -19,7 +19,7 @@ from steel_core.device import seed_everything
 from steel_core.jobs.run_log import RunStopped
 from steel_core.metrics import confusion_counts, macro_recall, multi_label
 from steel_core.models.base import Classifier
-from steel_core.progress import Progress, Say
+from steel_core.progress import Progress, Say, no_progress
 from steel_core.training.distributed import ProcessGroup
 from steel_core.training.images import ImageTable
 from steel_core.training.settings import TrainingSettings
@@ -119,15 +119,19 @@ class Fit:
         three = varied.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         return three, self.table.labels[positions].to(self.device)
 
-    def logits(self, model: Classifier, positions: Tensor) -> Tensor:
+    def logits(self, model: Classifier, positions: Tensor, progress: Progress = no_progress) -> Tensor:
         """Logits (N, K) of unvaried images, in evaluation mode, in full precision, on the CPU; shared by the group."""
         model.eval()
         shared = len(positions) >= self.group.size > 1
         mine = positions[self.group.rank :: self.group.size] if shared else positions
         with torch.inference_mode():
             size = 8 if self.device.type == "cpu" else 256
-            grids = (self.table.grids[rows].to(self.device).float() for rows in mine.split(size))
-            logits = torch.cat([model(self.preprocessing.normalise(batch)).float() for batch in grids])
+            outputs = []
+            for done, rows in enumerate(batches := mine.split(size), 1):
+                grids = self.table.grids[rows].to(self.device).float()
+                outputs.append(model(self.preprocessing.normalise(grids)).float())
+                progress("predicting", done, len(batches))
+            logits = torch.cat(outputs)
         if not shared:
             return logits.cpu()
         whole = logits.new_zeros(len(positions), logits.shape[1])

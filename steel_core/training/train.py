@@ -21,20 +21,20 @@ from steel_core.device import choose_device, seed_everything, tune_memory
 from steel_core.errors import DataError
 from steel_core.files import write_bytes
 from steel_core.inference.backgrounds import DRAWN_TITLE, draw_background
-from steel_core.inference.predictor import Predictor
 from steel_core.jobs.run_log import EpochLog, RunLog
 from steel_core.metrics import multi_label
 from steel_core.metrics.decisions import decide_outcomes
 from steel_core.models.base import BACKBONES
 from steel_core.models.batch_norm import fold_batch_norm
 from steel_core.models.card import Card
-from steel_core.models.checkpoint import Checkpoint, check_destination, save_checkpoint
-from steel_core.progress import Progress, Say, no_progress
+from steel_core.models.checkpoint import check_destination, save_checkpoint
+from steel_core.progress import Progress, Say, Stages, no_progress
 from steel_core.records import to_toml
 from steel_core.training.distributed import ProcessGroup
+from steel_core.training.finish import finish_checkpoint
 from steel_core.training.fit import Curves, Fit, FitResult, find_learning_rate, run_fit
 from steel_core.training.images import ImageTable
-from steel_core.training.map_scales import map_scales, some_images
+from steel_core.training.map_scales import some_images
 from steel_core.training.new_model import new_model
 from steel_core.training.prepare import Prepared, prepare
 from steel_core.training.settings import TUNING_RATE, TrainingSettings
@@ -58,7 +58,7 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
     title: str = "",
     notes: tuple[str, ...] = (),
     drawn_background: bool = False,
-    scale_maps: bool = True,
+    finish: bool = True,
     device: str = "auto",
     report: Say = print,
     progress: Progress = no_progress,
@@ -71,8 +71,9 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
     where the data set has none. `name` is that of `out` if empty.
 
     With `drawn_background` SHAP compares with sheets drawn by the program instead of training images, for a checkpoint
-    that is passed on while the images may not be. Without `scale_maps` the scale of each explainer's maps is not
-    measured, for a model that only counts. By `log` others follow the course, and ask it to stop.
+    that is passed on while the images may not be. Without `finish` neither the scale of each explainer's maps is
+    measured nor the gate for unfamiliar images, for a model that only counts. By `log` others follow the course, and
+    ask it to stop.
 
     Raises:
         RunStopped: the log held a request to stop.
@@ -85,10 +86,12 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
     log = log if log and leads else RunLog()
     report, progress = _tee(report, log.message, leads), _tee(progress, log.progress, leads)
     tune_memory()
+    stages = Stages(report)
     seed_everything(config.seed)
     target = choose_device(device)
     check_destination(out)
-    prepared = prepare(index, config, report, progress)
+    with stages("preparing the images"):
+        prepared = prepare(index, config, report, progress)
     index, config, table, parts, preprocessing, leaks, init_hash = prepared
     several, input_size = table.labels.ndim == 2, preprocessing.input_size
     report(f"training {BACKBONES[config.backbone].config.title} on {target}")
@@ -110,14 +113,17 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         examples=_example_pictures(log, index, table, parts["val"][examples]),
     )
     run_folder = _run_folder(out, prepared)
-    fit, result, rate, curves = _fit_or_retry(prepared, target, run_folder, examples, report, progress, log)
+    with stages("training"):
+        fit, result, rate, curves = _fit_or_retry(prepared, target, run_folder, examples, report, progress, log)
     model = fit.model
     model.load_state_dict(result.state)
     fold_batch_norm(model.eval())
-    val_labels = table.labels[parts["val"]].numpy()
+    with stages("predicting"):
+        logits = {part: fit.logits(model, parts[part], progress).numpy().astype(np.float64)
+                  for part in ("val", "test") if len(parts[part])}  # fmt: skip
 
     # Calibrate and set thresholds on the validation split
-    val_logits = fit.logits(model, parts["val"]).numpy().astype(np.float64)
+    val_logits, val_labels = logits["val"], table.labels[parts["val"]].numpy()
     temperature = metrics.fit_temperature(val_logits, val_labels, config.head)
     val_probs = metrics.logits_to_probabilities(val_logits, config.head, temperature)
     if several:
@@ -130,8 +136,7 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
     groups = index.table["group"].to_numpy()[table.rows]
     reports = {"val": _count(val_probs, val_labels, index, thresholds, groups[parts["val"].numpy()])}
     warning = _no_better_than_majority(reports["val"], index)
-    if len(parts["test"]):
-        test_logits = fit.logits(model, parts["test"]).numpy().astype(np.float64)
+    if (test_logits := logits.get("test")) is not None:
         test_probs = metrics.logits_to_probabilities(test_logits, config.head, temperature)
         test_labels = table.labels[parts["test"]].numpy()
         reports["test"] = _count(test_probs, test_labels, index, thresholds, groups[parts["test"].numpy()])
@@ -139,7 +144,7 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         gap = multi_label.mean_ece if several else metrics.ece
         reports["test"]["ece_before_temperature"] = float(np.nan_to_num(gap(raw, test_labels)[0]))
 
-    # Card, background and scales
+    # Card, background, scales and gate
     if drawn_background:
         background, background_title = draw_background(preprocessing, config.seed), DRAWN_TITLE
     else:
@@ -187,10 +192,13 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
     )
     if not leads:
         return card
-    if scale_maps:
-        predictor = Predictor(Checkpoint(card, model, background, ""), str(target))
-        card = card.replace(map_scale=map_scales(predictor, some_images(table, parts["val"]), progress))
-    save_checkpoint(out, card, model.state_dict(), background)
+    if finish:
+        samples = some_images(table, parts["val"])
+        card = finish_checkpoint(
+            out, card, model, background, index, samples, stages=stages, device=target, report=report, progress=progress
+        )
+    else:
+        save_checkpoint(out, card, model.state_dict(), background)
     weights = Path(asked.init)  # a checkpoint is passed on: it names the file of weights, not where it lay
     shown = asked.replace(init=weights.name) if weights.name != asked.init else asked
     write_bytes(out / RUN_FILE, to_toml(shown).encode())
@@ -202,7 +210,8 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
     if warning:
         report(f"WARNING: {warning}")
     report(f"saved {card.name}: " + ", ".join(f"{part} {_headline(f)}" for part, f in reports.items()))
-    log.write("done", name=card.name, out=out, metrics=reports)
+    report(stages.summary)
+    log.write("done", name=card.name, out=out, metrics=reports, seconds=stages.seconds)
     return card
 
 

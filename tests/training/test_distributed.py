@@ -29,7 +29,7 @@ still = Augmentation(flip=False, turn=False).scaled(0.0)
 config = TrainingSettings(epochs=2, learning_rate=1e-3, batch_size=13, dropout=0.0, batch_norm=False, half=False,
                           augmentation=still)
 with join_process_group("cpu") as device:
-    train(open_dataset(data).binary(), out, config, scale_maps=False, device=device, log=RunLog(log))
+    train(open_dataset(data).binary(), out, config, finish=False, device=device, log=RunLog(log))
 """
 
 

@@ -196,7 +196,7 @@ def test_the_binary_view_trains_with_softmax(sheets, tmp_path):
         tmp_path / "binary",
         TrainingSettings(epochs=1, learning_rate=1e-3),
         report=quiet,
-        scale_maps=False,
+        finish=False,
     )
     assert card.classes == (CLEAR, DEFECT)
     assert not card.multi_label

@@ -168,20 +168,20 @@ def test_a_resumed_run_keeps_the_learning_rate_it_found(sheets, tmp_path, monkey
 
     config = SMALL.replace(learning_rate=None, epochs=2)
     with pytest.raises(KeyboardInterrupt):
-        train(sheets, tmp_path / "model", config, report=stop, scale_maps=False)
+        train(sheets, tmp_path / "model", config, report=stop, finish=False)
     monkeypatch.setattr("steel_core.training.train.find_learning_rate", lambda *_: pytest.fail("searched again"))
-    card = train(sheets, tmp_path / "model", config, report=after.append, scale_maps=False)
+    card = train(sheets, tmp_path / "model", config, report=after.append, finish=False)
     (rate,) = [line for line in before if line.startswith("learning rate found")]
     assert rate in after
     assert len(card.training.learning_rate_search) == 2
 
 
 def test_images_that_do_not_fit_into_memory_are_learnt_from_disk(sheets, tmp_path, monkeypatch):
-    held = train(sheets, tmp_path / "held", SMALL, scale_maps=False)
+    held = train(sheets, tmp_path / "held", SMALL, finish=False)
     made = []
     monkeypatch.setattr(images, "_HELD_BYTES", 0)
     monkeypatch.setattr(images, "scratch_array", lambda *given: made.append(scratch_array(*given)) or made[-1])
-    mapped = train(sheets, tmp_path / "mapped", SMALL, scale_maps=False)
+    mapped = train(sheets, tmp_path / "mapped", SMALL, finish=False)
     assert [type(array) for array in made] == [np.memmap]
     assert mapped.weights_sha256 == held.weights_sha256
 
@@ -426,7 +426,7 @@ def test_training_goes_on_from_a_file_of_weights(sheets, tmp_path):
     torch.save(given.state_dict(), tmp_path / "given.pt")
     config = SMALL.replace(init=str(tmp_path / "given.pt"), epochs=1, learning_rate=1e-9)
     lines = []
-    train(sheets, tmp_path / "out", config, report=lines.append, scale_maps=False)
+    train(sheets, tmp_path / "out", config, report=lines.append, finish=False)
     result = load_checkpoint(tmp_path / "out")
     assert result.card.map_scale == {}
     digest = hashlib.sha256((tmp_path / "given.pt").read_bytes()).hexdigest()

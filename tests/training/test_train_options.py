@@ -90,13 +90,13 @@ def test_a_run_is_followed_stopped_and_resumed_to_the_same_end(sheets, tmp_path)
             log.request_stop()
 
     with pytest.raises(RunStopped, match="after epoch 1 of 3"), log.running():
-        train(sheets, tmp_path / "a", SMALL, report=ask_after_first, scale_maps=False, log=log)
+        train(sheets, tmp_path / "a", SMALL, report=ask_after_first, finish=False, log=log)
     state = log.state()
     assert (state.status, len(state.history), state.start["epochs"]) == ("stopped", 1, 3)
     with log.running():
-        train(sheets, tmp_path / "a", SMALL, report=quiet, scale_maps=False, log=log)
+        train(sheets, tmp_path / "a", SMALL, report=quiet, finish=False, log=log)
     whole = RunLog(tmp_path / "other")
-    train(sheets, tmp_path / "b", SMALL, report=quiet, scale_maps=False, log=whole)
+    train(sheets, tmp_path / "b", SMALL, report=quiet, finish=False, log=whole)
     state = log.state()
     assert state.status == "done"
     keys = ("epoch", "train_loss", "val_loss", "val_macro_recall", "learning_rate")
@@ -141,7 +141,7 @@ def _boxed(folder):
 
 def test_training_on_patches_blur_and_focal_loss_runs_from_the_command_line(sheets, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("steel_core.training.map_scales.IMAGES", 1)
-    monkeypatch.setattr("steel_core.training.train.map_scales", lambda *_: {})
+    monkeypatch.setattr("steel_core.training.finish.map_scales", lambda *_: {})
     flags = ["--data", str(sheets.root), "--binary", "--preset", "quick-look", "--epochs", "1", "--loss", "focal"]
     flags += ["--backbone", "squeezenet-reduced"]
     flags += ["--augment", "patches=0.5", "--augment", "cut-out=0.2", "--no-balanced", "--log", str(tmp_path / "log")]
