@@ -30,7 +30,16 @@ from steel_core.audit.evidence import compute_evidence_maps, find_regions, predi
 from steel_core.audit.report import AuditFinding, AuditReport, build_report, describe_effect, sort_strongest_first
 from steel_core.audit.settings import DiscoverSettings
 from steel_core.audit.sheets import Sheets
-from steel_core.audit.statistics import FOR, LEAST, TOO_FEW, Effect, combine_verdicts, decide_verdicts, estimate_effect
+from steel_core.audit.statistics import (
+    FOR,
+    LEAST,
+    NOTHING,
+    TOO_FEW,
+    Effect,
+    combine_verdicts,
+    decide_verdicts,
+    estimate_effect,
+)
 from steel_core.inference.predictor import Predictor
 from steel_core.metrics import estimate_share, holm_correction
 from steel_core.perturb.methods.patches import CleanSteel, MeanGrey, WhiteStain
@@ -105,9 +114,7 @@ def audit_discover(
         )
     return build_report(
         "discover",
-        combine_verdicts(
-            [finding.verdict for finding in findings]
-        ),  # without a suspect nothing was put to the test, and nothing is known
+        combine_verdicts([finding.verdict for finding in findings] or [NOTHING if clusters else TOO_FEW]),
         sort_strongest_first(findings),
         predictor,
         sheets,

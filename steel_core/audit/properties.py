@@ -1,21 +1,24 @@
 """The property test: does something about the picture, rather than the steel, go with the label and move the model?
 
 Two legs. In the images learnt from, a clue alone tells a class from the rest (`steel_core.evaluation.label_clues`). And
-its component, put from images of that class into others, moves the model to the class, beyond the same component of
-images that do not carry the clue. Each leg is shown, ruled out, or undecided. A finding is red only where both are
-shown; a property is cleared where one is ruled out; else there is not enough data.
+its component, put from images of that class into others, moves the model to the class: beyond the same component of
+images that do not carry the clue, and beyond the same change of the defect alone. Each leg is shown, ruled out, or
+undecided. A finding is red only where both are shown; a property is cleared where one is ruled out; else there is not
+enough data.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from steel_core.audit.components import COMPONENTS, Component, compress, estimate_jpeg_quality, make_place
-from steel_core.audit.evidence import count_outcomes, predict_logits, stream_logits
+from steel_core.audit.evidence import count_outcomes, find_regions, predict_logits, stream_logits
 from steel_core.audit.report import (
     AuditFinding,
     AuditReport,
@@ -29,6 +32,7 @@ from steel_core.audit.sheets import Sheets
 from steel_core.audit.statistics import (
     AGAINST,
     FOR,
+    NOTHING,
     TOO_FEW,
     Effect,
     combine_verdicts,
@@ -41,14 +45,15 @@ from steel_core.data.transforms import resize
 from steel_core.evaluation.label_clues import LEAST, LabelClue, rank_clues
 from steel_core.inference.predictor import Predictor
 from steel_core.progress import Progress, no_progress
-from steel_core.types import CLEAR, BoolArray, Float32Array, Grey, Int64Array, Mask
+from steel_core.types import CLEAR, Float32Array, Grey, Int64Array, Mask
 
 _DONORS = 8
 _IN_FILES = ("compression", *FILE_FACTS)  # what is tried by compressing again, at the picture's own size
 UNTRIED = (*MARKS, "picture size")
 """Clues that no component stands for: marks are asked about by the white-stain test."""
 
-Tried = tuple[BoolArray, BoolArray, Int64Array]  # turned by the change, turned by its control, images
+WITHOUT, HIDDEN = "the same of images without it", "the change on the defect alone"
+"""Controls: a change of the whole picture may turn it by what it does to the defect."""
 
 
 def audit_properties(
@@ -75,7 +80,7 @@ def audit_properties(
     for done, clue in enumerate(clues):
         # The model's own answer is the second leg, so that less is asked of the data than where they stand alone.
         data = True if clue.interval[0] > settings.margin else False if clue.interval[1] < LEAST else None
-        asked = data is not False and clue.label in predictor.classes and clue.name not in UNTRIED
+        asked = clue.interval[1] > 0 and clue.label in predictor.classes and clue.name not in UNTRIED
         effect, outcomes = trial.move(clue) if asked else (Effect(), {})
         tested.append((clue, data, effect, outcomes))
         progress("properties", done + 1, len(clues))
@@ -85,7 +90,9 @@ def audit_properties(
     findings = []
     for k, (clue, data, effect, outcomes) in enumerate(tested):
         verdict, p = by_model.get(k, (TOO_FEW, 1.0))
-        legs = {"data": data, "model": {FOR: True, AGAINST: False}.get(verdict)}
+        model = {FOR: True, AGAINST: False}.get(verdict)
+        # What moves the model that much is not cleared by how weakly it goes with the label.
+        legs = {"data": None if data is False and model else data, "model": model}
         if clue.label != CLEAR and not all_known and not clue.clue.made:
             legs["not the defect"] = None  # a person must look: nothing tells the defect from what goes with it
         findings.append(
@@ -121,13 +128,20 @@ def audit_properties(
         limits.append("The size of the picture goes with the label, and cannot be changed to try what it does.")
     return build_report(
         "properties",
-        combine_verdicts(doubts),
+        combine_verdicts(doubts or [NOTHING]),
         sort_strongest_first(findings),
         predictor,
         sheets,
         settings,
         limits=limits,
     )
+
+
+class _Tried(NamedTuple):
+    """Images by position, and logits (N, 3, K) of each with the change and with both controls."""
+
+    rows: Int64Array
+    logits: Float32Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,27 +163,26 @@ class _Trial:
         others = np.flatnonzero((preds != k) & self.sheets.lacks(clue.label))
         own = np.flatnonzero((preds == k) & (self.sheets.first_labels == clue.label))
         if clue.name in _IN_FILES:
-            tries, logits = self._compress(clue, others, own)
+            added, removed = self._compress(clue, others, own)
         else:
-            tries, logits = self._interchange(clue, others, own)
-        k_turned = [(change == k, control == k, rows) for change, control, rows in tries[:1]]
-        k_turned += [(change != k, control != k, rows) for change, control, rows in tries[1:]]
-        flips, controls, rows = (np.concatenate(parts) for parts in zip(*k_turned, strict=True))
+            added, removed = self._interchange(clue, others, own)
+        turned = np.concatenate(
+            [added.logits.argmax(axis=2) == k, removed.logits.argmax(axis=2) != k]  # (N, the change and its controls)
+        )
+        rows = np.concatenate([added.rows, removed.rows])
         effect = estimate_effect(
-            flips,
-            {"the same of images without it": controls},
+            turned[:, 0],
+            dict(zip((WITHOUT, HIDDEN), turned[:, 1:].T, strict=True)),
             self.sheets.groups[rows],
             self.settings.tolerated,
             self.settings.seed,
             power=True,
         )
-        seen = self.sheets.select(tries[0][2])
-        shown = {"as it is": self.clean[tries[0][2]], "changed": logits[0], "control": logits[1]}
+        seen = self.sheets.select(added.rows)
+        shown = {"as it is": self.clean[added.rows], "changed": added.logits[:, 0], "control": added.logits[:, 1]}
         return effect, {name: count_outcomes(self.predictor, each, seen) for name, each in shown.items()}
 
-    def _interchange(
-        self, clue: LabelClue, others: Int64Array, own: Int64Array
-    ) -> tuple[list[Tried], tuple[Float32Array, Float32Array]]:
+    def _interchange(self, clue: LabelClue, others: Int64Array, own: Int64Array) -> tuple[_Tried, _Tried]:
         component = make_place(clue.where) if clue.where else COMPONENTS[clue.name]
         carriers = [self.source.grids[i] for i in clue.rows]
         taken = [component.take(self.source.grids[i], self._steel(self.source, i)) for i in clue.rows]
@@ -180,24 +193,26 @@ class _Trial:
             plain = [component.take(self.source.grids[i], self._steel(self.source, i)) for i in without]
         added = self._put(component, others, taken, plain)
         removed = self._put(component, self._find_carriers(clue, own), plain, taken)
-        return [added[0], removed[0]], added[1]
+        return added, removed
 
-    def _put(
-        self, component: Component, rows: Int64Array, taken: Sequence[Any], plain: Sequence[Any]
-    ) -> tuple[Tried, tuple[Float32Array, Float32Array]]:
-        def changed() -> Iterator[Grey]:
+    def _put(self, component: Component, rows: Int64Array, taken: Sequence[Any], plain: Sequence[Any]) -> _Tried:
+        def draw_pictures() -> Iterator[Grey]:
             for i in rows:
                 grid, steel = self.sheets.grids[i], self._steel(self.sheets, i)
-                for parts in (taken, plain):
-                    image = np.clip(component.put(grid, steel, parts[int(i) % len(parts)]), 0, 1)
-                    # A part that is pasted hides no defect that is on file.
-                    yield np.where(steel, image, grid) if component.local else np.asarray(image, np.float32)
+                changed, plainly = (
+                    np.asarray(np.clip(component.put(grid, steel, parts[int(i) % len(parts)]), 0, 1), np.float32)
+                    for parts in (taken, plain)
+                )
+                if component.local:  # a part that is pasted hides no defect that is on file
+                    changed, plainly = np.where(steel, changed, grid), np.where(steel, plainly, grid)
+                    hidden = plainly
+                else:
+                    hidden = np.where(self._regions[i], changed, grid)
+                yield from (changed, plainly, hidden)
 
-        return self._predict(rows, changed())
+        return self._predict(rows, draw_pictures())
 
-    def _compress(
-        self, clue: LabelClue, others: Int64Array, own: Int64Array
-    ) -> tuple[list[Tried], tuple[Float32Array, Float32Array]]:
+    def _compress(self, clue: LabelClue, others: Int64Array, own: Int64Array) -> tuple[_Tried, _Tried]:
         """Encode at the quality of the class; the control is noise of the same mean square."""
         there = [i for i in range(len(self.source)) if self.source.first_labels[i] != clue.label][:_DONORS]
         quality, usual = (
@@ -206,25 +221,24 @@ class _Trial:
         )
         added = self._recode(others if quality < usual else others[:0], quality)
         removed = self._recode(own if usual < quality else own[:0], usual)
-        return [added[0], removed[0]], added[1]
+        return added, removed
 
-    def _recode(self, rows: Int64Array, quality: int) -> tuple[Tried, tuple[Float32Array, Float32Array]]:
-        def changed() -> Iterator[Grey]:
+    def _recode(self, rows: Int64Array, quality: int) -> _Tried:
+        def draw_pictures() -> Iterator[Grey]:
             for i in rows:
                 grey = self.index.image(int(self.sheets.rows[i])).grey()
                 coded = compress(grey, quality)
                 noise = np.random.default_rng([self.settings.seed, int(i)]).standard_normal(grey.shape)
                 noisy = np.clip(grey + float(np.sqrt(((coded - grey) ** 2).mean())) * noise, 0, 1).astype(np.float32)
-                for image in (coded, noisy):
-                    yield resize(image, *self.sheets.grids[i].shape)
+                grid = self.sheets.grids[i]
+                changed, noised = (resize(image, *grid.shape) for image in (coded, noisy))
+                yield from (changed, noised, np.where(self._regions[i], changed, grid))
 
-        return self._predict(rows, changed())
+        return self._predict(rows, draw_pictures())
 
-    def _predict(self, rows: Int64Array, pictures: Iterator[Grey]) -> tuple[Tried, tuple[Float32Array, Float32Array]]:
+    def _predict(self, rows: Int64Array, pictures: Iterator[Grey]) -> _Tried:
         logits = np.array(list(stream_logits(self.predictor, pictures)), np.float32)
-        logits = logits.reshape(len(rows), 2, len(self.predictor.classes))
-        preds = logits.argmax(axis=2)
-        return (preds[:, 0], preds[:, 1], rows), (logits[:, 0], logits[:, 1])
+        return _Tried(rows, logits.reshape(len(rows), 3, len(self.predictor.classes)))
 
     def _choose_non_carriers(self, clue: LabelClue) -> list[int]:
         """Images of the class with least of the clue, where they are like the others; else usual ones of the others."""
@@ -244,6 +258,11 @@ class _Trial:
         usual = float(np.median(values[self.source.first_labels != clue.label]))
         seen = self._audited[clue.name].to_numpy(float)[rows]
         return rows[np.abs(seen - carried) < np.abs(seen - usual)]
+
+    @cached_property
+    def _regions(self) -> list[Mask]:
+        """Where the defect of each audited image is, or where the model looks."""
+        return find_regions(self.predictor, self.sheets, self.clean.argmax(axis=1))
 
     @cached_property
     def _audited(self) -> pd.DataFrame:

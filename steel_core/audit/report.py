@@ -8,13 +8,13 @@ from pydantic import ConfigDict, Field
 
 import steel_core
 from steel_core.audit.sheets import Sheets
-from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW, Effect
+from steel_core.audit.statistics import AGAINST, FOR, NOTHING, TOO_FEW, Effect
 from steel_core.inference.predictor import Predictor
 from steel_core.metrics.intervals import Interval
 from steel_core.records import Record
 from steel_core.render import percent
 
-STATUS = {AGAINST: 0, FOR: 3, TOO_FEW: 4}  # exit status of the command line for each verdict
+STATUS = {AGAINST: 0, FOR: 3, TOO_FEW: 4, NOTHING: 4}  # exit status of the command line for each verdict
 
 QUESTIONS: dict[str, str] = {
     "white-stain": "Does a harmless white stain turn the verdict of this model?",
@@ -78,7 +78,7 @@ class AuditReport(AuditSummary):
 
     @property
     def status(self) -> int:
-        """Exit status of the command line: 0 pass, 3 shortcut found, 4 not enough data."""
+        """Exit status of the command line: 0 pass, 3 shortcut found, 4 not enough data or nothing to test."""
         return STATUS[self.verdict]
 
     def summary(self) -> dict[str, Any]:

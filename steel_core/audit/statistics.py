@@ -21,6 +21,7 @@ from steel_core.types import AnyArray, BoolArray, Float64Array
 FOR = "evidence for a shortcut"
 AGAINST = "evidence against"
 TOO_FEW = "not enough data"
+NOTHING = "nothing to test"  # no suspect was there to be put to the test: it stands in nobody's way
 
 ALPHA = 0.05
 POWER = 0.8
@@ -28,7 +29,7 @@ LEAST = 20  # fewer independent images than this decide nothing
 PROVED = 3  # doses of a family that are put to the proof
 
 _DRAWS = 2000
-_NARROWED = 1.25  # standard errors; see `_compare`
+_NARROWED = 1.0  # standard errors; see `_compare`
 
 
 class Effect(Record):
@@ -148,10 +149,11 @@ def is_harmless(whole: Sequence[Effect], tolerated: float) -> bool:
 
 
 def combine_verdicts(verdicts: Collection[str]) -> str:
-    """One verdict of many: a shortcut if any found one; against one only if all that were asked say so."""
-    if FOR in verdicts:
+    """One verdict of many: a shortcut if any found one; against one only if all that had something to test say so."""
+    tested = set(verdicts) - {NOTHING}
+    if FOR in tested:
         return FOR
-    return AGAINST if verdicts and set(verdicts) == {AGAINST} else TOO_FEW
+    return AGAINST if tested == {AGAINST} else NOTHING if verdicts and not tested else TOO_FEW
 
 
 def find_detectable(controls: Float64Array, tolerated: float, seed: int = 0) -> float:

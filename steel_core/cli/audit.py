@@ -1,4 +1,8 @@
-"""`audit`: a gate for a release pipeline (0: speaks against a shortcut; 3: found one; 4: not enough data)."""
+"""`audit`: a gate for a release pipeline.
+
+0: every test that could be made excludes what is tolerated; 3: one found a shortcut; 4: not enough data, and which test
+lacked what.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +39,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> Answer:
     from steel_core.audit.report import STATUS
     from steel_core.audit.run import audit
-    from steel_core.audit.statistics import combine_verdicts
+    from steel_core.audit.statistics import FOR, combine_verdicts
     from steel_core.files import new_run_name, write_bytes
     from steel_core.inference.predictor import Predictor
+    from steel_core.reports.audit_sentences import describe_lack
     from steel_core.store.audits import AuditStore
 
     kinds = AUDITS if arguments.kind == "all" else (arguments.kind,)
@@ -58,6 +63,9 @@ def run(arguments: Namespace) -> Answer:
     if arguments.kind == "all":
         decisive = [report for report in reports if report.verdict == verdict]
         paragraphs.append(f"All together: {verdict} ({', '.join(report.audit for report in decisive)}).")
+        if verdict != FOR:
+            lacking = {report.audit: describe_lack(report.to_json()) for report in reports}
+            paragraphs += [f"  {kind}: {words}." for kind, words in lacking.items() if words]
         content = {"audit": "all", "rests_on": decisive[0].audit, **decisive[0].summary()}
         content["audits"] = {report.audit: report.to_json() for report in reports}
     if arguments.out:

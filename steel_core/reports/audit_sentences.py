@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from steel_core import render
 from steel_core.audit.report import format_difference
-from steel_core.audit.statistics import AGAINST, FOR, LEAST
+from steel_core.audit.statistics import AGAINST, FOR, LEAST, NOTHING, TOO_FEW
 
 SHORTCUT, SUSPICIOUS, QUIET = "shortcut", "worth a look", "no finding"  # how severe a finding is, the worst first
 
@@ -45,9 +45,32 @@ def explain_verdict(report: dict[str, Any]) -> str:
         return _PRESENT[report["audit"]].format(towards=report["detail"].get("towards", "a class"))
     if report["verdict"] == AGAINST:
         return _ABSENT[report["audit"]]
+    if report["verdict"] == NOTHING:
+        return "Nothing was found that could be put to the test."
     if not report["findings"]:
         return "No image could be tested, so nothing can be said."
     return "These images are too few, or the effect lies too close to what is put up with, to tell."
+
+
+def describe_lack(report: dict[str, Any]) -> str:
+    """What a test lacked to exclude what is tolerated, in a few words; "" where it lacked nothing."""
+    if report["verdict"] == NOTHING:
+        return "there was nothing to test, so it does not count"
+    open_ones = [finding for finding in report["findings"] if finding["verdict"] == TOO_FEW]
+    if report["verdict"] != TOO_FEW:
+        return ""
+    if not open_ones:
+        return "no image could be tested"
+    worst = max(open_ones, key=lambda finding: (None in finding["legs"].values(), finding["interval"][0]))
+    if worst["legs"].get("not the defect", True) is None:
+        return f"whether {worst['name']} are the defect itself, a person must say"
+    if worst["groups"] < LEAST:
+        return f"{worst['name']}: {worst['groups']} independent images, {LEAST} are the least"
+    high, tolerated = format_difference(worst["interval"][1]), render.percent(report["settings"]["tolerated"])
+    return (
+        f"{worst['name']}: in {worst['groups']} independent images the excess may be up to {high}, and {tolerated} are "
+        "put up with"
+    )
 
 
 def describe_power(report: dict[str, Any]) -> str:

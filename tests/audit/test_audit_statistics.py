@@ -6,6 +6,7 @@ import pytest
 from steel_core.audit.statistics import (
     AGAINST,
     FOR,
+    NOTHING,
     TOO_FEW,
     choose_worst,
     combine_verdicts,
@@ -97,6 +98,10 @@ def test_one_verdict_of_many():
     assert combine_verdicts([AGAINST, TOO_FEW]) == TOO_FEW
     assert combine_verdicts([AGAINST, AGAINST]) == AGAINST
     assert combine_verdicts([]) == TOO_FEW
+    # What could not be asked stands in nobody's way, and is no answer by itself.
+    assert combine_verdicts([AGAINST, NOTHING]) == AGAINST
+    assert combine_verdicts([NOTHING, TOO_FEW]) == TOO_FEW
+    assert combine_verdicts([NOTHING, NOTHING]) == NOTHING
 
 
 def test_only_the_excess_over_the_strongest_control_counts():

@@ -103,6 +103,7 @@ def lit_model(shortcut):
     """White begins at a grey of 0.62: light alone argues for clear."""
     model = predictor(shortcut)
     model.model.features[0].bias.data[0] = -0.6
+    model.model.head.weight.data[1, 1] *= 4  # so dark a defect is seen in any light
     return model
 
 
@@ -132,9 +133,8 @@ def test_a_property_that_is_learnt_is_found_also_where_the_audited_are_clean(tmp
 
 
 def test_a_property_in_the_data_alone_is_not_red(tmp_path):
-    data, model = bright(160), predictor(0.0)
-    model.model.head.weight.data[1, 1] *= 4  # so dark a defect is seen in any light
-    report = audit_properties(model, data, index_of(data, tmp_path), learnt=data)
+    data = bright(160)
+    report = audit_properties(lit_model(0.0), data, index_of(data, tmp_path), learnt=data)
     lit = next(finding for finding in report.findings if finding.name == "brightness")
     assert lit.legs == {"data": True, "model": False}
     assert lit.verdict == AGAINST

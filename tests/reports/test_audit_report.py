@@ -19,6 +19,7 @@ from steel_core.reports.audit_report import draw_exemplar, make_pairs, render_au
 from steel_core.reports.audit_sentences import (
     describe_evidence,
     describe_finding,
+    describe_lack,
     describe_outcomes,
     explain_verdict,
     list_suspects,
@@ -152,6 +153,28 @@ def test_the_page_needs_nothing_else_escapes_what_came_from_data_and_holds_hashe
 def test_severity_follows_verdict_interval_and_what_the_data_show(changed, severity):
     finding = {"verdict": TOO_FEW, "excess": 0.2, "interval": [0.1, 0.3], "legs": {}} | changed
     assert rate_severity(finding) == severity
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"groups": 12}, "12 independent images, 20 are the least"),
+        ({}, "may be up to +9.0 %, and 5.0 % are put up with"),
+        ({"legs": {"not the defect": None}}, "a person must say"),
+    ],
+)
+def test_what_a_test_lacked_is_said(changed, words):
+    finding = {
+        "name": "towards clear",
+        "verdict": TOO_FEW,
+        "groups": 60,
+        "interval": [-0.02, 0.09],
+        "legs": {},
+    } | changed
+    report = {"verdict": TOO_FEW, "settings": {"tolerated": 0.05}, "findings": [finding]}
+    assert words in describe_lack(report)
+    assert describe_lack(report | {"verdict": AGAINST}) == ""
+    assert "nothing to test" in describe_lack(report | {"verdict": "nothing to test"})
 
 
 def test_outcomes_are_told_of_the_defective_sheets():

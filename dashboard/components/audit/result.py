@@ -24,6 +24,7 @@ _VERDICTS = {
     "evidence for a shortcut": ("gpp_bad", "red"),
     "evidence against": ("verified_user", "green"),
     "not enough data": ("balance", "orange"),
+    "nothing to test": ("search_off", "gray"),
 }
 _SEVERITIES = dict(
     zip(services.audits.SEVERITIES, (("dangerous", "red"), ("visibility", "orange"), ("check", "gray")), strict=True)
