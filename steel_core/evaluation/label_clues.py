@@ -7,8 +7,8 @@ what a model could learn instead of the steel.
 Legend: N images, P x P cells of a thumbnail, B resamples.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -31,10 +31,24 @@ _ALPHA = 0.025
 _PIECES = 8  # of steel in a class and outside it; fewer tell nothing
 _FOLDS = 5
 _SHOWN = 8  # images of a finding
+_MOST = 1000  # images that are asked
 _KINDS = 12  # values of a fact that are told apart, the commonest
 
 
 Folds = list[tuple[Int64Array, Int64Array]]
+
+
+@dataclass(frozen=True)
+class SharesInTest:
+    """What a clue, as it was learnt from the training images, says of the n images of the test part.
+
+    `named` and `strength` as in `LabelClue`.
+    """
+
+    named: tuple[float, float]
+    strength: float
+    interval: Interval
+    n: int
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,8 @@ class LabelClue:
         alarming: stronger than `LEAST`, and no work of the defect itself.
         where: row and column of the strongest place, 0 to 1 from the top left; None for other clues.
         rows: row numbers of images of the class in which it shows most.
+        others: row numbers of images of other classes in which it shows least.
+        test: the same in the test part; None where it was not asked, or holds too few images.
     """
 
     name: str
@@ -62,31 +78,62 @@ class LabelClue:
     alarming: bool
     where: tuple[float, float] | None
     rows: tuple[int, ...]
+    others: tuple[int, ...] = ()
+    test: SharesInTest | None = None
+
+    @property
+    def title(self) -> str:
+        return self.clue.words[0].upper() + self.clue.words[1:] + _name_place(self.where)
+
+    @property
+    def fades(self) -> bool:
+        """Whether the test part holds less of it than the training images, beyond chance."""
+        return self.test is not None and self.test.interval[1] < self.interval[0]
 
     @property
     def sentence(self) -> str:
-        own, others = (f"{share:.0%}".replace("%", " %") for share in self.named)
-        words = self.clue.words[0].upper() + self.clue.words[1:] + _name_place(self.where)
-        return (
-            f"{words} alone: {own} of the {self.label} images and {others} of the others would be called {self.label}. "
-            "A model can learn this instead of the steel."
+        own, others = map(_percent, self.named)
+        said = (
+            f"{self.title} alone: {own} of the {self.label} images and {others} of the others would be called "
+            f"{self.label}. A model can learn this instead of the steel."
         )
+        return f"{said} {self.describe_test()}".strip()
+
+    def describe_test(self) -> str:
+        """Whether the test part can tell a model that learnt it from one that did not; "" where it was not asked."""
+        if self.test is None:
+            return ""
+        shares = " and ".join(map(_percent, self.test.named))
+        if self.fades:
+            return f"In the test part it is {shares}: a model that learnt it does worse there."
+        if self.test.interval[0] > LEAST:
+            return f"The test part has it, too ({shares}): good figures there do not rule it out."
+        return f"In the test part it is {shares}."
 
 
-def find_label_clues(index: DatasetIndex, seed: int = 0, progress: Progress = no_progress) -> list[LabelClue]:
+def find_label_clues(
+    index: DatasetIndex, seed: int = 0, progress: Progress = no_progress, splits: StrArray | None = None
+) -> list[LabelClue]:
     """Each clue and the class that it tells best, the strongest and sharpest first; none where images are too few.
 
-    Images learnt from count: the split "train", or all that are in no split. Samples of one group of the index are one
-    piece of steel. Near-duplicates are not looked for: the same mark on many sheets would make one piece of them.
+    Images learnt from count: the split "train", or all that are in no split; `splits` (N,) replace those of the index.
+    At most 1,000 images are measured, drawn evenly from the classes. Samples of one group of the index are one piece of
+    steel. Near-duplicates are not looked for: the same mark on many sheets would make one piece of them.
     """
-    table = CLUE_TABLE.load_or_measure(index, progress)
-    labels, splits = index.table["labels"].to_numpy(str), index.table["split"].to_numpy(str)
+    drawn = _draw_evenly(index, seed)
+    table = CLUE_TABLE.load_or_measure(index.select(drawn), progress)
+    labels, groups = (index.table[name].to_numpy(str)[drawn] for name in ("labels", "group"))
+    splits = (index.table["split"].to_numpy(str) if splits is None else splits)[drawn]
     single = np.array([bool(label) and "|" not in label for label in labels], bool)
-    learnt = splits == ("train" if (splits == "train").any() else "")
-    rows = np.flatnonzero(single & learnt & table["brightness"].notna().to_numpy())
-    pieces = index.table["group"].to_numpy(str)[rows]
-    pieces = np.where(pieces == "", np.char.add("alone ", rows.astype(str)), pieces)
-    return rank_clues(table.iloc[rows].reset_index(drop=True), labels[rows], pieces, rows, seed)
+    usable = single & table["brightness"].notna().to_numpy()
+    learnt = np.flatnonzero(usable & (splits == ("train" if (splits == "train").any() else "")))
+    held = np.flatnonzero(usable & (splits == "test"))
+    pieces = np.where(groups == "", np.char.add("alone ", drawn.astype(str)), groups)
+    clues = rank_clues(table.iloc[learnt].reset_index(drop=True), labels[learnt], pieces[learnt], drawn[learnt], seed)
+    return [
+        replace(clue, test=_ask_test(clue, table, labels, pieces, learnt, held, seed)) if clue.alarming else clue
+        for clue in clues
+    ]
 
 
 def rank_clues(
@@ -97,6 +144,8 @@ def rank_clues(
     classes = [name for name in names if _count_pieces(labels == name, pieces) >= _PIECES]
     if len(names) == 2:  # what tells one tells the other
         classes = [name for name in classes if CLEAR not in names or name == CLEAR][:1]
+    if not classes:
+        return []
     weights = group_weights(pieces, seed=seed)
     folder = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
     folds = {label: list(folder.split(labels, labels == label, pieces)) for label in classes}
@@ -125,6 +174,7 @@ def rank_clues(
                 alarming=p < _ALPHA and not innocent,
                 where=trial.where,
                 rows=tuple(int(rows[i]) for i in trial.exemplars),
+                others=tuple(int(rows[i]) for i in trial.others),
             )
     return sorted(best.values(), key=lambda one: (not one.alarming, -one.strength * one.clue.sharp))
 
@@ -153,6 +203,7 @@ class _Trial:
     more: bool  # the class has more of it than the others
     where: tuple[float, float] | None
     exemplars: list[int]
+    others: list[int]
 
 
 def _count_pieces(own: BoolArray, pieces: StrArray) -> int:
@@ -181,27 +232,17 @@ def _try_clue(
     weights: Float64Array,
     seed: int,
 ) -> _Trial:
-    every = np.ones((1, len(own)))
+    said, chance, pull = _name_images(clue, values, own, folds, seed)
     where = None
-    if clue is PLACE:
-        said, pull = _fit_places(values, own, folds)
-        # The same with the cells of each image shuffled keeps how light it is anywhere, and loses where.
-        shuffled, _ = _fit_places(np.random.default_rng(seed).permuted(values, axis=1), own, folds)
-        measure: Callable[[Float64Array], Float64Array] = lambda weight: (  # noqa: E731
-            _youden(said, own, weight) - np.maximum(_youden(shuffled, own, weight), 0)
-        )
+    if pull is not None:
         row, column = divmod(int(np.abs(pull).argmax()), CELLS)
         where = ((row + 0.5) / CELLS, (column + 0.5) / CELLS)
-        amount: FloatArray = values @ pull
-    else:
-        said = _fit_tree(values, own, folds, seed)
-        measure = lambda weight: _youden(said, own, weight)  # noqa: E731
-        amount = values[:, 0]
-    strength, resampled = float(measure(every)[0]), measure(weights)
+    amount: FloatArray = values[:, 0] if pull is None else values @ pull
+    strength, resampled = _measure_strength(said, chance, own, weights)
     # Resamples of a clue that names every image do not vary at all; that much is luck even so.
     spread = max(float(resampled.std()), 0.25 / np.sqrt(len(own)))
     more = bool(amount[own].mean() >= amount[~own].mean())
-    shown = np.flatnonzero(own & said)
+    order = np.argsort(amount * (-1 if more else 1), kind="stable")  # the most of it first
     low, high = np.quantile(resampled, [0.025, 0.975])
     return _Trial(
         name=name,
@@ -213,8 +254,68 @@ def _try_clue(
         named=(float(said[own].mean()), float(said[~own].mean())),
         more=more,
         where=where,
-        exemplars=shown[np.argsort(amount[shown] * (-1 if more else 1), kind="stable")[:_SHOWN]].tolist(),
+        exemplars=order[(own & said)[order]][:_SHOWN].tolist(),
+        others=order[(~own & ~said)[order]][::-1][:_SHOWN].tolist(),
     )
+
+
+def _ask_test(
+    clue: LabelClue,
+    table: pd.DataFrame,
+    labels: StrArray,
+    pieces: StrArray,
+    learnt: Int64Array,
+    held: Int64Array,
+    seed: int,
+) -> SharesInTest | None:
+    """The rows `held` of a table, named by what the rows `learnt` taught."""
+    own = labels == clue.label
+    if _count_pieces(own[held], pieces[held]) < _PIECES:
+        return None
+    values = next(values for name, _, values in _list_values(table) if name == clue.name)
+    said, chance, _ = _name_images(clue.clue, values, own, [(learnt, held)], seed)
+    said, own, chance = said[held], own[held], None if chance is None else chance[held]
+    strength, resampled = _measure_strength(said, chance, own, group_weights(pieces[held], seed=seed))
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return SharesInTest(
+        named=(float(said[own].mean()), float(said[~own].mean())),
+        strength=strength,
+        interval=(float(low), float(high)),
+        n=len(held),
+    )
+
+
+def _draw_evenly(index: DatasetIndex, seed: int) -> Int64Array:
+    """Rows in order: all, or as many of each label as there is room for."""
+    labels = index.table["labels"].sample(frac=1.0, random_state=seed)
+    turns = labels.groupby(labels).cumcount().sort_values(kind="stable")
+    return np.sort(turns.index.to_numpy(np.int64)[:_MOST])
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}".replace("%", " %")
+
+
+def _name_images(
+    clue: Clue, values: FloatArray, own: BoolArray, folds: Folds, seed: int
+) -> tuple[BoolArray, BoolArray | None, Float64Array | None]:
+    """(N,) which images the clue gives the class; of places also what chance would, and the pull of each cell."""
+    if clue is not PLACE:
+        return _fit_tree(values, own, folds, seed), None, None
+    said, pull = _fit_places(values, own, folds)
+    # The same with the cells of each image shuffled keeps how light it is anywhere, and loses where.
+    return said, _fit_places(np.random.default_rng(seed).permuted(values, axis=1), own, folds)[0], pull
+
+
+def _measure_strength(
+    said: BoolArray, chance: BoolArray | None, own: BoolArray, weights: Float64Array
+) -> tuple[float, Float64Array]:
+    """Youden's J beyond that of chance, and that of each resample (B,)."""
+    every = np.concatenate([np.ones((1, len(own))), weights])
+    strength = _youden(said, own, every)
+    if chance is not None:
+        strength = strength - np.maximum(_youden(chance, own, every), 0)
+    return float(strength[0]), strength[1:]
 
 
 def _fit_tree(values: FloatArray, own: BoolArray, folds: Folds, seed: int) -> BoolArray:

@@ -31,6 +31,7 @@ from steel_core.models.checkpoint import check_destination, save_checkpoint
 from steel_core.progress import Progress, Say, Stages, no_progress
 from steel_core.records import to_toml
 from steel_core.training.distributed import ProcessGroup
+from steel_core.training.doubts import describe_gap, record_clues, warn_of_clues
 from steel_core.training.finish import finish_checkpoint
 from steel_core.training.fit import Curves, Fit, FitResult, find_learning_rate, run_fit
 from steel_core.training.images import ImageTable
@@ -72,8 +73,8 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
 
     With `drawn_background` SHAP compares with sheets drawn by the program instead of training images, for a checkpoint
     that is passed on while the images may not be. Without `finish` neither the scale of each explainer's maps is
-    measured nor the gate for unfamiliar images, for a model that only counts. By `log` others follow the course, and
-    ask it to stop.
+    measured nor the gate for unfamiliar images, nor are the data asked what predicts the label, for a model that only
+    counts. By `log` others follow the course, and ask it to stop.
 
     Raises:
         RunStopped: the log held a request to stop.
@@ -92,6 +93,10 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
     check_destination(out)
     with stages("preparing the images"):
         prepared = prepare(index, config, report, progress)
+    with stages("asking the data what predicts the label"):
+        # Of the index as it came: one mark on many sheets makes them near-duplicates, and so one piece of steel.
+        splits = prepared.dataset.table["split"].to_numpy(str)
+        clues = warn_of_clues(index, splits, report, progress) if leads and finish else []
     index, config, table, parts, preprocessing, leaks, init_hash = prepared
     several, input_size = table.labels.ndim == 2, preprocessing.input_size
     report(f"training {BACKBONES[config.backbone].config.title} on {target}")
@@ -144,6 +149,8 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
         gap = multi_label.mean_ece if several else metrics.ece
         reports["test"]["ece_before_temperature"] = float(np.nan_to_num(gap(raw, test_labels)[0]))
 
+    fall = describe_gap(reports, clues)
+
     # Card, background, scales and gate
     if drawn_background:
         background, background_title = draw_background(preprocessing, config.seed), DRAWN_TITLE
@@ -181,12 +188,13 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
             "init_sha256": init_hash,
             "learning_rate_search": [[(round(r, 6), round(loss, 4)) for r, loss in curve] for curve in curves],
             "best_epoch": result.epoch,
+            "clues": record_clues(clues),
             "history": result.history,
             "torch": torch.__version__,
             "device": target.type,
         },
         background=background_title,
-        notes=tuple(filter(None, (*notes, leaks, warning))),
+        notes=tuple(filter(None, (*notes, leaks, warning, fall))),
         code_version=steel_core.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -207,8 +215,8 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
     shutil.rmtree(run_folder, ignore_errors=True)
     with contextlib.suppress(OSError):  # other settings have an unfinished run there
         run_folder.parent.rmdir()
-    if warning:
-        report(f"WARNING: {warning}")
+    for sentence in filter(None, (warning, fall)):
+        report(f"WARNING: {sentence}")
     report(f"saved {card.name}: " + ", ".join(f"{part} {_headline(f)}" for part, f in reports.items()))
     report(stages.summary)
     log.write("done", name=card.name, out=out, metrics=reports, seconds=stages.seconds)
