@@ -6,6 +6,7 @@ from dashboard import services
 from dashboard.components.audit.bench import live_bench
 from dashboard.components.audit.cure import cure
 from dashboard.components.audit.run import history, whole_data_set
+from dashboard.components.common.label_clues import label_clues
 from dashboard.components.common.verdict import warnings
 
 ONE = "One image"
@@ -21,6 +22,8 @@ if not st.session_state.get("model"):
     st.stop()
 model = services.models.predictor(st.session_state["model"])
 warnings(model)
+if (data := st.session_state.get("data")) and not st.query_params.get("run"):
+    label_clues(data, audited=model)
 view = st.segmented_control(
     "What to look at", VIEWS, default=ONE, required=True, key="view", bind="query-params", label_visibility="collapsed"
 )

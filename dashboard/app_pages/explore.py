@@ -1,9 +1,10 @@
-"""Explore: what a data set holds, before the model is believed: gallery, numbers, map, findings, and each image."""
+"""Explore: what a data set holds, before a model is believed: what predicts the label, gallery, numbers, each image."""
 
 import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.chooser import say_no_data
+from dashboard.components.common.label_clues import label_clues
 from dashboard.components.explore.filters import filters, head
 from dashboard.components.explore.findings import findings
 from dashboard.components.explore.image import image_page
@@ -21,6 +22,7 @@ if path := st.query_params.get("image"):
     image_page(collection, model, path)
     st.stop()
 head(collection)
+label_clues(data)
 asked = filters(collection, model)
 tabs = {
     "Gallery": lambda: commons(collection, asked),

@@ -4,6 +4,7 @@ import streamlit as st
 
 from dashboard import services
 from dashboard.components.common.chooser import say_no_data
+from dashboard.components.common.label_clues import label_clues
 from dashboard.components.train.form import form
 from dashboard.components.train.watch import history, watched
 
@@ -16,6 +17,8 @@ if name := st.query_params.get("run"):
 st.markdown("From labelled images to a model that stands in every chooser, with its card and honest figures.")
 data = st.session_state.get("data")
 if data:
+    label_clues(data)
+    st.subheader("A new model")
     form(data)
 else:
     say_no_data()

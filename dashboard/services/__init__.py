@@ -5,6 +5,7 @@ from dashboard.services import (  # noqa: F401
     bench,
     cache,
     classical_chain,
+    clues,
     datasets,
     distributions,
     evaluation,

@@ -34,7 +34,7 @@ from steel_core.progress import Progress, no_progress
 from steel_core.types import SteelImage
 
 _CHUNK = 64
-_FORMAT = 4
+_FORMAT = 5
 
 
 def check_dataset(

@@ -62,7 +62,7 @@ class LabelClue:
         p_corrected: one-sided, of a strength of at most `LEAST`, corrected for all that was looked at (Holm).
         alarming: stronger than `LEAST`, and no work of the defect itself.
         where: row and column of the strongest place, 0 to 1 from the top left; None for other clues.
-        rows: row numbers of images of the class in which it shows most.
+        rows: row numbers of images of the class that it gives away, the most typical first.
         others: row numbers of images of other classes in which it shows least.
         test: the same in the test part; None where it was not asked, or holds too few images.
     """
@@ -242,7 +242,10 @@ def _try_clue(
     # Resamples of a clue that names every image do not vary at all; that much is luck even so.
     spread = max(float(resampled.std()), 0.25 / np.sqrt(len(own)))
     more = bool(amount[own].mean() >= amount[~own].mean())
-    order = np.argsort(amount * (-1 if more else 1), kind="stable")  # the most of it first
+    given = own & said
+    usual = float(np.median(amount[given])) if given.any() else 0.0
+    typical = np.argsort(np.abs(amount - usual), kind="stable")
+    least = np.argsort(amount * (1 if more else -1), kind="stable")
     low, high = np.quantile(resampled, [0.025, 0.975])
     return _Trial(
         name=name,
@@ -254,8 +257,8 @@ def _try_clue(
         named=(float(said[own].mean()), float(said[~own].mean())),
         more=more,
         where=where,
-        exemplars=order[(own & said)[order]][:_SHOWN].tolist(),
-        others=order[(~own & ~said)[order]][::-1][:_SHOWN].tolist(),
+        exemplars=typical[given[typical]][:_SHOWN].tolist(),
+        others=least[(~own & ~said)[least]][:_SHOWN].tolist(),
     )
 
 

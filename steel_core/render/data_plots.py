@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from steel_core.metrics import wilson_interval
-from steel_core.render.plots import BLUE, DASHES, INK, ORANGE, SERIES, Figure, empty_figure
-from steel_core.types import CLEAR, REFER, UNFAMILIAR, AnyArray, Box, Float64Array, UInt8Array
+from steel_core.render.plots import BLUE, DASHES, FEW, INK, ORANGE, SERIES, Figure, empty_figure
+from steel_core.types import CLEAR, REFER, UNFAMILIAR, AnyArray, BoolArray, Box, Float64Array, UInt8Array
 
 DRAWN = 20_000  # points of a map: as many as a browser moves without stumbling
 
@@ -49,6 +49,33 @@ def class_counts(counts: Mapping[str, int], of: int) -> Figure:
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed", automargin=True)
     return figure.update_layout(height=110 + 30 * len(names), clickmode="event+select", dragmode=False)
+
+
+def clue_strengths(
+    names: Sequence[str], strengths: Float64Array, intervals: Float64Array, alarming: BoolArray, alarm: float
+) -> Figure:
+    """How well each clue (N,) alone tells a class, with 95 % intervals (N, 2); orange with a sign where it alarms."""
+    said = "; ".join(f"{name} {value:.2f}" for name, value in zip(names, strengths, strict=True))
+    figure = empty_figure(
+        f"How well each alone tells a class, from 0 (not at all) to 1 (every image), alarm above {alarm:.2f}: {said}.",
+        "strength (95 %)",
+        "",
+    )
+    signed = [f"{escape(name)}{' ⚠' if loud else ''}" for name, loud in zip(names, alarming, strict=True)]
+    shown = np.clip(strengths, 0, 1)
+    figure.add_bar(
+        x=shown, y=signed, orientation="h", marker={"color": np.where(alarming, ORANGE, FEW).tolist(), "opacity": 0.7},
+        width=0.6,
+        error_x={
+            "array": np.maximum(np.clip(intervals[:, 1], 0, 1) - shown, 0),
+            "arrayminus": np.maximum(shown - np.clip(intervals[:, 0], 0, 1), 0), "color": INK,
+        },
+        hovertemplate="%{y}: %{x:.2f}<extra></extra>",
+    )  # fmt: skip
+    figure.add_vline(x=alarm, line={"color": INK, "dash": "dot", "width": 1})
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    figure.update_xaxes(range=[0, 1], fixedrange=True, title_font_size=13)
+    return figure.update_layout(height=80 + 30 * len(names), margin={"t": 5, "b": 45, "l": 10}, dragmode=False)
 
 
 def distributions(values: Mapping[str, Float64Array], name: str, title: str) -> Figure:

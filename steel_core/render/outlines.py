@@ -21,6 +21,8 @@ class Sign(NamedTuple):
 # Okabe and Ito, Color Universal Design, 2008; told apart on grey steel, and by colour-blind people.
 _SIGNS = ((230, 159, 0), (86, 180, 233), (0, 200, 145), (240, 228, 66), (80, 150, 255), (255, 120, 40), (230, 150, 200))
 
+_FRAME = (255, 214, 10)
+
 
 def assign_signs(classes: Sequence[str]) -> dict[str, Sign]:
     """How each class is marked; colours repeat where there are many classes, numbers never do."""
@@ -36,8 +38,18 @@ def draw_boxes(picture: UInt8Array, boxes: Iterable[Box], grid: tuple[int, int])
         corners = (box.xmin * right, box.ymin * down, box.xmax * right - 1, box.ymax * down - 1)
         # Dark around bright: seen on every steel.
         pen.rectangle(corners, outline=(0, 0, 0), width=4)
-        pen.rectangle(corners, outline=(255, 214, 10), width=2)
+        pen.rectangle(corners, outline=_FRAME, width=2)
     return np.asarray(drawn)
+
+
+def draw_outline(picture: UInt8Array, mask: BoolArray) -> UInt8Array:
+    """The picture (H', W', 3) with a line around the pieces of a mask (H, W)."""
+    drawn = np.array(picture, order="C")
+    shrunk = cv2.resize(mask.astype(np.uint8), drawn.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    outlines = cv2.findContours(shrunk, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
+    for colour, thickness in (((0, 0, 0), 4), (_FRAME, 2)):
+        cv2.drawContours(drawn, outlines, -1, colour, thickness, cv2.LINE_AA)
+    return drawn
 
 
 def draw_annotations(

@@ -157,3 +157,47 @@ def test_every_png_of_x_sdd_is_of_one_class():
     clues = find_label_clues(open_dataset(DATA / "x-sdd"))
     assert clues[0].name == "file format" and clues[0].label == "finishing roll printing" and clues[0].alarming
     assert clues[0].named[1] == 0
+
+
+def plant_in_train_alone(folder, also_in_test=False):
+    """Two thirds to train on, with glare on nine in ten clear ones; a third to test on, with it or without."""
+    seeds = (4, 5, 6)
+    parts = [
+        write(folder / str(seed), np.random.default_rng(seed), glare if seed < 6 or also_in_test else None)
+        for seed in seeds
+    ]
+    tables = [part.table.assign(path=f"{seed}/" + part.table["path"]) for seed, part in zip(seeds, parts, strict=True)]
+    tables = [
+        table.assign(
+            mask=table["mask"].where(table["mask"] == "", f"{seed}/" + table["mask"]),
+            split="test" if seed == seeds[-1] else "train",
+        )
+        for seed, table in zip(seeds, tables, strict=True)
+    ]
+    return DatasetIndex.build(folder, unknown_spec("mill"), pd.DataFrame(pd.concat(tables).to_dict("records")))
+
+
+@pytest.mark.parametrize("also_in_test", (False, True), ids=("train alone", "both"))
+def test_train_and_test_are_compared_in_the_same_terms(tmp_path, also_in_test):
+    first, *_ = find_label_clues(plant_in_train_alone(tmp_path, also_in_test))
+    assert first.name == "bright marks" and first.n == 2 * N and first.test.n == N
+    own, _others = first.test.named
+    assert (own > 0.7) == also_in_test and first.fades != also_in_test
+    assert ("do not rule it out" if also_in_test else "does worse there") in first.sentence
+
+
+def test_splits_of_a_run_replace_those_of_the_index(tmp_path):
+    index = write(tmp_path / "data", np.random.default_rng(1), squeeze)
+    splits = np.array(["train", "test"] * (N // 2))
+    first, *_ = find_label_clues(index, splits=splits)
+    assert first.name == "compression" and first.n == N // 2 and first.test.n == N // 2
+
+
+def test_of_many_images_some_of_each_class_are_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr("steel_core.evaluation.label_clues._MOST", 40)
+    index = write(tmp_path / "data", np.random.default_rng(1), squeeze)
+    index = index.select(np.r_[np.arange(N // 2), N - 12 : N])  # 40 clear, 12 with a defect
+    first, *_ = find_label_clues(index)
+    assert first.name == "compression" and first.n == 40
+    assert all(index.table["labels"].iat[row] == "clear" for row in first.rows)
+    assert all(index.table["labels"].iat[row] != "clear" for row in first.others)

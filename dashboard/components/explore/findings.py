@@ -16,8 +16,7 @@ from dashboard.services.models import Predictor
 
 _PAGE = 8
 _SHOWN = 8  # images of one finding
-_TITLES = {
-    "clue": "What predicts the label",
+_TITLES = {  # what predicts the label stands above
     "unreadable": "Unreadable",
     "near-duplicates": "Near-duplicates",
     "leak": "Leaks",
@@ -33,14 +32,16 @@ def findings(collection: Collection, model: Predictor | None) -> None:
         offer_work("check", model, collection.name)
         return
     images = counted(len(collection.index), "image")
-    counts = {kind: sum(one.kind == kind for one in all_findings) for kind in services.explore.KINDS}
-    if not all_findings:
+    counts = {kind: sum(one.kind == kind for one in all_findings) for kind in _TITLES}
+    if not any(counts.values()):
         st.success(f"Nothing was found in {images}. What was looked for:", icon=":material/check:")
-        for kind, meaning in services.explore.KINDS.items():
-            st.markdown(f"**{_TITLES[kind]}.** {plain(meaning)}")
+        for kind, heading in _TITLES.items():
+            st.markdown(f"**{heading}.** {plain(services.explore.KINDS[kind])}")
         return
     by_kind = " · ".join(f"{_TITLES[kind]} {n:,}" for kind, n in counts.items())
-    st.markdown(f"**{counted(len(all_findings), 'finding')}** in all {images}, whatever is filtered above: {by_kind}")
+    st.markdown(
+        f"**{counted(sum(counts.values()), 'finding')}** in all {images}, whatever is filtered above: {by_kind}"
+    )
     _exports(collection, all_findings)
     kinds = {title: kind for kind, title in _TITLES.items()}  # a link holds what is read here
     first_one = next(_TITLES[kind] for kind, n in counts.items() if n)

@@ -16,6 +16,7 @@ from steel_core.errors import SteelError
 from steel_core.render import percent
 
 _POLL = 2.0  # seconds
+_WARNING = "WARNING: "  # as the command line begins one
 _STATUS = {
     "waiting": ("Waits its turn", ":material/schedule:"),
     "running": ("At work", ":material/hourglass_top:"),
@@ -61,8 +62,11 @@ def _shown(run: services.training.Run) -> None:
         st.error(plain(run.sentence), icon=":material/error:")
     _how_far(run)
     _what_to_do(run)
+    warnings = [text for text in run.state.messages if text.startswith(_WARNING)]
+    for text in dict.fromkeys(warnings):
+        st.warning(plain(text.removeprefix(_WARNING)), icon=":material/warning:")
     if run.status == "done":
-        _result(run)
+        _result(run, warnings)
     drawn = services.training.curves(run)
     with st.grid(max(len(drawn), 1), min_column_width=330):
         for heading, figure in drawn.items():
@@ -111,7 +115,7 @@ def _what_to_do(run: services.training.Run) -> None:
             st.button(words, on_click=resume, args=(run.name,), icon=icon, type="primary")
 
 
-def _result(run: services.training.Run) -> None:
+def _result(run: services.training.Run, said: list[str]) -> None:
     name, data = str(run.about.get("model")), str(run.about.get("data"))
     if name not in services.models.available():
         st.info(f"The model {plain(name)} is not here any more.", icon=":material/search_off:")
@@ -121,7 +125,7 @@ def _result(run: services.training.Run) -> None:
     except SteelError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return
-    for sentence in card.warnings:
+    for sentence in (one for one in card.warnings if _WARNING + one not in said):
         st.warning(plain(sentence), icon=":material/warning:")
     show_estimates(card)
     chosen = {"model": name, "data": data}

@@ -43,7 +43,10 @@ class MeasuredTable:
             kept, part = self._load_part(index, rows)
             if part is None:
                 with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-                    measured = list(pool.map(partial(self.measure, index), rows))
+                    measured = []
+                    for done, values in enumerate(pool.map(partial(self.measure, index), rows), start + 1):
+                        measured.append(values)
+                        progress("measuring pictures", done, len(index))
                 part = self._make_part(measured)
                 with suppress(UsageError):  # a cache that cannot be written only costs time
                     for old in folder.glob(f"{start:09d}-*.parquet"):
