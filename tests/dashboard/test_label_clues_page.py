@@ -48,7 +48,7 @@ def test_it_stands_first_with_pictures_of_both_sides(app, data, page):
 
 def test_the_audit_that_fits_is_one_click_away(app, data):
     test = waited(app("audit", data="marked", model="b-clear"))
-    next(b for b in test.button if b.label == "Test whether the model uses it").click().run()
+    next(b for b in test.button if b.key == "test bright marks").click().run()
     assert not test.exception and test.query_params["view"] == "Data set"
     assert test.session_state["audit kinds"] == ["white-stain"]
 

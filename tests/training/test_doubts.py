@@ -63,14 +63,15 @@ def test_what_fades_in_test_is_named(stained):
 
 def test_training_asks_first_and_the_card_keeps_the_answer(stained, tmp_path, monkeypatch):
     monkeypatch.setattr("steel_core.training.map_scales.IMAGES", 2)
+    monkeypatch.setenv("STEEL_CACHE", str(tmp_path / "cache"))
     lines, log = [], RunLog(tmp_path / "log")
     settings = TrainingSettings(epochs=8, learning_rate=2e-3, batch_size=16, average=10, seed=1)
     card = train(stained, tmp_path / "model", settings, report=lines.append, log=log)
     warned = next(i for i, line in enumerate(lines) if line.startswith("WARNING: Bright marks"))
     assert warned < next(i for i, line in enumerate(lines) if line.startswith("training "))
     assert lines[warned] in log.state().messages
-    first = card.training["clues"][0]
-    assert (first["name"], first["label"]) == ("bright marks", "clear") and first["strength"] > 0.5
+    first = next(clue for clue in card.training.clues if clue["name"] == "bright marks")
+    assert first["label"] == "clear" and first["strength"] > 0.5
     assert first["named"][0] > 0.9 and first["named_in_test"][0] < 0.3
     fell = card.metrics["val"]["macro_recall"] - card.metrics["test"]["macro_recall"]
     assert fell > 0.2, "the small network did not learn the blot, so nothing is tried here"
