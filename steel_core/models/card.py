@@ -132,7 +132,7 @@ class TrainingFacts(PartialRecord, CardRecord):
     init_sha256: str = Field("", description="Hash of the file of weights it started from.")
     learning_rate_search: tuple[Any, ...] = Field((), description="For each search pairs of rate and smoothed loss.")
     best_epoch: Count = 0
-    clues: tuple[dict[str, Any], ...] = Field((), description="What predicts the label beside the defect, and how well.")
+    clues: tuple[dict[str, Any], ...] = Field((), description="What beside the defect predicts the label.")
     history: tuple[dict[str, Any], ...] = Field((), description="One row for each epoch.")
     torch: str = ""
     device: str = ""
