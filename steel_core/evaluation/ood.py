@@ -1,9 +1,11 @@
 """Teach a checkpoint to say "unfamiliar: no verdict", and measure how well it does so."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,13 +15,26 @@ from steel_core.errors import DataError, ImageError
 from steel_core.files import write_bytes
 from steel_core.inference.predictor import Predictor
 from steel_core.metrics.intervals import estimate_share
-from steel_core.models.checkpoint import amend_card
+from steel_core.models.checkpoint import amend_card, load_checkpoint
 from steel_core.models.ood import OODGate, describe_gate, fit_gate
 from steel_core.progress import Progress, no_progress, within
-from steel_core.types import Float32Array, SteelImage
+from steel_core.types import AnyArray, Float32Array, Int64Array, SteelImage
 
-_CHUNK = 64
+_CHUNK, _MOST = 64, 2000
 _TEXTURES = ("brick", "grass", "gravel")
+
+
+class Looks(NamedTuple):
+    """Images in the eyes of a checkpoint: averaged features (N, F), classes named (N,), groups (N,) and labels (N,)."""
+
+    features: Float32Array
+    named: Int64Array
+    groups: AnyArray
+    labels: AnyArray
+
+    def of(self, label: str) -> Looks:
+        """Those with that label."""
+        return Looks(*(column[self.labels == label] for column in self))
 
 
 def store_ood_gate(
@@ -37,7 +52,8 @@ def store_ood_gate(
         DataError: too few of the images it was trained on are there.
         UsageError: the folder cannot be written to, or nobody is named.
     """
-    gate, rates = make_ood_gate(Predictor.load(folder, device), index, others, progress)
+    predictor = Predictor(load_checkpoint(folder, with_gate=False), device)
+    gate, rates = make_ood_gate(predictor, index, others, progress)
     install_gate(folder, gate, rates, who, reason)
     return rates
 
@@ -50,32 +66,30 @@ def make_ood_gate(
 ) -> tuple[OODGate, dict[str, dict[str, Any]]]:
     """The gate of a checkpoint, and the shares of images that it calls unfamiliar, by the name of the set.
 
-    Measured are the test part of `index`, on which few must be called unfamiliar; photographs and textures that
-    installed packages bring along, on which nearly all must; and `others`, by their names for people.
+    It follows from the images it was trained and validated on, known by their hashes. Measured are the test part of
+    `index`, whole and by label, on which few must be called unfamiliar; photographs and textures that installed
+    packages bring along, on which nearly all must; and `others`, by their names for people.
 
     Raises:
         DataError: too few of the images it was trained on are there.
     """
-    gate, test, groups = fit_ood_gate(predictor, index, progress)
-    rates = {f"{index.spec.title}, test part": measure_unfamiliar_rate(gate, test, groups)} if groups else {}
+    parts = _look_by_part(predictor, index, {part: part for part in ("train", "val", "test")}, progress)
+    train, val, test = parts["train"], parts["val"], parts["test"]
+    gate = fit_gate((train.features, train.named, train.groups), (val.features, val.named), len(predictor.classes))
+    rates = {}
+    if len(test.groups):
+        name = f"{index.spec.title}, test part"
+        rates[name] = measure_unfamiliar_rate(gate, test)
+        for label in sorted(set(test.labels)):
+            rates[f"{name}: {label.replace('|', ', ')}"] = measure_unfamiliar_rate(gate, test.of(label))
     for name, images in load_photographs().items():
-        hashes = [image.sha256 for image in images]
-        rates[name] = measure_unfamiliar_rate(gate, predictor.features(images, within(progress, name)), hashes)
+        hashes = np.array([image.sha256 for image in images])
+        looks = Looks(*predictor.named_features(images, within(progress, name)), hashes, hashes)
+        rates[name] = measure_unfamiliar_rate(gate, looks)
     for name, other in others.items():
-        unseen = _features_by_part(predictor, other, {"": "unseen", "test": "unseen"})
-        rates[name] = measure_unfamiliar_rate(gate, *unseen["unseen"])
+        unseen = _look_by_part(predictor, other, {"": "unseen", "test": "unseen"}, within(progress, name))
+        rates[name] = measure_unfamiliar_rate(gate, unseen["unseen"])
     return gate, rates
-
-
-def fit_ood_gate(
-    predictor: Predictor, index: DatasetIndex, progress: Progress = no_progress
-) -> tuple[OODGate, Float32Array, list[str]]:
-    """The gate of a checkpoint; features (N, F) and groups (N,) of the test images, which had no part in it.
-
-    It follows from the images it was trained and validated on, known by their hashes; DataError where they are too few.
-    """
-    looks = _features_by_part(predictor, index, {part: part for part in ("train", "val", "test")}, progress)
-    return fit_gate(looks["train"][0], looks["val"][0]), *looks["test"]
 
 
 def load_photographs() -> dict[str, list[SteelImage]]:
@@ -96,11 +110,9 @@ def load_photographs() -> dict[str, list[SteelImage]]:
     return pictures
 
 
-def measure_unfamiliar_rate(
-    gate: OODGate, features: Float32Array, groups: Sequence[str] | None = None
-) -> dict[str, Any]:
-    """The share of pictures, by their averaged features (N, F), that the gate calls unfamiliar, with its interval."""
-    estimate = estimate_share(gate.ood_score(features) > 1, None if groups is None else np.asarray(groups))
+def measure_unfamiliar_rate(gate: OODGate, looks: Looks) -> dict[str, Any]:
+    """The share of pictures that the gate calls unfamiliar, with its interval by group."""
+    estimate = estimate_share(gate.ood_score(looks.features, looks.named) > 1, looks.groups)
     return {"unfamiliar": estimate.value, "interval": [estimate.low, estimate.high], "n": estimate.n,
             "effective": round(estimate.effective, 1)}  # fmt: skip
 
@@ -122,27 +134,39 @@ def install_gate(folder: Path, gate: OODGate, rates: Mapping[str, Mapping[str, A
             old.unlink(missing_ok=True)
 
 
-def _features_by_part(
+def _look_by_part(
     predictor: Predictor, index: DatasetIndex, names: Mapping[str, str], progress: Progress = no_progress
-) -> dict[str, tuple[Float32Array, list[str]]]:
-    """Averaged features (N, F) and groups (N,) of the readable images, by the name given to the part each served in."""
-    features: dict[str, list[Float32Array]] = {name: [] for name in names.values()}
-    groups: dict[str, list[str]] = {name: [] for name in names.values()}
+) -> dict[str, Looks]:
+    """The looks of readable images, by the name given to the part each served in: of many, `_MOST` drawn at random."""
+    looks: dict[str, list[tuple[Float32Array, Int64Array]]] = {name: [] for name in names.values()}
+    rows: dict[str, list[int]] = {name: [] for name in names.values()}
+    drawn = np.random.default_rng(0).permutation(len(index)).tolist()
     for start in range(0, len(index), _CHUNK):
         chunk: dict[str, list[SteelImage]] = {}
-        for row in range(start, min(start + _CHUNK, len(index))):
+        for row in drawn[start : start + _CHUNK]:
             try:
                 image = index.image(row)
             except ImageError:
                 continue
-            if name := names.get(predictor.card.part_of(image.sha256)):
+            name = names.get(predictor.card.part_of(image.sha256))
+            if name and len(rows[name]) < _MOST:
                 chunk.setdefault(name, []).append(image)
-                groups[name].append(index[row].group or f"row {row}")
+                rows[name].append(row)
         for name, images in chunk.items():
-            features[name].append(predictor.features(images))
-        progress("looking at familiar images", min(start + _CHUNK, len(index)), len(index))
-    nothing = np.zeros((0, 1), np.float32)
-    return {name: (np.concatenate(some) if some else nothing, groups[name]) for name, some in features.items()}
+            looks[name].append(predictor.named_features(images))
+        progress("gate for unfamiliar images", start, len(index))
+        if min(map(len, rows.values())) == _MOST:
+            break
+    progress("gate for unfamiliar images", len(index), len(index))
+    return {
+        name: Looks(
+            np.concatenate([features for features, _ in looks[name]]) if of else np.zeros((0, 1), np.float32),
+            np.concatenate([named for _, named in looks[name]]) if of else np.zeros(0, np.int64),
+            np.array([index[row].group or f"row {row}" for row in of]),
+            np.array(["|".join(index[row].labels) for row in of]),
+        )
+        for name, of in rows.items()
+    }
 
 
 def _ninths(image: SteelImage) -> list[SteelImage]:

@@ -32,6 +32,7 @@ from steel_core.types import (
     UNFAMILIAR,
     Attribution,
     Float32Array,
+    Int64Array,
     Prediction,
     SteelImage,
 )
@@ -86,6 +87,13 @@ class Predictor:
     def features(self, images: Sequence[SteelImage], progress: Progress = no_progress) -> Float32Array:
         """What the network makes of each image before its head (N, F), averaged over the last grid."""
         return self._forward_grids([self._preprocessing.to_grid(image)[0] for image in images], progress)[1]
+
+    def named_features(
+        self, images: Sequence[SteelImage], progress: Progress = no_progress
+    ) -> tuple[Float32Array, Int64Array]:
+        """What `features` gives (N, F), and the class that each image is named (N,): what the gate asks for."""
+        logits, features = self._forward_grids([self._preprocessing.to_grid(image)[0] for image in images], progress)
+        return features, logits.argmax(axis=1)
 
     def logits(self, grids: Sequence[Float32Array], progress: Progress = no_progress) -> Float32Array:
         """Logits (N, K) of grey images (H, W) in 0 to 1 at the size the network sees; sizes may differ."""

@@ -28,7 +28,7 @@ def decide_predictions(
 ) -> list[Prediction]:
     """One prediction for each image, from what the network saw (H, W), logits (N, K) and averaged features (N, F)."""
     probs = logits_to_probabilities(logits.astype(np.float64), card.head, card.temperature)
-    scores = gate.ood_score(features) if gate and len(images) else [None] * len(images)
+    scores = gate.ood_score(features, probs.argmax(axis=1)) if gate and len(images) else [None] * len(images)
     predictions = []
     for image, row, p, (grid, note), score in zip(images, logits, probs, grids, scores, strict=True):
         pred = card.classes[int(p.argmax())]

@@ -76,8 +76,10 @@ def read_card(folder: Path) -> Card:
         return card
 
 
-def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
+def load_checkpoint(name_or_path: str | Path, *, with_gate: bool = True) -> Checkpoint:
     """Read and verify a checkpoint: a name that `list_checkpoints` knows, or a folder.
+
+    Without its gate it can be given a new one, whatever became of the old.
 
     Raises:
         CheckpointError: it is not there, damaged, or weights and card do not belong together.
@@ -97,7 +99,7 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
         if digest != card.weights_sha256:
             raise CheckpointError("the weights are not those its card describes")
         background = _read_background(folder / BACKGROUND)
-        gate = read_gate(folder, card.familiarity) if card.familiarity else None
+        gate = read_gate(folder, card.familiarity) if card.familiarity and with_gate else None
     whole = hashlib.sha256((digest + _sha256(folder / CARD)).encode()).hexdigest()
     return Checkpoint(card, model.eval(), background, whole, gate)
 

@@ -52,6 +52,8 @@ def finish_checkpoint(
             report(f"WARNING: {note}")
         else:
             card = card.replace(familiarity=describe_gate(gate, rates))
+            shares = (f"{name} {rate['unfamiliar']:.1%} of {rate['n']}" for name, rate in rates.items())
+            report("called unfamiliar: " + ", ".join(shares))
     with stages("saving"):
         save_checkpoint(out, card, model.state_dict(), background, gate)
     return card

@@ -446,7 +446,9 @@ def test_a_gate_shows_its_measured_rates_and_what_it_stopped(app, home, copy, ev
     width = Predictor.load(folder).features([image]).shape[1]
     noise = np.random.default_rng(0).normal(50, 1, (90, width))
     rates = {"sheets, test part": {"unfamiliar": 0.02, "interval": [0.004, 0.1], "n": 50, "effective": 50.0}}
-    install_gate(folder, fit_gate(noise[:60], noise[60:]), rates, "Ada", "a gate that knows none of the sheets")
+    none, pieces = np.zeros(90, int), np.arange(60)
+    gate = fit_gate((noise[:60], none[:60], pieces), (noise[60:], none[60:]), 2)
+    install_gate(folder, gate, rates, "Ada", "a gate that knows none of the sheets")
     evaluated(copy)
     test = app("evaluate", model=copy, data="sheets", tab="Weak spots")
     assert table(test, "Called unfamiliar").iloc[0].to_list() == ["sheets, test part", "2.0 %", "0.4 % to 10.0 %", 50]

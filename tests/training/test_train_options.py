@@ -1,6 +1,7 @@
 """Presets, freezing, patches, and a run that is followed and stopped."""
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -13,9 +14,11 @@ from steel_core.data.augmentation import Augmentation
 from steel_core.data.open import open_dataset
 from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.errors import UsageError
+from steel_core.explain.base import EXPLAINERS
 from steel_core.jobs.run_log import RunLog, RunStopped
 from steel_core.models.base import BACKBONES
 from steel_core.models.checkpoint import load_checkpoint
+from steel_core.training import map_scales
 from steel_core.training.fit import Fit, run_fit
 from steel_core.training.images import measure, rare_defects, read_images
 from steel_core.training.settings import PRESETS, TrainingSettings
@@ -156,3 +159,44 @@ def test_training_on_patches_blur_and_focal_loss_runs_from_the_command_line(shee
     assert main(["train", *flags, "--augment", "colour=1", "--out", str(tmp_path / "n")]) == 2
     assert "expected NAME=VALUE" in capsys.readouterr().err
     assert RunLog(tmp_path / "log").state().status == "failed"
+
+
+def test_a_training_ends_with_a_gate_and_tells_each_stage(sheets, tmp_path, monkeypatch):
+    monkeypatch.setattr("steel_core.training.map_scales.IMAGES", 1)
+    monkeypatch.setattr("steel_core.training.map_scales._FEWEST", 1)
+    index = sheets.with_groups([f"sheet {i}" for i in range(len(sheets))])
+    split = np.array(["train", "val", "test"])[np.arange(len(index)) % 3]
+    index = dataclasses.replace(index, table=index.table.assign(split=split))
+    told, done = [], []
+    log = RunLog(tmp_path / "log")
+    config = SMALL.replace(epochs=1)
+    train(index, tmp_path / "m", config, report=told.append, progress=lambda *step: done.append(step), log=log)
+    checkpoint = load_checkpoint(tmp_path / "m")
+    assert checkpoint.gate is not None
+    rates = checkpoint.card.familiarity.rates
+    own = next(rate for name, rate in rates.items() if name.endswith("test part"))
+    assert own.n == (split == "test").sum()
+    assert rates["photographs"].n > 15
+    assert not any("on any picture" in note for note in checkpoint.card.notes)
+    measured = ["predicting", "scale of the maps", "gate for unfamiliar images"]
+    stages = ["preparing the images", "training", *measured, "saving"]
+    assert list(log.state().end["seconds"]) == stages
+    assert [line for line in told if line in [f"{name} …" for name in stages]] == [f"{name} …" for name in stages]
+    assert set(measured) <= {what for what, *_ in done}
+    assert told[-1].startswith("seconds: preparing the images ")
+
+
+def test_too_few_images_for_a_gate_are_told_in_the_card_and_on_the_screen(sheets, tmp_path, monkeypatch):
+    monkeypatch.setattr("steel_core.training.finish.map_scales", lambda *_: {})
+    told = []
+    card = train(sheets, tmp_path / "m", SMALL.replace(epochs=1), report=told.append)  # 6 to validate on
+    assert load_checkpoint(tmp_path / "m").gate is None
+    note = next(note for note in card.notes if "on any picture" in note)
+    assert "at least 20" in note
+    assert f"WARNING: {note}" in told
+
+
+def test_a_dear_method_is_scaled_on_fewer_images():
+    asked = {method: map_scales.images_asked(method) for method in EXPLAINERS}
+    assert asked["grad-cam"] == map_scales.IMAGES
+    assert asked["shap"] == asked["lime"] == 4
