@@ -179,7 +179,8 @@ def test_a_training_ends_with_a_gate_and_tells_each_stage(sheets, tmp_path, monk
     assert rates["photographs"].n > 15
     assert not any("on any picture" in note for note in checkpoint.card.notes)
     measured = ["predicting", "scale of the maps", "gate for unfamiliar images"]
-    stages = ["preparing the images", "training", *measured, "saving"]
+    asked = "asking the data what predicts the label"
+    stages = ["preparing the images", asked, "training", *measured, "saving"]
     assert list(log.state().end["seconds"]) == stages
     assert [line for line in told if line in [f"{name} …" for name in stages]] == [f"{name} …" for name in stages]
     assert set(measured) <= {what for what, *_ in done}
