@@ -79,6 +79,16 @@ def tabulate_classes(finding: dict[str, Any]) -> pd.DataFrame:
     )
 
 
+def tabulate_outcomes(finding: dict[str, Any]) -> pd.DataFrame:
+    """One row for each picture shown: shares of defective sheets passed, referred, named wrong; images."""
+    return pd.DataFrame(
+        {"shown": name.replace("-", " "), **{word: of[word] for word in ("passed", "referred", "named wrong")}}
+        | {"images": of["n"]}
+        for name, of in finding.get("outcomes", {}).items()
+        if of["n"]
+    )
+
+
 def plot_controls(report: dict[str, Any]) -> Figure | None:
     """The change against each of its controls, with Wilson intervals over independent images; None without any."""
     if not report["findings"] or report["audit"] not in _CHANGES or report["excess"] is None:

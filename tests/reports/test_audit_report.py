@@ -15,7 +15,7 @@ from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
 from steel_core.data.open import open_dataset
 from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.inference.predictor import Predictor
-from steel_core.reports.audit_report import draw_exemplar, make_pairs, render_audit_html
+from steel_core.reports.audit_report import draw_exemplar, make_pairs, render_audit_html, tabulate_outcomes
 from steel_core.reports.audit_sentences import (
     describe_evidence,
     describe_finding,
@@ -214,3 +214,12 @@ def test_the_share_of_evidence_is_told_where_it_was_measured(audited):
     unknown = dict.fromkeys(("stain", "before", "clean steel"))
     none = white | {"detail": white["detail"] | {"evidence_inside": inside | unknown | {"n": 0}}}
     assert describe_evidence(none) == ""
+
+
+def test_outcomes_are_a_row_for_each_picture_shown():
+    seen = {"passed": 0.1, "referred": 0.6, "named wrong": 0.0, "n": 40}
+    table = tabulate_outcomes(
+        {"outcomes": {"as it is": seen, "dark-stain": seen | {"passed": 0.3}, "no": seen | {"n": 0}}}
+    )
+    assert list(table["shown"]) == ["as it is", "dark stain"] and list(table["passed"]) == [0.1, 0.3]
+    assert tabulate_outcomes({}).empty

@@ -58,6 +58,12 @@ def show_run(run: Any) -> None:
     with st.container(horizontal=True):
         offer("Report as page (HTML)", functools.partial(services.audits.page, run), f"audit-{run.name}.html")
         offer("Report in numbers (JSON)", lambda: services.files.as_json(run.to_json()), f"audit-{run.name}.json")
+    if len(run.reports) > 1:
+        with st.grid(len(run.reports), min_column_width=170):
+            for report in run.reports:
+                with st.container(border=True, height="stretch"):
+                    st.caption(capital(report["audit"].replace("-", " ")))
+                    st.markdown(f"**{marked_verdict(report['verdict'])}**")
     for report in run.reports:
         with st.container(border=True), guarded():
             _question(run, report)
@@ -67,6 +73,8 @@ def _question(run: Any, report: dict[str, Any]) -> None:
     st.caption(plain(report["question"]))
     st.markdown(f"## {marked_verdict(report['verdict'])}")
     st.markdown(f"**{plain(sentences.explain_verdict(report))}**")
+    if lack := sentences.describe_lack(report):
+        st.markdown(f":material/pending: What it lacked: {plain(lack)}.")
     if report["audit"] == "white-stain" and report["verdict"] == "evidence for a shortcut":
         st.markdown(":material/healing: “Cure” above tells how it is trained away, and what that changed.")
     if report["audit"] != "properties":  # one excess says little there: three legs must agree
@@ -105,9 +113,8 @@ def _figures(report: dict[str, Any]) -> None:
     with st.grid(4, min_column_width=170):
         for title, value, words in tiles:
             with st.container(border=True, height="stretch"):
-                st.metric(title, value)
+                st.metric(title, value, help=sentences.EXCESS if title == "Excess" else None)
                 st.caption(plain(words))
-    st.caption(sentences.EXCESS)
 
 
 def _plots(report: dict[str, Any]) -> None:
@@ -155,8 +162,13 @@ def _findings(report: dict[str, Any]) -> None:
 def _finding(severity: str, finding: dict[str, Any]) -> None:
     icon, colour = _SEVERITIES[severity]
     st.markdown(f":{colour}[:material/{icon}: **{capital(severity)}**] · {plain(sentences.describe_finding(finding))}")
-    if outcomes := sentences.describe_outcomes(finding):
-        st.caption(plain(outcomes))
+    if len(outcomes := figures.tabulate_outcomes(finding)):
+        st.caption(f"What would become of {outcomes['images'].max()} defective sheets")
+        draw_table(
+            outcomes,
+            "Shares of defective sheets that would be passed, referred or named wrong, by what is shown",
+            dict.fromkeys(("passed", "referred", "named wrong"), SHARE),
+        )
 
 
 def _classes(report: dict[str, Any]) -> None:
