@@ -162,7 +162,9 @@ def _findings(report: dict[str, Any]) -> None:
 def _finding(severity: str, finding: dict[str, Any]) -> None:
     icon, colour = _SEVERITIES[severity]
     st.markdown(f":{colour}[:material/{icon}: **{capital(severity)}**] · {plain(sentences.describe_finding(finding))}")
-    if len(outcomes := figures.tabulate_outcomes(finding)):
+    if severity == services.audits.SEVERITIES[-1]:  # one sentence is enough
+        st.caption(plain(sentences.describe_outcomes(finding)))
+    elif len(outcomes := figures.tabulate_outcomes(finding)):
         st.caption(f"What would become of {outcomes['images'].max()} defective sheets")
         draw_table(
             outcomes,
