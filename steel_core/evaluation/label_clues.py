@@ -95,8 +95,10 @@ class LabelClue:
         own, others = map(_percent, self.named)
         said = (
             f"{self.title} alone: {own} of the {self.label} images and {others} of the others would be called "
-            f"{self.label}. A model can learn this instead of the steel."
+            f"{self.label}."
         )
+        if self.alarming:
+            said += " A model can learn this instead of the steel."
         return f"{said} {self.describe_test()}".strip()
 
     def describe_test(self) -> str:
