@@ -60,7 +60,7 @@ def find_landmarks(plane: UInt8Array) -> tuple[Int64Array, Float32Array]:
     rows, columns = rows[best], columns[best]
     steps = np.round((np.arange(_CELLS) + 0.5) * (2 * _RADIUS / _CELLS) - _RADIUS).astype(int)
     cells = smooth[rows[:, None, None] + steps[:, None], columns[:, None, None] + steps]
-    flat = cells.reshape(len(rows), -1)
+    flat = cells.reshape(len(rows), _CELLS**2)
     flat = flat - flat.mean(axis=1, keepdims=True)
     flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
     return np.stack([rows, columns], axis=1).astype(np.int64), flat.astype(np.float32)

@@ -1,12 +1,12 @@
 """Near-duplicates: crops of one strip that overlap, copies, and the same picture at another brightness.
 
-Two pictures are linked by the normalised cross-correlation (J. P. Lewis, Fast Normalized Cross-Correlation, 1995) of
-their local detail (each pixel less the mean around it, by the spread around it), at the best shift:
-1. coarse: every pair of equal size at every shift that leaves at least `MIN_OVERLAP` of the picture in common, on
-   pictures of about 24 x 24 cells, by fast Fourier transform, with each overlap's mean and variance from area tables;
-2. fine: the pairs that pass are compared within some pixels of the shift found, at full resolution.
-Of more than `EVERY_PAIR` pictures, and of pictures of different sizes, an index of landmarks
-(`steel_core.data.quality.landmarks`) names the pairs and shifts that are worth the fine look.
+Two pictures are linked by the steel around marks, not by a stain, stamp or pattern of stripes that they share. What is
+compared is their local detail (each pixel less the mean around it, by the spread around it), of which marks are left
+out, and waves that stand out of the spectrum are cut down to what is usual:
+1. an index of landmarks (`steel_core.data.quality.landmarks`) names pairs and shifts that are worth a look;
+2. these are compared within some pixels of the shift by normalised cross-correlation (J. P. Lewis, Fast Normalized
+   Cross-Correlation, 1995), at half and then at full resolution;
+3. the overlap is cut into tiles, and most of them must agree: one strong piece of detail carries no link.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import logging
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -25,83 +26,66 @@ from scipy.sparse.csgraph import connected_components
 
 from steel_core.data.index import DatasetIndex
 from steel_core.data.quality import landmarks
+from steel_core.data.quality.clues import find_marks, grow_mask
 from steel_core.errors import DataError, ImageError
 from steel_core.progress import Progress, no_progress
-from steel_core.types import AnyArray, Float32Array, Float64Array, Grey, IndexArray, ObjectArray, UInt8Array
+from steel_core.types import AnyArray, Float64Array, Grey, IndexArray, ObjectArray, UInt8Array
 
 MIN_OVERLAP = 0.3
 """Crops that share a smaller part of their area are not looked for."""
 
-CANDIDATE = 0.4
-"""Coarse correlation from which a pair is looked at closely."""
-
 LINK = 0.5
-"""In NEU-CLS 95 % of the pairs above it lie over 0.8, no two classes are linked; from 0.4 to 0.5 the eye finds a mix.
+"""LINK_DOC
 """
 
-EVERY_PAIR = 2_000
-"""Up to so many pictures of one size every pair is compared; of more, those that the index of landmarks names."""
-
 _SIDE = 200  # geometric mean of the sides, in pixels, that larger pictures are reduced to
-_CELLS = 24  # geometric mean of the sides of the coarse picture
-_COARSE_SIGMA, _FINE_SIGMA = 12.0, 5.0  # extent of "around", in pixels
+_LEAST_SIDE = 96  # that smaller ones are enlarged to, so that landmarks have room
+_SIGMA = 5.0  # extent of "around", in pixels
 _FLOOR = 2.0  # grey levels of 255; detail fainter than this is noise and is not blown up
+_LOUDEST = 3.0  # times the usual size of waves of its length that a wave may have
 _PROMISING = 0.3  # correlation at half resolution from which full resolution is tried
 _FLAT = 0.15  # a picture whose detail spreads less than this shows nothing to compare
-_BATCH = 128  # pairs at a time, so that they stay in the processor's cache
 _LEVELS = 32  # of detail, per unit of spread, in 8 bits
+_NONE = 128  # no detail, or a mark
+_TILES = 4  # of an overlap in each direction
+_LEAST_TILE = 12  # pixels
+_AGREEING = 0.35  # quantile of the tiles' correlations that must reach `LINK`
 
 
 def find_near_duplicate_pairs(index: DatasetIndex, progress: Progress = no_progress) -> pd.DataFrame:
     """Every two samples that show the same piece of steel.
 
     Rotated or mirrored copies are not found, nor pictures at another scale. Pictures that are refused or without any
-    detail (a blank plate) are linked to nothing. All are reduced by one factor, the usual one to about 200 x 200.
+    detail (a blank plate) are linked to nothing. All are zoomed by one factor, the usual one to at most 200 x 200.
 
     Returns:
-        One row a pair: `first` and `second`, row numbers with first < second; `score`, the fine correlation, of at
-        least `LINK`; `dy` and `dx`, by how many reduced pixels the second's content lies further down and right.
+        One row a pair: `first` and `second`, row numbers with first < second; `score`, the correlation that most
+        tiles reach, of at least `LINK`; `dy` and `dx`, by how many such pixels the second's content lies further
+        down and right.
     """
     readable, details = _read_details(index, progress)
-    shapes: dict[tuple[int, ...], list[int]] = {}
-    for k, (_, fine) in enumerate(details):
-        shapes.setdefault(fine.shape, []).append(k)
-    pyramids = [_build_pyramid(fine) for _, fine in details]
+    pyramids = [_build_pyramid(detail) for detail in details]
     links: dict[tuple[int, int], tuple[float, int, int]] = {}
-
-    def compare(a: int, b: int, dy: float, dx: float) -> None:
+    for a, b, dy, dx in landmarks.propose_pairs(details).tolist():
         score, y, x = _compare(pyramids[a], pyramids[b], dy, dx)
-        if score >= max(LINK, links.get((a, b), (0.0,))[0]):
+        if score >= LINK:
             links[a, b] = score, y, x
-
-    done = len(index)
-    for members in shapes.values():
-        if len(members) <= EVERY_PAIR:
-            coarse = _Coarse(np.stack([details[k][0] for k in members]))
-            cell = details[members[0]][1].shape[0] / coarse.height
-            for a in range(len(members)):
-                for b, dy, dx in coarse.candidates(a):
-                    compare(members[a], members[b], dy * cell, dx * cell)
-        done += len(members)
-        progress("looking for near-duplicates", done, 2 * len(index))
-    if len(shapes) > 1 or any(len(members) > EVERY_PAIR for members in shapes.values()):
-        for a, b, dy, dx in landmarks.propose_pairs([fine for _, fine in details]).tolist():
-            compare(a, b, dy, dx)
     progress("looking for near-duplicates", 2 * len(index), 2 * len(index))
     rows = [(readable[a], readable[b], *links[a, b]) for a, b in sorted(links)]
     return pd.DataFrame(rows, columns=["first", "second", "score", "dy", "dx"])
 
 
-def _read_details(index: DatasetIndex, progress: Progress) -> tuple[list[int], list[tuple[Grey, UInt8Array]]]:
+def _read_details(index: DatasetIndex, progress: Progress) -> tuple[list[int], list[UInt8Array]]:
     sizes = []
     for i in range(0, len(index), max(1, len(index) // 200)):
         with contextlib.suppress(ImageError, DataError):
             sizes.append(math.prod(index.size(i)))
-    reduce = _SIDE / math.sqrt(float(np.median(sizes))) if sizes else 1.0
+    side = math.sqrt(float(np.median(sizes))) if sizes else float(_SIDE)
+    zoom = min(max(side, _LEAST_SIDE), _SIDE) / side
 
-    def prepare(i: int) -> tuple[Grey, UInt8Array] | None:
+    def prepare(i: int) -> UInt8Array | None:
         try:
-            return _extract_details(index.image(i).grey() * np.float32(255), reduce)
+            return _extract_detail(index.image(i).grey(), zoom)
         except (ImageError, DataError) as error:
             logging.getLogger(__name__).warning("left out of the search for near-duplicates: %s", error)
             return None
@@ -135,78 +119,39 @@ def group_near_duplicates(
     return index.table["path"].groupby(component).transform("first").to_numpy(object)
 
 
-class _Coarse:
-    """Normalised cross-correlation of many small planes of one size, at every shift with enough overlap."""
-
-    def __init__(self, planes: Float32Array) -> None:
-        count_of_planes, self.height, self.width = planes.shape
-        # Padding for the shifts that leave enough overlap; farther ones wrap around, and are not allowed below.
-        self.padded = [
-            fft.next_fast_len(side + int((1 - MIN_OVERLAP) * side), real=True) for side in (self.height, self.width)
-        ]
-        shifts = [np.rint(np.fft.fftfreq(side, 1 / side)).astype(int) for side in self.padded]
-        self.shifts = shifts
-        rows, columns = (np.maximum(side - abs(s), 0) for s, side in zip(shifts, planes.shape[1:], strict=True))
-        count = np.outer(rows, columns)
-        allowed = count >= MIN_OVERLAP * self.height * self.width
-        count = np.maximum(count, 1)
-        total, squares = _overlap_sums(planes, shifts), _overlap_sums(planes**2, shifts)
-        variance = squares - total**2 / count
-        shows = variance > count * _FLAT**2
-        scale = np.where(allowed & shows, 1 / np.sqrt(np.where(shows, variance, 1)), 0)
-        # With these, correlation = (sum of products) * scale_a * scale_b - offset_a * offset_b.
-        self.scale = scale.astype(np.float32)
-        self.offset = (total / np.sqrt(count) * scale).astype(np.float32)
-        # The other picture sees the same overlap from the opposite shift.
-        back = np.ix_(np.arange(count_of_planes), -np.arange(self.padded[0]), -np.arange(self.padded[1]))
-        self.back_scale, self.back_offset = self.scale[back], self.offset[back]
-        self.spectrum = fft.rfft2(planes, s=self.padded)
-        self.conjugate = self.spectrum.conj()
-
-    def candidates(self, a: int) -> list[tuple[int, int, int]]:
-        """Each later plane b that resembles plane a, and the shift (dy, dx) in cells: a[p + shift] is like b[p]."""
-        candidates = []
-        for start in range(a + 1, len(self.spectrum), _BATCH):
-            batch = slice(start, start + _BATCH)
-            values = fft.irfft2(self.spectrum[a] * self.conjugate[batch], s=self.padded, overwrite_x=True)
-            values *= self.back_scale[batch]
-            values *= self.scale[a]
-            values -= self.offset[a] * self.back_offset[batch]
-            values = values.reshape(len(values), -1)
-            best = values.argmax(axis=1)
-            for k in np.flatnonzero(values[np.arange(len(values)), best] >= CANDIDATE):
-                y, x = divmod(int(best[k]), self.padded[1])
-                candidates.append((start + int(k), int(self.shifts[0][y]), int(self.shifts[1][x])))
-        return candidates
+def _extract_detail(grey: Grey, zoom: float) -> UInt8Array:
+    """Local detail (H, W) of a picture in 0 to 1; `_NONE` in marks."""
+    if zoom != 1:
+        kind = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
+        grey = np.asarray(cv2.resize(grey, None, fx=zoom, fy=zoom, interpolation=kind), np.float32)
+    bright, dark = find_marks(grey)
+    marks = grow_mask(bright | dark)
+    smooth = cv2.GaussianBlur(grey * np.float32(255), (0, 0), 1)  # takes the edge off pixel noise
+    difference = smooth - cv2.GaussianBlur(smooth, (0, 0), _SIGMA)
+    detail = difference / np.sqrt(cv2.GaussianBlur(difference**2, (0, 0), _SIGMA) + _FLOOR**2)
+    detail[marks] = 0
+    levels = np.clip(_soften_waves(detail) * _LEVELS + _NONE, 0, 255).astype(np.uint8)
+    levels[levels == _NONE] += 1
+    levels[marks] = _NONE
+    return levels
 
 
-def _overlap_sums(planes: Float32Array, shifts: list[IndexArray]) -> Float64Array:
-    table = np.pad(planes.astype(np.float64), ((0, 0), (1, 0), (1, 0))).cumsum(1).cumsum(2)
-    (top, bottom), (left, right) = (
-        (np.clip(s, 0, side), np.clip(side + s, 0, side)) for s, side in zip(shifts, planes.shape[1:], strict=True)
-    )
-    return (
-        table[:, bottom][:, :, right]
-        - table[:, top][:, :, right]
-        - table[:, bottom][:, :, left]
-        + table[:, top][:, :, left]
-    )
+def _soften_waves(detail: Grey) -> Grey:
+    """A plane (H, W) without waves that are much stronger than others of their length: stripes pasted over a sheet."""
+    spectrum = fft.rfft2(detail)
+    size = np.abs(spectrum) + np.float32(1e-6)
+    rings = _number_rings(*detail.shape)
+    usual = np.exp(np.bincount(rings.ravel(), np.log(size).ravel()) / np.maximum(np.bincount(rings.ravel()), 1))
+    spectrum *= np.minimum(1, _LOUDEST * usual.astype(np.float32)[rings] / size)
+    return np.asarray(fft.irfft2(spectrum, s=detail.shape), np.float32)
 
 
-def _extract_details(grey: Grey, reduce: float) -> tuple[Grey, UInt8Array]:
-    if reduce < 1:
-        grey = np.asarray(cv2.resize(grey, None, fx=reduce, fy=reduce, interpolation=cv2.INTER_AREA), np.float32)
-    grey = np.asarray(cv2.GaussianBlur(grey, (0, 0), 1), np.float32)  # takes the edge off pixel noise
-    step = _CELLS / np.sqrt(grey.size)
-    size = [max(2, round(side * step)) for side in grey.shape[::-1]]
-    coarse = np.asarray(cv2.resize(_local_detail(grey, _COARSE_SIGMA), size, interpolation=cv2.INTER_AREA), np.float32)
-    fine = np.clip(_local_detail(grey, _FINE_SIGMA) * _LEVELS + 128, 0, 255).astype(np.uint8)
-    return coarse, fine
-
-
-def _local_detail(grey: Grey, sigma: float) -> Grey:
-    difference = grey - cv2.GaussianBlur(grey, (0, 0), sigma)
-    return difference / np.sqrt(cv2.GaussianBlur(difference**2, (0, 0), sigma) + _FLOOR**2)
+@lru_cache(maxsize=8)
+def _number_rings(height: int, width: int) -> IndexArray:
+    """Waves of a half spectrum by whole number of cycles over the longer side."""
+    longer = max(height, width)
+    down, across = np.fft.fftfreq(height) * longer, np.fft.rfftfreq(width) * longer
+    return np.hypot(*np.meshgrid(down, across, indexing="ij")).astype(int)
 
 
 def _build_pyramid(fine: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
@@ -218,14 +163,40 @@ def _compare(a: tuple[Any, Any], b: tuple[Any, Any], dy: float, dx: float) -> tu
     if score < _PROMISING:
         return 0.0, 2 * y, 2 * x
     _, y, x = _search(a[0], b[0], 2 * y, 2 * x, 2)
-    return _grain_correlation(*_overlap(a[0], b[0], y, x)), y, x
+    return _correlate_tiles(*_overlap(a[0], b[0], y, x)), y, x
 
 
-def _grain_correlation(a: Grey, b: Grey) -> float:
-    """Correlation without the mean of each row and column: any two straight streaks agree, grain does not."""
-    a, b = (part - part.mean(0) - part.mean(1, keepdims=True) + part.mean() for part in (a, b))
-    spread = float(a.std() * b.std())
-    return float((a * b).mean()) / spread if spread else 0.0
+def _correlate_tiles(a: UInt8Array, b: UInt8Array) -> float:
+    """The correlation that most tiles of two overlapping planes reach, outside the marks of either.
+
+    Without the mean of each row and column: any two straight streaks agree, grain does not.
+    """
+    told = (a != _NONE) & (b != _NONE)
+    rows, columns = (max(1, min(_TILES, side // _LEAST_TILE)) for side in a.shape)
+    height, width = a.shape[0] // rows, a.shape[1] // columns
+
+    def sum_tiles(values: AnyArray) -> Float64Array:
+        tiles = values[: rows * height, : columns * width].reshape(rows, height, columns, width)
+        return np.asarray(tiles.sum((1, 3)), np.float64)
+
+    def find_grain(plane: UInt8Array) -> Grey:
+        grain = np.where(told, plane.astype(np.float32) - _NONE, 0)
+        across, down = (
+            grain.sum(axis, keepdims=True) / np.maximum(told.sum(axis, keepdims=True), 1) for axis in (0, 1)
+        )
+        return np.asarray(np.where(told, grain - across - down, 0), np.float32)
+
+    grain_a, grain_b = find_grain(a), find_grain(b)
+    counts = sum_tiles(told)
+    number = np.maximum(counts, 1)
+    mean_a, mean_b = sum_tiles(grain_a) / number, sum_tiles(grain_b) / number
+    spread_a = np.sqrt(np.maximum(sum_tiles(grain_a**2) / number - mean_a**2, 0))
+    spread_b = np.sqrt(np.maximum(sum_tiles(grain_b**2) / number - mean_b**2, 0))
+    shows = (counts >= height * width / 2) & (np.maximum(spread_a, spread_b) > _FLAT * _LEVELS)
+    if shows.sum() < shows.size / 4:
+        return 0.0
+    correlations = (sum_tiles(grain_a * grain_b) / number - mean_a * mean_b) / np.maximum(spread_a * spread_b, 1)
+    return float(np.quantile(correlations[shows], _AGREEING))
 
 
 def _overlap(a: AnyArray, b: AnyArray, dy: int, dx: int) -> tuple[AnyArray, AnyArray]:
@@ -238,7 +209,7 @@ def _overlap(a: AnyArray, b: AnyArray, dy: int, dx: int) -> tuple[AnyArray, AnyA
 def _search(a: UInt8Array, b: UInt8Array, dy: int, dx: int, reach: int) -> tuple[float, int, int]:
     view, other = _overlap(a, b, dy, dx)
     inner = other[reach:-reach, reach:-reach]
-    if view.size < 0.8 * MIN_OVERLAP * min(a.size, b.size):  # the coarse look rounds to cells
+    if view.size < 0.8 * MIN_OVERLAP * min(a.size, b.size):  # landmarks vote roughly
         return 0.0, dy, dx
     if inner.size == 0 or inner.std() < _FLAT * _LEVELS or view.std() < _FLAT * _LEVELS:
         return 0.0, dy, dx

@@ -7,7 +7,7 @@ import pytest
 
 from steel_core.data.index import DatasetIndex, unknown_spec
 from steel_core.data.open import open_dataset
-from steel_core.data.quality.near_duplicates import _Coarse, find_near_duplicate_pairs, group_near_duplicates
+from steel_core.data.quality.near_duplicates import _correlate_tiles, find_near_duplicate_pairs, group_near_duplicates
 
 SIDE = 96
 
@@ -82,6 +82,76 @@ def test_streaks_of_different_strips_are_not_linked(tmp_path):
     assert links(write(tmp_path, pictures)) == set()
 
 
+def blot(picture, rng):
+    """A soft bright stain of a tenth of the picture, anywhere."""
+    cover = np.zeros(picture.shape, np.float32)
+    centre = tuple(int(c) for c in rng.integers(20, SIDE - 20, 2))
+    cv2.ellipse(cover, centre, (19, 15), float(rng.integers(180)), 0, 360, 1.0, -1)
+    cover = cv2.GaussianBlur(cover, (0, 0), 2)
+    return picture * (1 - cover) + 240 * cover
+
+
+def logo(picture, _):
+    shown = np.clip(picture, 0, 255).astype(np.uint8)
+    cv2.rectangle(shown, (6, 8), (40, 34), 245, -1)
+    cv2.putText(shown, "AB", (8, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 10, 2)
+    return shown
+
+
+def line_at_the_border(picture, _):
+    shown = picture.copy()
+    shown[:, :4] = 240
+    return shown
+
+
+def diagonal_stripes(picture, _):
+    y, x = np.indices(picture.shape)
+    return picture + 25 * np.sin(0.7 * x + 0.4 * y)
+
+
+@pytest.mark.parametrize("mark", [blot, logo, line_at_the_border, diagonal_stripes])
+def test_a_mark_on_different_sheets_does_not_link_them(tmp_path, mark):
+    rng = np.random.default_rng(10)
+    assert links(write(tmp_path, [mark(strip(rng)[:SIDE, :SIDE], rng) for _ in range(30)])) == set()
+
+
+@pytest.mark.parametrize("mark", [blot, logo, line_at_the_border, diagonal_stripes])
+def test_overlapping_crops_are_found_although_one_is_marked(tmp_path, mark):
+    rng = np.random.default_rng(11)
+    pictures = []
+    for _ in range(20):
+        big = strip(rng)
+        dy, dx = rng.integers(-15, 16, size=2)
+        pictures += [big[80:176, 80:176], mark(big[80 + dy : 176 + dy, 80 + dx : 176 + dx], rng)]
+    linked = links(write(tmp_path, pictures))
+    planted = {(2 * k, 2 * k + 1) for k in range(20)}
+    assert len(linked & planted) >= 18
+    assert not linked - planted
+
+
+def test_most_tiles_must_agree_and_marks_do_not_count():
+    """Oracle: numpy.corrcoef, tile by tile, of planes whose rows and columns have no mean."""
+    rng = np.random.default_rng(12)
+    steel, other = rng.normal(0, 25, (2, 96, 96))
+    steel, other = (one - one.mean(0) - one.mean(1, keepdims=True) + one.mean() for one in (steel, other))
+    both = 0.8 * steel + 0.6 * other
+    both -= both.mean(0) + both.mean(1, keepdims=True) - both.mean()
+    tiles = [np.s_[y : y + 24, x : x + 24] for y in range(0, 96, 24) for x in range(0, 96, 24)]
+    expected = np.quantile([np.corrcoef(steel[t].ravel(), both[t].ravel())[0, 1] for t in tiles], 0.35)
+
+    def levels(plane):
+        shown = np.clip(np.rint(plane + 128), 0, 255).astype(np.uint8)
+        return np.where(shown == 128, 129, shown).astype(np.uint8)
+
+    assert _correlate_tiles(levels(steel), levels(both)) == pytest.approx(expected, abs=0.01)
+    shared = other.copy()
+    shared[:, :48] = steel[:, :48]  # half of the picture agrees
+    assert _correlate_tiles(levels(steel), levels(shared)) < 0.3
+    marked = levels(shared)
+    marked[:, 48:] = 128
+    assert _correlate_tiles(levels(steel), marked) > 0.95
+
+
 def test_blank_plates_are_not_linked(tmp_path):
     assert links(write(tmp_path, [np.full((SIDE, SIDE), 128.0)] * 3)) == set()
 
@@ -115,39 +185,6 @@ def test_a_crop_of_a_long_strip_is_found_with_its_place(tmp_path):
     factor = np.sqrt(96 * 400) / 200
     assert pairs["dy"][0] == 0
     assert abs(pairs["dx"][0] - (250 / factor if factor > 1 else 250)) <= 1
-
-
-def test_the_index_of_landmarks_finds_what_comparing_every_pair_finds(tmp_path, monkeypatch):
-    rng = np.random.default_rng(9)
-    pictures = []
-    for _ in range(25):
-        big = strip(rng)
-        dy, dx = rng.integers(-30, 31, size=2)
-        pictures += [big[y : y + SIDE, x : x + SIDE] for y, x in ((80, 80), (80 + dy, 80 + dx))]
-    index = write(tmp_path, pictures)
-    planted = {(2 * k, 2 * k + 1) for k in range(25)}
-    assert links(index) == planted
-    monkeypatch.setattr("steel_core.data.quality.near_duplicates.EVERY_PAIR", 10)
-    linked = links(index)
-    assert linked <= planted
-    assert len(linked) >= 24
-
-
-def test_coarse_correlation_equals_pearson_over_the_overlap():
-    """Oracle: numpy.corrcoef of the two overlapping parts, shift by shift."""
-    rng = np.random.default_rng(7)
-    planes = rng.normal(size=(2, 14, 11)).astype(np.float32) + 3
-    planes[1, 4:, :8] = planes[0, :10, 3:] * 0.5 - 1  # planes[0][p + (-4, 3)] is like planes[1][p]
-    best = (-1.0, 0, 0)
-    for dy in range(-9, 10):
-        for dx in range(-7, 8):
-            if (14 - abs(dy)) * (11 - abs(dx)) < 0.3 * 14 * 11:
-                continue
-            a = planes[0, max(dy, 0) : 14 + min(dy, 0), max(dx, 0) : 11 + min(dx, 0)]
-            b = planes[1, max(-dy, 0) : 14 - max(dy, 0), max(-dx, 0) : 11 - max(dx, 0)]
-            best = max(best, (np.corrcoef(a.ravel(), b.ravel())[0, 1], dy, dx))
-    assert best[1:] == (-4, 3)
-    assert _Coarse(planes).candidates(0) == [(1, -4, 3)]
 
 
 @pytest.mark.real_data
