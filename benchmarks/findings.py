@@ -9,11 +9,13 @@ import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
 import pandas as pd
 
+from benchmarks.plants import PLANTS
 from steel_core.data.index import DatasetIndex
 from steel_core.data.open import open_dataset
 from steel_core.data.quality.findings import describe_textures, find_odd_images, find_suspicious_labels
@@ -23,6 +25,7 @@ from steel_core.metrics import wilson_interval
 from steel_core.types import Grey, ObjectArray
 
 FLIPPED = (0.02, 0.05, 0.1)
+PIECES = 200  # of steel that are marked
 SPOILT = 24  # every so many-th picture is spoilt
 
 WAYS: dict[str, Callable[[Grey], Grey]] = {
@@ -46,11 +49,28 @@ def main() -> None:
     labels = index.table["labels"].to_numpy()
     crossing = int((labels[pairs["first"]] != labels[pairs["second"]]).sum())
     print(f"near-duplicates: {rate(crossing, len(pairs))} of the pairs join two classes")
-    suspicious(index, group_near_duplicates(index, pairs=pairs))
+    groups = group_near_duplicates(index, pairs=pairs)
+    marked(index, groups)
+    suspicious(index, groups)
     odd(index)
     if args.other:
         other = open_dataset(args.other)
         print(f"odd pictures in {other.spec.name} as it is: {rate(odd_rows(other), len(other))}")
+
+
+def marked(index: DatasetIndex, groups: ObjectArray) -> None:
+    """Pictures of different steel that carry the same kind of mark: how many pairs of them are linked."""
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(np.unique(groups, return_index=True)[1])[:PIECES]
+    pictures = [index.image(int(row)).grey() for row in rows]
+    for name, (plant, _) in PLANTS.items():
+        with TemporaryDirectory() as folder:
+            (Path(folder) / "steel").mkdir()
+            for k, grey in enumerate(pictures):
+                shown = plant(grey, rng) if plant else grey
+                cv2.imwrite(f"{folder}/steel/{k:03}.png", np.clip(np.rint(shown * 255), 0, 255).astype(np.uint8))
+            linked = len(find_near_duplicate_pairs(open_dataset(folder)))
+        print(f"{name} on {len(rows)} pictures of different steel: {rate(linked, len(rows) * (len(rows) - 1) // 2)}")
 
 
 def suspicious(index: DatasetIndex, groups: ObjectArray) -> None:

@@ -190,7 +190,7 @@ def unlearnt(model: Predictor) -> str:
 
 def _unknown_to(model: Predictor, one: Source) -> bool:
     try:
-        return model.card.part_of(one.read().sha256) not in ("train", "val")
+        return model.card.part_of(one.read()) not in ("train", "val")
     except ImageError:
         return False
 

@@ -60,7 +60,7 @@ def take_first_look(model: Predictor, source: datasets.Source) -> FirstLook | da
         tiled = predict_images(model, [image])[0]
     except SteelError as error:
         return datasets.Refused(str(error))
-    part = model.card.part_of(image.sha256)
+    part = model.card.part_of(image)
     return FirstLook(tiled, image.height, image.width, files.jpeg(render.thumbnail(image, PREVIEW)), part)
 
 

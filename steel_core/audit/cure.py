@@ -29,6 +29,7 @@ from steel_core.inference.predictor import Predictor
 from steel_core.inference.tiling import squeeze_warning
 from steel_core.metrics.intervals import Interval
 from steel_core.models.base import BACKBONES, Classifier
+from steel_core.models.card import Card, Split
 from steel_core.models.checkpoint import Checkpoint, check_destination, load_checkpoint, save_checkpoint
 from steel_core.perturb.stain_options import SHAPES
 from steel_core.progress import Progress, Say, no_progress, within
@@ -115,7 +116,7 @@ def cure(
 
     # Audit as it is
     predictor = Predictor(old, device)
-    is_known = any(old.card.part_of(digest) for digest in table.hashes)
+    is_known = any(old.card.part_of_file(digest) for digest in table.hashes)
     sheets = read_sheets(predictor, index, "held-out" if is_known else "test", limit, settings.seed)
     first = audit_white_stain(predictor, sheets, settings, within(progress, "audit before"))
     suspect = first.detail["towards"]
@@ -149,7 +150,7 @@ def cure(
         temperature=temperature,
         thresholds=dict(zip(old.card.classes, map(float, thresholds), strict=True)),
         metrics={},
-        split=old.card.split if is_known else _record_split(table, parts),
+        split=_describe_split(old.card, table, parts, is_known),
         map_scale={},
         regions={},
         quality={},
@@ -226,8 +227,10 @@ def _shift_head(model: Classifier, offsets: Float64Array) -> Float64Array:
 
 def _divide_table(old: Checkpoint, index: DatasetIndex, table: ImageTable) -> dict[str, Tensor]:
     """Positions of the images of each part in the table."""
-    seen = np.array([old.card.part_of(digest) for digest in table.hashes])
-    if not (seen != "").any():
+    seen = np.array([old.card.part_of_file(digest) for digest in table.hashes])
+    if (seen != "").any():  # then a copy of an image learnt from is not tested on
+        seen = np.where(seen == "", [old.card.part_of_content(code) for code in table.contents], seen)
+    else:
         seen = index.table["split"].to_numpy(dtype=str)[table.rows]
     parts = {part: torch.from_numpy(np.flatnonzero(seen == part)) for part in ("train", "val", "test")}
     if missing := [part for part, rows in parts.items() if not len(rows)]:
@@ -235,10 +238,10 @@ def _divide_table(old: Checkpoint, index: DatasetIndex, table: ImageTable) -> di
     return parts
 
 
-def _record_split(table: ImageTable, parts: dict[str, Tensor]) -> dict[str, Any]:
-    """What a card says of the images that this cure learnt from, where the old card knew none of them."""
-    files = {part: [table.hashes[i][:16] for i in rows.tolist()] for part, rows in parts.items()}
-    return {"counts": {part: len(rows) for part, rows in parts.items()}, "files": files}
+def _describe_split(card: Card, table: ImageTable, parts: dict[str, Tensor], is_known: bool) -> Split:
+    """The old card's split where it knew the files, with the codes of what they show where it kept none."""
+    found = table.describe_split(parts)
+    return card.split.replace(contents=card.split.contents or found["contents"]) if is_known else Split.from_json(found)
 
 
 def _find_stain_finding(audit: AuditReport, suspect: str) -> AuditFinding:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
@@ -16,8 +18,13 @@ from steel_core.data.index import DatasetIndex
 from steel_core.errors import DataError, ImageError
 from steel_core.inference.predictor import Predictor
 from steel_core.inference.tiling import needs_tiling
+from steel_core.models.card import Card
 from steel_core.progress import Progress, no_progress
-from steel_core.types import CLEAR, BoolArray, Grey, Int64Array, Mask, StrArray
+from steel_core.types import CLEAR, BoolArray, Grey, Int64Array, Mask, SteelImage, StrArray
+
+_LEARNT = ("train", "val")
+_SERVED = "served to train or tune this checkpoint and were not looked at"
+_SAME_STEEL = "show the same steel as one that it learnt from and were not looked at"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +81,8 @@ def read_sheets(
 ) -> Sheets:
     """Read at most `limit` images, drawn evenly from the classes.
 
-    What the checkpoint was trained or tuned on is left out, known by the hash of the files. The index is in its classes
+    What the checkpoint was trained or tuned on is left out with its copies (`Card.part_of`), and what lies in one group
+    of near-duplicates with such a file. The index is in its classes
     (`steel_core.evaluation.evaluation.match_classes`); `part` is "held-out", "train", "val", "test" or "all".
 
     Raises:
@@ -82,18 +90,16 @@ def read_sheets(
     """
     taken: list[tuple[Grey, tuple[str, ...], Mask | None, str, int, tuple[int, int], str]] = []
     unread: list[str] = []
-    learnt = 0
+    left_out: Counter[str] = Counter()
+    sorter = _Sorter(predictor.card, index, part)
     for i in _draw_rows(index, part, seed):
         if len(taken) >= limit:
             break
         sample = index[i]
         try:
             image = index.image(i)
-            seen_in = predictor.card.part_of(image.sha256)
-            if part == "held-out" and seen_in in ("train", "val"):
-                learnt += 1
-                continue
-            if part in ("train", "val", "test") and part != (seen_in or sample.split):
+            if why := sorter.why_not(i, image):
+                left_out[why] += 1
                 continue
             grid, _ = predictor.card.preprocessing.to_grid(image)
             defect = read_defect_mask(index, i, (image.height, image.width), grid.shape)
@@ -106,8 +112,9 @@ def read_sheets(
     remarks = []
     if long := sum(needs_tiling(predictor, *size) for *_, size, _ in taken):
         remarks.append(f"{long} images are long strips or very large: an audit tests them at one look, not in tiles")
-    if learnt:
-        remarks.append(f"{learnt} images served to train or tune this checkpoint and were not looked at")
+    remarks += [f"{left_out[why]} images {why}" for why in (_SERVED, _SAME_STEEL) if left_out[why]]
+    if part == "held-out" and predictor.card.split.files and not predictor.card.split.contents:
+        remarks.append("Altered copies of images it learnt from count as unseen: its card keeps hashes of files alone")
     if unread:
         remarks.append(f"Could not be read: {len(unread)} ({'; '.join(one.rstrip('.') for one in unread[:3])})")
     if not taken:
@@ -130,6 +137,31 @@ def read_sheets(
         index.spec.name,
         digest.hexdigest(),
     )
+
+
+class _Sorter:
+    """Which images of a data set are in the part asked for."""
+
+    def __init__(self, card: Card, index: DatasetIndex, part: str) -> None:
+        self.card, self.index, self.part = card, index, part
+        self._learnt_groups: dict[str, bool] = {}
+
+    def why_not(self, i: int, image: SteelImage) -> str:
+        """Why an image is not in the part, "" where it is."""
+        seen_in, sample = self.card.part_of(image), self.index[i]
+        if self.part == "held-out":
+            if seen_in in _LEARNT:
+                return _SERVED
+            return _SAME_STEEL if sample.group and self._is_learnt(sample.group) else ""
+        return "" if self.part in ("all", seen_in or sample.split) else "lie in another part"
+
+    def _is_learnt(self, group: str) -> bool:
+        """Whether the checkpoint learnt from a file of a group of near-duplicates."""
+        if group not in self._learnt_groups:
+            rows = self.index.select(rows=(self.index.table["group"] == group).to_numpy())
+            with suppress(DataError):  # a file that cannot be read is told where its turn comes
+                self._learnt_groups[group] = any(self.card.part_of_file(h) in _LEARNT for h in rows.file_hashes())
+        return self._learnt_groups.setdefault(group, False)
 
 
 def read_learnt(

@@ -153,7 +153,7 @@ def _with_splits(index: DatasetIndex, predictor: Predictor | None) -> DatasetInd
     if predictor is None or (index.table["split"] != "").any():
         return index
     try:
-        parts = [predictor.card.part_of(digest) for digest in index.file_hashes()]
-    except DataError:  # a file that cannot be read is told as unreadable
+        parts = [predictor.card.part_of(image) for image in map(index.image, range(len(index)))]
+    except (ImageError, DataError):  # a file that cannot be read is told as unreadable
         return index
     return dataclasses.replace(index, table=index.table.assign(split=parts))

@@ -71,7 +71,7 @@ def evaluate(
             if isinstance(image, str):
                 refusals.append(image)
                 continue
-            seen = predictor.card.part_of(image.sha256)
+            seen = predictor.card.part_of(image)
             if part == "held-out" and seen in ("train", "val"):
                 learnt += 1
             elif part in ("held-out", "all") or part == (seen or index.table["split"].iat[row]):

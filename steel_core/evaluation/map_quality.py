@@ -256,7 +256,7 @@ def _find_parts_served(predictor: Predictor, index: DatasetIndex, progress: Prog
     for i in range(len(index)):
         progress("reading images", i, len(index))
         try:
-            parts[i] = predictor.card.part_of(index.image(i).sha256)
+            parts[i] = predictor.card.part_of(index.image(i))
         except ImageError as error:
             parts[i] = "unreadable"
             problems.append(str(error))

@@ -148,7 +148,7 @@ def _look_by_part(
                 image = index.image(row)
             except ImageError:
                 continue
-            name = names.get(predictor.card.part_of(image.sha256))
+            name = names.get(predictor.card.part_of(image))
             if name and len(rows[name]) < _MOST:
                 chunk.setdefault(name, []).append(image)
                 rows[name].append(row)

@@ -35,7 +35,7 @@ from steel_core.metrics.paired import paired_estimates
 from steel_core.progress import Progress, no_progress
 from steel_core.types import AnyArray, Float64Array
 
-_FORMAT = 4  # raised whenever what is stored, or how a picture is judged, becomes another; 4: strips without black ends
+_FORMAT = 5  # raised whenever what is stored, or how a picture is judged, becomes another; 5: copies are known as seen
 _REPORT = TypeAdapter[EvaluationReport | MultiLabelReport](EvaluationReport | MultiLabelReport)
 _PER_CLASS = TypeAdapter(dict[str, dict[str, Estimate]])
 _INTERVALS = TypeAdapter(dict[str, Interval | dict[str, Interval | None] | None])
@@ -76,7 +76,9 @@ def find_evaluation(
         return None
     if stored.tiled.any() and stored.temperature != card.temperature:
         return None
-    seen = np.array([card.part_of(sha256) for sha256 in stored.table["image_sha256"]], dtype=object)
+    seen = np.array([card.part_of_file(sha256) for sha256 in stored.table["image_sha256"]], dtype=object)
+    if card.split.contents:  # copies of images learnt from were told when the pictures were read
+        seen = np.where(seen == "", stored.table["seen"].to_numpy(dtype=object), seen)
     evaluation = stored.under(card)
     return replace(
         evaluation,

@@ -47,7 +47,7 @@ PARTS = ("test", "held-out")
 
 _COUNTED = {
     "test": "of the test split of",
-    "held-out": "of those files that no compared checkpoint has learnt from (copies of them are not looked for) in",
+    "held-out": "of those images that no compared checkpoint has learnt from, nor from known copies of, in",
 }
 _START = {"random": "from scratch", "imagenet": "from ImageNet"}
 _MOST_LEARNT = 0.5  # who knows a larger share of the test split is left out, and not the images
@@ -99,8 +99,11 @@ def build_leaderboard(
     if baselines:
         judged = evaluate_baselines(grouped, rows, classes, folder, progress)
         contenders |= {f"{kind}{BASELINE}": result for kind, result in judged.items()}
-    files = {name: each.predictor.card.split.files for name, each in checkpoints.items()}
-    learnt = {name: {*parts.get("train", ()), *parts.get("val", ())} for name, parts in files.items()}
+    tables = {name: evaluation.table for name, (evaluation, _) in contenders.items()}
+    learnt = {
+        name: set(table["image_sha256"][table["seen"].isin(("train", "val"))].str[:16])
+        for name, table in tables.items()
+    }
     most = _MOST_LEARNT if part == "test" else 1.0
     counted, remarks = keep_shared_images(contenders, learnt, most, grouped, rows, absent)
     if not counted:

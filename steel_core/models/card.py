@@ -5,15 +5,17 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_serializer, field_validator
 
+from steel_core.data.quality.content import ALIKE, count_differences, encode_content, stack_codes
 from steel_core.data.transforms import Preprocessing
 from steel_core.errors import CheckpointError, SteelError, UsageError
 from steel_core.records import Count, Flag, Number, PartialRecord, Record, Share
-from steel_core.types import CLEAR
+from steel_core.types import CLEAR, SteelImage, UInt8Array
 
 Head = Literal["softmax", "sigmoid"]
 Pixels = Annotated[int, Field(strict=True, gt=0, le=8192)]
 Positive = Annotated[Number, Field(ge=1e-30, le=1e30)]
 Finite = Annotated[Number, Field(ge=-1e30, le=1e30)]
+ContentCode = Annotated[str, Field(pattern=r"^([A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)?$")]
 
 
 class CardRecord(Record):
@@ -102,6 +104,9 @@ class Split(PartialRecord, CardRecord):
     seed: int = 0
     counts: dict[str, Count] = Field({}, description="Number of images of each part.")
     files: dict[str, tuple[str, ...]] = Field({}, description="First 16 digits of the hash of each part's files.")
+    contents: dict[str, tuple[ContentCode, ...]] = Field(
+        {}, description="Codes of what the images learnt from show (train, val), by which altered copies are known."
+    )
 
 
 class CureAudit(PartialRecord, CardRecord):
@@ -248,10 +253,33 @@ class Card(CardRecord):
                 "trained with `--binary` on the same images can be asked"
             )
 
-    def part_of(self, image_sha256: str) -> str:
-        """The part of the split ("train", "val", "test") that held an image with this hash, or ""."""
+    def part_of(self, image: SteelImage) -> str:
+        """The part of the split ("train", "val", "test") that held this image or a copy of it, or "".
+
+        The hash of the file decides, else what the image shows: copies of images learnt from that were re-encoded,
+        resized, relit or stained are known (`steel_core.data.quality.content`), where the card keeps their codes.
+        """
+        known = self.part_of_file(image.sha256)
+        return known or (self.part_of_content(encode_content(image.grey())) if self.split.contents else "")
+
+    def part_of_file(self, image_sha256: str) -> str:
+        """The part of the split that held a file with this hash, or ""."""
         return self._parts.get(image_sha256[:16], "")
+
+    def part_of_content(self, code: str) -> str:
+        """The part of the split that held an image with nearly this code, or ""."""
+        parts, codes = self._contents
+        if not code or not len(codes):
+            return ""
+        differences = count_differences(code, codes)
+        nearest = int(differences.argmin())
+        return parts[nearest] if differences[nearest] <= ALIKE else ""
 
     @cached_property
     def _parts(self) -> dict[str, str]:
         return {short: part for part, hashes in self.split.files.items() for short in hashes}
+
+    @cached_property
+    def _contents(self) -> tuple[list[str], UInt8Array]:
+        told = [(part, code) for part, codes in self.split.contents.items() for code in codes if code]
+        return [part for part, _ in told], stack_codes([code for _, code in told])

@@ -1,8 +1,9 @@
 """The images of a data set on the grid that a network sees, decoded once."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from steel_core.data.annotations import mask_to_boxes
 from steel_core.data.index import DatasetIndex
+from steel_core.data.quality.content import encode_content
 from steel_core.data.transforms import Preprocessing, grey_statistics
 from steel_core.errors import DataError, ImageError, UsageError
 from steel_core.files import cache_folder, scratch_array
@@ -30,6 +32,7 @@ class ImageTable:
         labels: (N,) index of the class; or (N, K) targets of several, as in `steel_core.metrics.multi_label`.
         rows: (N,) row of the data set's table.
         hashes: sha256 of each image's bytes.
+        contents: code of what each image shows (`steel_core.data.quality.content`).
         centres: (N, 2) where `Augmentation` may take a patch, see `rare_defects`; None if nowhere.
     """
 
@@ -37,8 +40,17 @@ class ImageTable:
     labels: Tensor
     rows: Int64Array
     hashes: tuple[str, ...]
+    contents: tuple[str, ...]
     problems: tuple[str, ...]
     centres: Tensor | None = None
+
+    def describe_split(self, parts: Mapping[str, Tensor]) -> dict[str, Any]:
+        """What a card keeps of how the images were divided, and of those that a checkpoint learns from."""
+        return {
+            "counts": {part: len(rows) for part, rows in parts.items()},
+            "files": {part: [self.hashes[i][:16] for i in rows.tolist()] for part, rows in parts.items()},
+            "contents": {part: [self.contents[i] for i in parts[part].tolist()] for part in ("train", "val")},
+        }
 
     def part(self, rows: Int64Array) -> Tensor:
         """Positions (M,) in this table of the data set's rows that are in it."""
@@ -85,6 +97,7 @@ def read_images(
     shape, grids = Preprocessing(input_size, 0.0, 1.0), _room((len(index), 1, height, width))
     rows: list[int] = []
     hashes: list[str] = []
+    contents: list[str] = []
     problems: list[str] = []
     for i in range(len(index)):
         progress("reading images", i, len(index))
@@ -99,6 +112,7 @@ def read_images(
         grids[len(rows), 0] = torch.from_numpy(middle.astype(np.float16))
         rows.append(i)
         hashes.append(image.sha256)
+        contents.append(encode_content(image.grey()))
     progress("reading images", len(index), len(index))
     if not rows:
         raise DataError(f"none of the {len(index)} images could be read; the first: {(problems or ['no image'])[0]}")
@@ -107,7 +121,7 @@ def read_images(
         labels = torch.from_numpy(multi_label.encode_targets(list(cells), index.classes)).float()
     else:
         labels = torch.from_numpy(index.labels_encoded()[rows])
-    return ImageTable(grids[: len(rows)], labels, np.array(rows), tuple(hashes), tuple(problems))
+    return ImageTable(grids[: len(rows)], labels, np.array(rows), tuple(hashes), tuple(contents), tuple(problems))
 
 
 def _room(shape: tuple[int, int, int, int]) -> Tensor:

@@ -55,7 +55,7 @@ def validation_images(predictor: Predictor, index: DatasetIndex, seed: int = 0) 
             image = index.image(int(row))
         except ImageError:
             continue
-        if predictor.card.part_of(image.sha256) == "val":
+        if predictor.card.part_of(image) == "val":
             images.append(image)
         if len(images) == IMAGES:
             break

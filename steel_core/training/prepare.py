@@ -167,7 +167,7 @@ def _seconds_an_image(config: TrainingSettings, classes: int, size: tuple[int, i
     """One step of training on noise, after one that is not timed."""
     table = ImageTable(
         torch.rand(_TIMED_BATCH, 1, *size).half(), torch.zeros(_TIMED_BATCH, dtype=torch.long), np.arange(_TIMED_BATCH),
-        ("",) * _TIMED_BATCH, (),
+        ("",) * _TIMED_BATCH, ("",) * _TIMED_BATCH, (),
     )  # fmt: skip
     config = config.replace(augmentation=config.augmentation.replace(patches=0.0))
     target = choose_device(device)

@@ -177,11 +177,7 @@ def train(  # noqa: PLR0915 - a recipe reads from top to bottom
             "groups": len(set(groups)),
             "hash": _data_hash(table),
         },
-        split={
-            "seed": config.seed,
-            "counts": {part: len(rows) for part, rows in parts.items()},
-            "files": {part: [table.hashes[i][:16] for i in rows.tolist()] for part, rows in parts.items()},
-        },
+        split={"seed": config.seed, **table.describe_split(parts)},
         metrics=reports,
         training={
             "settings": config.to_json() | {"init": Path(config.start).name, "learning_rate": rate},

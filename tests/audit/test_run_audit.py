@@ -3,17 +3,21 @@
 import argparse
 import json
 
+import cv2
 import numpy as np
 import pytest
 from helpers.small import make_checkpoint
 
 from steel_core.audit.run import audit
 from steel_core.audit.settings import AUDITS, AuditSettings, StainSettings
+from steel_core.audit.sheets import read_sheets
 from steel_core.audit.statistics import AGAINST, FOR, TOO_FEW
 from steel_core.cli import audit as audit_cli
 from steel_core.data.open import open_dataset
+from steel_core.data.quality.content import encode_content
 from steel_core.data.strip_mill import StripMill, write_sheets
 from steel_core.errors import DataError, UsageError
+from steel_core.evaluation.evaluation import map_labels
 from steel_core.inference.predictor import Predictor
 from steel_core.store.audits import AuditStore
 
@@ -138,6 +142,36 @@ def test_images_are_drawn_evenly_and_what_was_trained_on_is_left_out(folder, tmp
     few = audit(Predictor.load(made, "cpu"), index, AuditSettings(kinds=("edges",), limit=10))[0]
     assert {name: effect.n for name, effect in few.findings[0].per_class.items()}.keys() <= {"clear", "defect"}
     assert few.images == 10
+
+
+def test_altered_copies_and_the_same_steel_are_not_held_out(folder, tmp_path):
+    index = open_dataset(folder)
+    learnt = [encode_content(index.image(i).grey()) for i in range(20)]
+    hashes = index.file_hashes()
+    split = {"files": {"train": [hashes[59][:16]]}, "contents": {"train": learnt}}
+    predictor = Predictor.load(make_checkpoint(tmp_path / "coded", split=split), "cpu")
+    copies = tmp_path / "copies"
+    for i in range(60):  # every file but the last is another one
+        target = copies / index[i].label / f"{i:02}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        smaller = cv2.resize(index.image(i).pixels, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA)
+        target.write_bytes(index.path(i).read_bytes() if i == 59 else cv2.imencode(".png", smaller)[1].tobytes())
+    again = map_labels(open_dataset(copies), predictor.classes)
+    numbers = again.table["path"].str.extract(r"(\d+)\.png")[0].astype(int).to_numpy()
+    grouped = again.with_groups(["coil" if k in (58, 59) else f"piece {k}" for k in numbers])
+    sheets = read_sheets(predictor, grouped, limit=100)
+    taken = set(numbers[sheets.rows].tolist())
+    assert len(taken & set(range(20))) <= 1
+    assert not taken & {58, 59}
+    assert len(taken) >= 37
+    assert any("show the same steel" in one for one in sheets.remarks)
+    assert not any("keeps hashes of files alone" in one for one in sheets.remarks)
+
+
+def test_a_card_without_codes_says_that_copies_count_as_unseen(folder, tmp_path):
+    seen = [digest[:16] for digest in open_dataset(folder).file_hashes()[:30]]
+    predictor = Predictor.load(make_checkpoint(tmp_path / "old", split={"files": {"train": seen}}), "cpu")
+    assert any("keeps hashes of files alone" in one for one in read_sheets(predictor, open_dataset(folder)).remarks)
 
 
 def test_a_damaged_file_stops_no_audit_and_is_named(checkpoint, tmp_path):

@@ -1,5 +1,6 @@
 """Cards: what is written is what is read, and a field that cannot be is refused with a sentence."""
 
+import base64
 import json
 import tempfile
 from pathlib import Path
@@ -20,6 +21,7 @@ opens = st.dictionaries(
     texts, st.none() | st.booleans() | st.integers() | finite | texts | st.lists(finite), max_size=3
 )
 counts = st.integers(0, 10**9)
+codes = st.binary(min_size=32, max_size=32).map(lambda code: base64.b64encode(code).decode()) | st.just("")
 estimates = st.fixed_dictionaries(dict.fromkeys(("value", "low", "high", "lift"), st.none() | finite) | {"n": counts})
 tables = st.fixed_dictionaries(
     {
@@ -64,7 +66,12 @@ cards = st.fixed_dictionaries(
         "thresholds": st.dictionaries(texts, shares, max_size=3),
         "data": opens,
         "split": st.fixed_dictionaries(
-            {}, optional={"seed": counts, "files": st.dictionaries(texts, st.lists(texts, max_size=2), max_size=2)}
+            {},
+            optional={
+                "seed": counts,
+                "files": st.dictionaries(texts, st.lists(texts, max_size=2), max_size=2),
+                "contents": st.dictionaries(texts, st.lists(codes, max_size=2), max_size=2),
+            },
         ),
         "metrics": st.dictionaries(texts, opens, max_size=2),
         "training": st.fixed_dictionaries({}, optional={"settings": opens, "best_epoch": counts, "cure": cures}),
