@@ -1,8 +1,9 @@
 """How often each finding about a data set is right: `python -m benchmarks.findings CLEAN [OTHER]`.
 
 CLEAN is a data set that is believed to be clean, as NEU-CLS is: what is called so in it as it is, is a false alarm.
-Then labels are flipped and pictures spoilt on purpose, in memory, to see how much of that is found. OTHER is a second
-clean data set, on which only odd pictures are counted: no limit was chosen on it. Intervals are Wilson's, 95 %.
+Then pictures are copied with changes, and marked alike; labels are flipped and pictures spoilt on purpose, in memory,
+to see how much of that is found. OTHER is a second clean data set, on which only odd pictures are counted: no limit was
+chosen on it. Intervals are Wilson's, 95 %.
 """
 
 import argparse
@@ -18,11 +19,12 @@ import pandas as pd
 from benchmarks.plants import PLANTS
 from steel_core.data.index import DatasetIndex
 from steel_core.data.open import open_dataset
+from steel_core.data.quality.content import ALIKE, count_differences, encode_content, stack_codes
 from steel_core.data.quality.findings import describe_textures, find_odd_images, find_suspicious_labels
 from steel_core.data.quality.near_duplicates import find_near_duplicate_pairs, group_near_duplicates
 from steel_core.data.quality.properties import PROPERTY_TABLE, picture_properties
 from steel_core.metrics import wilson_interval
-from steel_core.types import Grey, ObjectArray
+from steel_core.types import AnyArray, Grey, ObjectArray
 
 FLIPPED = (0.02, 0.05, 0.1)
 PIECES = 200  # of steel that are marked
@@ -38,6 +40,33 @@ WAYS: dict[str, Callable[[Grey], Grey]] = {
 }
 
 
+def compress(grey: Grey, quality: int) -> Grey:
+    data = cv2.imencode(".jpg", np.rint(grey * 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.float32) / np.float32(255)
+
+
+def blot(grey: Grey) -> AnyArray:
+    height, width = grey.shape
+    rng = np.random.default_rng(int(grey.sum()))  # another place on each picture
+    centre = (int(rng.uniform(0.2, 0.8) * width), int(rng.uniform(0.2, 0.8) * height))
+    radius = round(float(np.sqrt(0.1 * height * width / np.pi)))
+    cover = cv2.circle(np.zeros(grey.shape, np.float32), centre, radius, 1.0, -1)
+    cover = 0.9 * cv2.GaussianBlur(cover, (0, 0), 2)
+    return grey * (1 - cover) + 0.95 * cover
+
+
+COPIES: dict[str, Callable[[Grey], AnyArray]] = {
+    "JPEG at quality 50": lambda grey: compress(grey, 50),
+    "half the size": lambda grey: cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
+    "brighter by 0.1": lambda grey: np.clip(grey + 0.1, 0, 1),
+    "0.8 of the contrast": lambda grey: grey * 0.8 + 0.1,
+    "a white blot on a tenth": blot,
+    "pixel noise of 0.02": lambda grey: grey + np.random.default_rng(0).normal(0, 0.02, grey.shape),
+    "pixel noise of 0.05": lambda grey: grey + np.random.default_rng(0).normal(0, 0.05, grey.shape),
+    "cut by 2 pixels": lambda grey: grey[2:, 2:],
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clean", type=Path)
@@ -50,12 +79,32 @@ def main() -> None:
     crossing = int((labels[pairs["first"]] != labels[pairs["second"]]).sum())
     print(f"near-duplicates: {rate(crossing, len(pairs))} of the pairs join two classes")
     groups = group_near_duplicates(index, pairs=pairs)
+    copies(index, groups)
     marked(index, groups)
     suspicious(index, groups)
     odd(index)
     if args.other:
         other = open_dataset(args.other)
         print(f"odd pictures in {other.spec.name} as it is: {rate(odd_rows(other), len(other))}")
+
+
+def copies(index: DatasetIndex, groups: ObjectArray) -> None:
+    """Altered copies that are known by their content code, and pictures of other steel that are taken for one."""
+    pictures = [index.image(i).grey() for i in range(len(index))]
+    codes = [encode_content(grey) for grey in pictures]
+    shown = np.flatnonzero([code != "" for code in codes])
+    stacked = stack_codes([codes[i] for i in shown])
+    taken = sum(
+        bool(((count_differences(codes[i], stacked) <= ALIKE) & (groups[shown] != groups[i])).any()) for i in shown
+    )
+    print(f"content codes: {rate(taken, len(shown))} taken for a copy of other steel")
+    for words, change in COPIES.items():
+        known = sum(
+            code != "" and count_differences(code, stack_codes([codes[i]]))[0] <= ALIKE
+            for i in shown
+            for code in [encode_content(np.asarray(change(pictures[i]), np.float32))]
+        )
+        print(f"{words}: {rate(int(known), len(shown))} known as copies")
 
 
 def marked(index: DatasetIndex, groups: ObjectArray) -> None:
