@@ -1,90 +1,130 @@
-"""Stains that training images get and lose by chance, in all classes alike, and the fit that gives and takes them."""
+"""Stains that training images get where they lack them, until all classes carry them alike, and the fit for that."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from steel_core.audit.evidence import find_evidence_regions
+from steel_core.audit.marks import Mark, cut_marks
 from steel_core.audit.settings import CureSettings
 from steel_core.audit.sheets import read_defect_mask
 from steel_core.data.augment import augment_images
 from steel_core.data.index import DatasetIndex
-from steel_core.data.quality.clues import find_marks, grow_mask
+from steel_core.data.quality.clues import find_marks
+from steel_core.inference.predictor import Predictor
 from steel_core.perturb.methods.patches import WhiteStain
-from steel_core.perturb.stain_options import SHAPES, TEXTURES
-from steel_core.perturb.stencil import Stencil, cut_out, draw_outline, inpaint, vary_stencil
+from steel_core.perturb.stain_options import LARGEST_AREA, SHAPES, TEXTURES
+from steel_core.perturb.stencil import draw_outline, vary_stencil
 from steel_core.training.fit import Fit, has_bfloat16
 from steel_core.training.images import ImageTable
-from steel_core.types import Float64Array, Grey, Mask
+from steel_core.types import BoolArray, Float64Array, Grey, Mask
+
+_TRIED = 60  # images on which is tried how many pasted marks are seen
 
 
 @dataclass(frozen=True, eq=False)
 class Artefacts:
-    """Stains to paste and to paint over, for the images of one table."""
+    """Stains to paste on the images of one table."""
 
-    cuts: tuple[Stencil, ...]  # stains cut out of training images of the class that they stand for
-    # (H, W) of each image of the table, where no stain may lie; None where nothing tells
-    defects: tuple[Mask | None, ...]
-    painted: Tensor  # (N, 1, H, W) float16, each image with its stains, or else some steel, painted over
+    marks: tuple[Mark, ...]  # cut out of training images of the class that they stand for
+    regions: tuple[Mask, ...]  # (H, W) of each image of the table, where no stain may lie: it would hide the defect
+    natural: Float64Array  # (K,) share of the training images of a class that carry marks by nature
     chance: Float64Array  # (K,) chance that an image of a class gets a stain, so that all classes carry them alike
     config: CureSettings
 
     @classmethod
     def collect(
-        cls, index: DatasetIndex, table: ImageTable, train: Tensor, suspect: int, config: CureSettings
+        cls,
+        index: DatasetIndex,
+        table: ImageTable,
+        train: Tensor,
+        suspect: int,
+        config: CureSettings,
+        predictor: Predictor | None = None,
     ) -> Artefacts:
+        """Of the training images of a table; `predictor` tells where a defect is that nothing else tells."""
         size = (int(table.grids.shape[2]), int(table.grids.shape[3]))
-        defects = tuple(_read_centred_defect(index, int(row), size) for row in table.rows)
-        painted = table.grids.clone()
-        cuts: list[Stencil] = []
-        stained = np.zeros(len(table.labels), bool)
-        rng = np.random.default_rng([config.seed, 1])
-        for i in train.tolist():
-            grid, defect = table.grids[i, 0].float().numpy(), defects[i]
-            spots = grow_mask(find_marks(grid)[0])
-            if defect is not None:
-                spots &= ~defect
-            elif int(table.labels[i]) != suspect:
-                spots[:] = False  # nothing tells a bright defect from a stain
-            stained[i] = 0 < spots.mean() < 0.25
-            if stained[i] and int(table.labels[i]) == suspect and len(cuts) < 200:
-                cuts.append(cut_out(grid, _keep_largest_piece(spots)))
-            if not stained[i]:
-                shape = str(rng.choice(SHAPES))
-                spots = WhiteStain(shape).place(size, rng.uniform(0.01, 0.06), int(rng.integers(2**31)), defect).mask
-                spots &= True if defect is None else ~defect
-            painted[i, 0] = torch.from_numpy(inpaint(grid, spots).astype(np.float16))
+        defects = [_read_centred_defect(index, int(row), size) for row in table.rows]
+        grids = [grid[0].float().numpy() for grid in table.grids]
         labels = table.labels.numpy()
-        mine = [np.isin(np.arange(len(labels)), train.numpy()) & (labels == k) for k in range(len(index.classes))]
-        natural = np.array([stained[rows].mean() if rows.any() else 0.0 for rows in mine]) * (1 - config.painted)
-        wanted = float((1 - (1 - natural) * (1 - config.pasted)).max())
-        chance = np.clip(1 - (1 - wanted) / np.maximum(1 - natural, 1e-6), 0, 1)
-        return cls(tuple(cuts), defects, painted, chance, config)
+        rows = train.tolist()
+        names = [(index.classes[labels[i]],) for i in rows]
+        marks = cut_marks([grids[i] for i in rows], [defects[i] for i in rows], names)
+        learnt = np.isin(np.arange(len(labels)), rows)
+        own = [learnt & (labels == k) for k in range(len(index.classes))]
 
-    def stain(self, grid: Grey, i: int, rng: np.random.Generator) -> Grey:
-        """Image `i` with stains, cut out or drawn, beside its defect: far more varied than those that are tested."""
-        source = draw_outline(str(rng.choice(SHAPES)), int(rng.integers(2**31)))
-        area = float(np.exp(rng.uniform(np.log(0.005), np.log(0.15))))
-        if self.cuts and rng.random() < 0.5:
-            source = self.cuts[int(rng.integers(len(self.cuts)))]
-        natural = source.grey is not None and rng.random() < 0.5
-        if natural:  # as it was found: what is left of the stains of one class looks like this
-            area = float((source.cover > 0).sum() / grid.size)
-        kind = WhiteStain(
-            number=1 if natural else int(rng.integers(1, 5)),
-            source=source if natural else vary_stencil(source, rng),
-            brightness=float(rng.uniform(0.6, 1.0)),
-            texture=str(rng.choice(TEXTURES)),
-        )
-        defect = self.defects[i]
-        stained = kind.perturb(grid, area, int(rng.integers(2**31)), avoid=defect).image
+        def measure_share(of: Sequence[Mark]) -> Float64Array:
+            carries = np.isin(np.arange(len(labels)), [rows[mark.position] for mark in of])
+            return np.array([carries[mine].mean() if mine.any() else 0.0 for mine in own])
+
+        # Bright or dark, whichever the suspected class has more often than the others.
+        kinds = [[mark for mark in marks if mark.bright == bright] for bright in (True, False)]
+        ahead = [share[suspect] - np.delete(share, suspect).max(initial=0) for share in map(measure_share, kinds)]
+        kind = kinds[int(np.argmax(ahead))]
+        natural = measure_share(kind)
+        largest: dict[int, Mark] = {}
+        for mark in kind:
+            if mark.label == index.classes[suspect] and mark.area > getattr(largest.get(mark.position), "area", 0):
+                largest[mark.position] = mark
+        unknown = [i for i, defect in enumerate(defects) if defect is None]
+        guessed: list[Mask] = [np.zeros(size, bool)] * len(unknown)
+        if predictor is not None and unknown:
+            guessed = find_evidence_regions(predictor, [grids[i] for i in unknown], labels[unknown])
+        guesses = dict(zip(unknown, guessed, strict=True))
+        regions = tuple(guesses[i] if defect is None else defect for i, defect in enumerate(defects))
+        loose = cls(tuple(largest.values()), regions, natural, np.ones(len(index.classes)), config)
+        return replace(loose, chance=loose._balance(table, own))
+
+    def _balance(self, table: ImageTable, own: Sequence[BoolArray]) -> Float64Array:
+        """The chance of a stain by class (K,) that makes marks as common in each as in the class that has most.
+
+        Pasted on all alike, the correlation would stand. Not every mark is seen: how many of pasted ones are is tried.
+        """
+        rng = np.random.default_rng([self.config.seed, 1])
+        bright = not self.marks or self.marks[0].bright
+        wanted = max(float(self.natural.max()), self.config.pasted)
+        chance = np.zeros(len(own))
+        for k, mine in enumerate(own):
+            if self.natural[k] >= wanted or not mine.any():
+                continue
+            tried = rng.choice(np.flatnonzero(mine), min(_TRIED, int(mine.sum())), replace=False)
+            pasted = [self.stain(table.grids[i, 0].float().numpy(), int(i), rng) for i in tried]
+            seen = float(np.mean([find_marks(grid)[0 if bright else 1].any() for grid in pasted]))
+            chance[k] = (wanted - self.natural[k]) / max(seen - self.natural[k], 1e-6)
+        return np.clip(chance, 0, 1)
+
+    def stain(self, grid: Grey, i: int, rng: np.random.Generator, *, drawn: bool = False) -> Grey:
+        """Image `i` with a mark as it was found, or drawn where there are none, far more varied than what is tested."""
+        if self.marks and not drawn:
+            mark = self.marks[int(rng.integers(len(self.marks)))]
+            kind, area = WhiteStain(source=mark.stencil), float(np.clip(mark.area, 0.002, LARGEST_AREA))
+        else:
+            outline = draw_outline(str(rng.choice(SHAPES)), int(rng.integers(2**31)))
+            area = float(np.exp(rng.uniform(np.log(0.005), np.log(0.2))))
+            kind = WhiteStain(
+                number=int(rng.integers(1, 5)),
+                source=vary_stencil(outline, rng),
+                opacity=float(rng.uniform(0.5, 1)),
+                softness=float(rng.uniform(0, 0.6)),
+                brightness=float(rng.uniform(0.6, 1.0)),
+                texture=str(rng.choice(TEXTURES)),
+            )
+        region = self.regions[i]
+        stained = kind.perturb(grid, area, int(rng.integers(2**31)), avoid=region).image
         # Where there is no room beside the defect, the stain lies below it: a hidden defect would be a wrong label.
-        return stained if defect is None else np.where(defect, grid, stained)
+        return np.where(region, grid, stained)
+
+    def vary(self, grid: Grey, i: int, label: int, rng: np.random.Generator) -> Grey:
+        """Image `i` of a class as it is learnt: with a mark where its class lacks them; drawn stains say nothing."""
+        if rng.random() < self.chance[label]:
+            grid = self.stain(grid, i, rng)
+        return self.stain(grid, i, rng, drawn=True) if rng.random() < self.config.drawn else grid
 
     def with_stained_copies(self, table: ImageTable, rows: Tensor) -> tuple[ImageTable, Tensor]:
         """The table with a stained copy of each of some images at its end, and where images and copies lie."""
@@ -99,7 +139,7 @@ class Artefacts:
 
 @dataclass
 class CuringFit(Fit):
-    """A fit whose images get and lose stains by chance, in all classes alike."""
+    """A fit whose images get stains by chance, so that all classes carry them alike."""
 
     artefacts: Artefacts
     cure: CureSettings
@@ -128,13 +168,10 @@ class CuringFit(Fit):
         """The images with and without the stain that was pasted, varied alike (N, 3, H, W), and labels (N,)."""
         rng = np.random.default_rng(int(torch.randint(2**31, ()).item()))
         labels = self.table.labels[positions]
-        lost = torch.from_numpy(rng.random(len(positions)) < self.cure.painted)
-        plain = torch.where(
-            lost[:, None, None, None], self.artefacts.painted[positions], self.table.grids[positions]
-        ).float()
+        plain = self.table.grids[positions].float()
         stained = plain.clone()
-        for n in np.flatnonzero(rng.random(len(positions)) < self.artefacts.chance[labels.numpy()]):
-            stained[n, 0] = torch.from_numpy(self.artefacts.stain(plain[n, 0].numpy(), int(positions[n]), rng))
+        for n, (i, label) in enumerate(zip(positions.tolist(), labels.tolist(), strict=True)):
+            stained[n, 0] = torch.from_numpy(self.artefacts.vary(plain[n, 0].numpy(), i, label, rng))
         state = torch.get_rng_state()
         batches = []
         for grids in (stained, plain) if self.cure.penalty else (stained,):
@@ -154,8 +191,3 @@ def _read_centred_defect(index: DatasetIndex, row: int, size: tuple[int, int]) -
         return None
     top, left = ((full - own) // 2 for full, own in zip(defect.shape, size, strict=True))
     return defect[top : top + size[0], left : left + size[1]]
-
-
-def _keep_largest_piece(mask: Mask) -> Mask:
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    return np.asarray(pieces == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax()))

@@ -133,11 +133,12 @@ class CureSettings(Record):
     epochs: int = Field(12, ge=1, description="Passes over the training images.")
     rate: float = Field(1e-3, gt=0, description="Highest learning rate of the one-cycle schedule.")
     pasted: float = Field(
-        0.5, gt=0, le=1, description="Chance of a stain on an image of the class that carries them most often."
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of every class that carries stains at least; more, where a class does by nature.",
     )
-    painted: float = Field(
-        0.3, ge=0, le=1, description="Chance that the stains of an image, or else some steel, are painted over."
-    )
+    drawn: float = Field(0.25, ge=0, le=1, description="Chance of a drawn stain besides, on every class alike.")
     penalty: float = Field(
         0.0, ge=0, description="Weight of the loss on evidence in the artefact: it doubles the time."
     )

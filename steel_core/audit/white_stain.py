@@ -377,7 +377,8 @@ def _test_removal(predictor: Predictor, sheets: Sheets, preds: Int64Array, setti
 
 
 def _pick_numbers(effect: Effect) -> dict[str, Any]:
-    return {name: getattr(effect, name) for name in ("n", "flip_rate", "control_flip_rate", "excess", "interval")}
+    names = ("n", "groups", "flip_rate", "control_flip_rate", "controls", "excess", "interval")
+    return {name: getattr(effect, name) for name in names}
 
 
 def _measure_evidence_inside(trial: StainTrial, regions: Sequence[Mask], target: str, dose: int) -> dict[str, Any]:

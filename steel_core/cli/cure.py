@@ -1,4 +1,4 @@
-"""`cure`: fine-tune a shortcut away, and ask again; the exit status is that of the audit afterwards."""
+"""`cure`: fine-tune a shortcut away, and ask again; 3 where that failed, else the status of the audit afterwards."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -44,16 +44,18 @@ def run(arguments: Namespace) -> Answer:
         f"Evidence in the stain: of that for {inside['class']} on {inside['n']} sheets before, and for "
         f"{later['class']} on {later['n']} after."
     )
-    lines.append(f"after: {ledger.audit_after.verdict}; checkpoint in {arguments.out}")
-    return ledger.audit_after.status, ledger.to_json(), "\n".join(lines)
+    said = f"No cure: {ledger.failure}" if ledger.failure else "Cured"
+    lines.append(f"{said}. The audit afterwards: {ledger.audit_after.verdict}; checkpoint in {arguments.out}")
+    return ledger.status, ledger.to_json(), "\n".join(lines)
 
 
 def _ledger_side(outcome: dict[str, Any]) -> dict[str, str]:
     return {
         "sheets that count": str(outcome["excess_n"]),
         "excess flip rate": _number(outcome["excess"], outcome["excess_interval"]),
-        "flip rate": _number(outcome["flip_rate"]),
-        "of the strongest control": _number(outcome["control_flip_rate"]),
+        "flips by the stain": _number(outcome["flip_rate"]),
+        **{f"by {name.replace('-', ' ')}": _number(rate) for name, rate in outcome["controls"].items()},
+        "balanced accuracy": _number(outcome["balanced_accuracy"]),
         "accuracy": _number(outcome["accuracy"], outcome["accuracy_interval"]),
         "calibration error": _number(outcome["ece"]),
         **{

@@ -125,6 +125,7 @@ class CureSummary(PartialRecord, CardRecord):
     of: str = Field("", description="Name of the checkpoint it was made of.")
     of_hash: str = ""
     config: dict[str, Any] = Field({}, description="Settings of the cure.")
+    failure: str = Field("", description="Why it is no cure, in a sentence; empty where it is one.")
     best_epoch: Count = 0
     history: tuple[dict[str, Any], ...] = ()
     audit: CureAudit = CureAudit()

@@ -44,6 +44,8 @@ def _ledger(name: str, summary: CureSummary, note: str) -> None:
     st.subheader(f"{plain(summary.of)} before, {plain(name)} after")
     if note:
         st.markdown(plain(note))
+    if summary.failure:
+        st.error(f"No cure: {plain(summary.failure)}. Do not use this model.", icon=":material/gpp_bad:")
     before, after = summary.audit.before, summary.audit.after
     if not before or not after:
         st.info("The card of this model holds no figures of its cure.", icon=":material/query_stats:")
@@ -79,9 +81,14 @@ def _rows(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, str]]
 
     rows = [
         row("Verdicts turned by a stain", "flip_rate"),
+        *(
+            dict(zip(("Figure", "Before", "After"), (f"By {plain(name.replace('-', ' '))}", *cells), strict=True))
+            for name, cells in _pair_controls(before, after).items()
+        ),
         row("By the strongest control", "control_flip_rate"),
         row("Excess", "excess", "excess_interval"),
         row("Named right (accuracy)", "accuracy", "accuracy_interval"),
+        row("Balanced accuracy", "balanced_accuracy"),
         row("Calibration error", "ece"),
     ]
     for label in before.get("escapes", {}):
@@ -92,6 +99,14 @@ def _rows(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, str]]
     cells = [f"{_share(one.get('stain'))}, n = {one.get('n', 0)}" for one in inside]
     rows.append({"Figure": "Evidence inside the stain", "Before": cells[0], "After": cells[1]})
     return rows
+
+
+def _pair_controls(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Share that each control turns, before and after; cards before December 2026 hold the strongest alone."""
+    sides = before.get("controls", {}), after.get("controls", {})
+    return {
+        name: (_share(sides[0].get(name)), _share(sides[1].get(name))) for name in dict.fromkeys([*sides[0], *sides[1]])
+    }
 
 
 def _share(value: float | None, interval: list[float] | None = None) -> str:
