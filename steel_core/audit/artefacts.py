@@ -23,8 +23,10 @@ from steel_core.perturb.stain_options import LARGEST_AREA, SHAPES, TEXTURES
 from steel_core.perturb.stencil import draw_outline, vary_stencil
 from steel_core.training.fit import Fit, has_bfloat16
 from steel_core.training.images import ImageTable
-from steel_core.types import BoolArray, Float64Array, Grey, Mask
+from steel_core.types import BoolArray, Float64Array, Grey, Int64Array, Mask
 
+_HIDDEN = 0.25  # share of a defect that a stain may hide
+_TURNS = 6  # places and sizes that are tried
 _TRIED = 60  # images on which is tried how many pasted marks are seen
 
 
@@ -35,6 +37,7 @@ class Artefacts:
     marks: tuple[Mark, ...]  # cut out of training images of the class that they stand for
     regions: tuple[Mask, ...]  # (H, W) of each image of the table, where no stain may lie: it would hide the defect
     natural: Float64Array  # (K,) share of the training images of a class that carry marks by nature
+    carries: BoolArray  # (N,) whether an image of the table carries one, as far as that is seen
     chance: Float64Array  # (K,) chance that an image of a class gets a stain, so that all classes carry them alike
     config: CureSettings
 
@@ -68,6 +71,8 @@ class Artefacts:
         ahead = [share[suspect] - np.delete(share, suspect).max(initial=0) for share in map(measure_share, kinds)]
         kind = kinds[int(np.argmax(ahead))]
         natural = measure_share(kind)
+        sign = 0 if kind and kind[0].bright else 1
+        carries = np.array([find_marks(grid)[sign].any() for grid in grids], bool)
         largest: dict[int, Mark] = {}
         for mark in kind:
             if mark.label == index.classes[suspect] and mark.area > getattr(largest.get(mark.position), "area", 0):
@@ -78,17 +83,18 @@ class Artefacts:
             guessed = find_evidence_regions(predictor, [grids[i] for i in unknown], labels[unknown])
         guesses = dict(zip(unknown, guessed, strict=True))
         regions = tuple(guesses[i] if defect is None else defect for i, defect in enumerate(defects))
-        loose = cls(tuple(largest.values()), regions, natural, np.ones(len(index.classes)), config)
+        loose = cls(tuple(largest.values()), regions, natural, carries, np.ones(len(own)), config)
         return replace(loose, chance=loose._balance(table, own))
 
     def _balance(self, table: ImageTable, own: Sequence[BoolArray]) -> Float64Array:
-        """The chance of a stain by class (K,) that makes marks as common in each as in the class that has most.
+        """The chance of a stain by class (K,) that makes marks as common in each as is wanted.
 
         Pasted on all alike, the correlation would stand. Not every mark is seen: how many of pasted ones are is tried.
+        Where a class has more by nature, images without are learnt oftener (`exchange_carriers`).
         """
         rng = np.random.default_rng([self.config.seed, 1])
         bright = not self.marks or self.marks[0].bright
-        wanted = max(float(self.natural.max()), self.config.pasted)
+        wanted = self.config.pasted
         chance = np.zeros(len(own))
         for k, mine in enumerate(own):
             if self.natural[k] >= wanted or not mine.any():
@@ -100,25 +106,24 @@ class Artefacts:
         return np.clip(chance, 0, 1)
 
     def stain(self, grid: Grey, i: int, rng: np.random.Generator, *, drawn: bool = False) -> Grey:
-        """Image `i` with a mark as it was found, or drawn where there are none, far more varied than what is tested."""
-        if self.marks and not drawn:
-            mark = self.marks[int(rng.integers(len(self.marks)))]
-            kind, area = WhiteStain(source=mark.stencil), float(np.clip(mark.area, 0.002, LARGEST_AREA))
-        else:
-            outline = draw_outline(str(rng.choice(SHAPES)), int(rng.integers(2**31)))
-            area = float(np.exp(rng.uniform(np.log(0.005), np.log(0.2))))
-            kind = WhiteStain(
-                number=int(rng.integers(1, 5)),
-                source=vary_stencil(outline, rng),
-                opacity=float(rng.uniform(0.5, 1)),
-                softness=float(rng.uniform(0, 0.6)),
-                brightness=float(rng.uniform(0.6, 1.0)),
-                texture=str(rng.choice(TEXTURES)),
-            )
+        """Image `i` with a mark as it was found, or drawn where there are none, far more varied than what is tested.
+
+        A defect that is hidden would be a wrong label, and one that is cut out of a stain would tell the stain: where
+        no place and no size leaves most of it in sight, the image stays as it is.
+        """
         region = self.regions[i]
-        stained = kind.perturb(grid, area, int(rng.integers(2**31)), avoid=region).image
-        # Where there is no room beside the defect, the stain lies below it: a hidden defect would be a wrong label.
-        return np.where(region, grid, stained)
+        for turn in range(_TURNS):
+            kind, area = self._choose_mark(rng) if self.marks and not drawn else _draw_stain(rng)
+            placed = kind.place(grid.shape, area / (1 + turn / 2), int(rng.integers(2**31)), region)
+            if (placed.mask & region).sum() <= _HIDDEN * region.sum():
+                return kind.paste(grid, placed, int(rng.integers(2**31)))
+        return grid
+
+    def _choose_mark(self, rng: np.random.Generator) -> tuple[WhiteStain, float]:
+        mark = self.marks[int(rng.integers(len(self.marks)))]
+        # What the border cut off lies at the border again.
+        stain = WhiteStain(source=mark.stencil, centre=None if mark.whole else mark.centre)
+        return stain, float(np.clip(mark.area, 0.002, LARGEST_AREA))
 
     def vary(self, grid: Grey, i: int, label: int, rng: np.random.Generator) -> Grey:
         """Image `i` of a class as it is learnt: with a mark where its class lacks them; drawn stains say nothing."""
@@ -126,15 +131,49 @@ class Artefacts:
             grid = self.stain(grid, i, rng)
         return self.stain(grid, i, rng, drawn=True) if rng.random() < self.config.drawn else grid
 
-    def with_stained_copies(self, table: ImageTable, rows: Tensor) -> tuple[ImageTable, Tensor]:
-        """The table with a stained copy of each of some images at its end, and where images and copies lie."""
+    def exchange_carriers(
+        self, positions: Tensor, labels: Int64Array, rng: np.random.Generator, among: Tensor
+    ) -> Tensor:
+        """The images of a batch (N,), in which those with marks are no commoner than wanted: others `among` their part.
+
+        Balanced sampling of class and artefact (Idrissi et al., Simple data balancing, CLeaR 2022, arXiv:2110.14503).
+        """
+        part = among.numpy()
+        plain = {k: part[(labels[part] == k) & ~self.carries[part]] for k in np.unique(labels[part])}
+        out = positions.clone()
+        for n, i in enumerate(positions.tolist()):
+            k = int(labels[i])
+            often = self.natural[k] > self.config.pasted and rng.random() > self.config.pasted / self.natural[k]
+            if self.carries[i] and often and len(plain[k]):
+                out[n] = int(plain[k][rng.integers(len(plain[k]))])
+        return out
+
+    def with_varied_copies(self, table: ImageTable, rows: Tensor) -> tuple[ImageTable, Tensor]:
+        """The table with two varied copies of each of some images at its end, and where these lie.
+
+        They are as what is learnt is: marks say as little of the class.
+        """
         rng = np.random.default_rng([self.config.seed, 2])
-        copies = [self.stain(table.grids[i, 0].float().numpy(), i, rng) for i in rows.tolist()]
+        labels = table.labels.numpy()
+        twice = self.exchange_carriers(torch.cat([rows, rows]), labels, rng, rows)
+        copies = [self.vary(table.grids[i, 0].float().numpy(), i, int(labels[i]), rng) for i in twice.tolist()]
         grids = torch.from_numpy(np.stack(copies)[:, None].astype(np.float16))
         both = replace(
-            table, grids=torch.cat([table.grids, grids]), labels=torch.cat([table.labels, table.labels[rows]])
+            table, grids=torch.cat([table.grids, grids]), labels=torch.cat([table.labels, table.labels[twice]])
         )
-        return both, torch.cat([rows, torch.arange(len(table.labels), len(both.labels))])
+        return both, torch.arange(len(table.labels), len(both.labels))
+
+
+def _draw_stain(rng: np.random.Generator) -> tuple[WhiteStain, float]:
+    stain = WhiteStain(
+        number=int(rng.integers(1, 5)),
+        source=vary_stencil(draw_outline(str(rng.choice(SHAPES)), int(rng.integers(2**31))), rng),
+        opacity=float(rng.uniform(0.5, 1)),
+        softness=float(rng.uniform(0, 0.6)),
+        brightness=float(rng.uniform(0.6, 1.0)),
+        texture=str(rng.choice(TEXTURES)),
+    )
+    return stain, float(np.exp(rng.uniform(np.log(0.005), np.log(0.2))))
 
 
 @dataclass
@@ -143,6 +182,7 @@ class CuringFit(Fit):
 
     artefacts: Artefacts
     cure: CureSettings
+    learnt: Tensor  # positions of the training images
 
     def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W), some of them stained, and labels (N,), on the device."""
@@ -167,6 +207,7 @@ class CuringFit(Fit):
     def _pairs(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The images with and without the stain that was pasted, varied alike (N, 3, H, W), and labels (N,)."""
         rng = np.random.default_rng(int(torch.randint(2**31, ()).item()))
+        positions = self.artefacts.exchange_carriers(positions, self.table.labels.numpy(), rng, self.learnt)
         labels = self.table.labels[positions]
         plain = self.table.grids[positions].float()
         stained = plain.clone()

@@ -21,6 +21,7 @@ _DRAWN = 8
 _CLUSTERS = 4
 _LARGE = 0.1  # share of the picture to which marks are enlarged beside their natural size
 _LEAST_MARK = 0.005
+_ENOUGH = 10  # marks that the border does not cut; with so many, others are left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,9 @@ def make_family(grids: Sequence[Grey], marks: Sequence[Mark], settings: StainSet
     """Drawn stains for pictures as bright as these (H, W), and doses of the commonest kinds of marks of each class."""
     doses = _draw_doses(float(np.mean([grid.mean() for grid in grids])), settings)
     for label in dict.fromkeys(mark.label for mark in marks):
-        for cluster in cluster_marks([mark for mark in marks if mark.label == label])[:_CLUSTERS]:
+        mine = [mark for mark in marks if mark.label == label]
+        whole = [mark for mark in mine if mark.whole]
+        for cluster in cluster_marks(whole if len(whole) >= _ENOUGH else mine)[:_CLUSTERS]:
             first = cluster[0]
             size = float(np.clip(np.median([mark.area for mark in cluster]), _LEAST_MARK, LARGEST_AREA))
             for natural, area in ((True, size), (False, max(_LARGE, min(2 * size, LARGEST_AREA)))):

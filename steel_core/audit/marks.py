@@ -11,12 +11,12 @@ import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from steel_core.data.quality.clues import find_marks
-from steel_core.perturb.stencil import EDGE, Stencil, cut_soft
+from steel_core.perturb.stencil import EDGE, Stencil, bound_mask, cut_soft
 from steel_core.types import CLEAR, Float64Array, Grey, Mask
 
 _MOST = 3  # marks of one picture
 _LARGEST = 0.4  # share of the picture; what covers more is no mark
-_RIM = 0.35  # of the square root of a mark's area: as far as its soft edge is looked for
+_RIM = 0.5  # of the square root of a mark's area: as far as its soft edge is looked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +30,14 @@ class Mark:
     area: float  # share of the picture
     contrast: float  # to the steel around it, in grey levels, -1 to 1
     softness: float  # share of its area that is covered by less than half
+    centre: tuple[float, float]  # row and column of its middle, as shares of the picture
+    whole: bool  # whether it lies within the picture, and is not cut off by its border
     grain: float  # standard deviation of its detail where it covers fully, in grey levels
 
     @property
     def words(self) -> str:
         """What it looks like, in a few words."""
-        edge = "soft" if self.softness > 0.4 else "sharp"
+        edge = "soft" if self.softness > 0.2 else "sharp"
         return f"a {edge} {'bright' if self.bright else 'dark'} mark cut from pictures of {self.label}"
 
 
@@ -81,12 +83,19 @@ def cluster_marks(marks: Sequence[Mark], most: int = 6) -> tuple[tuple[Mark, ...
 
 def _cut_mark(grid: Grey, piece: Mask, marked: Mask, sign: int, label: str, position: int) -> Mark:
     rim = max(1, round(_RIM * float(piece.sum()) ** 0.5))
-    size = (2 * rim + 1, 2 * rim + 1)
-    reach = cv2.dilate(piece.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size)) > 0
-    around = (cv2.dilate(reach.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0) & ~reach & ~marked
-    steel = _fit_plane(grid, around if around.sum() >= 20 else ~reach)
-    stencil, full = cut_soft(grid, piece, reach, steel, sign)
+    reach = _dilate(piece, rim)
+    around = _dilate(reach, 3) & ~reach & ~marked
+    steel = float(np.median(grid[around if around.any() else ~piece])) if not piece.all() else 0.0
+    # A large mark is seen in part, as it is most of its own background: the rest of it hangs together with that part.
+    bright = cv2.GaussianBlur(grid, (0, 0), 1.0) - steel
+    _, parts = cv2.connectedComponents((bright / np.median(bright[piece]) > 0.3).astype(np.uint8))
+    whole = np.isin(parts, np.setdiff1d(parts[piece], [0]))
+    if piece.sum() < whole.sum() <= _LARGEST * grid.size:
+        piece = whole
+        reach = _dilate(piece, max(1, rim // 2))
+    stencil, full = cut_soft(grid, piece, reach, steel)
     detail = grid - cv2.GaussianBlur(grid, (0, 0), 1.5)
+    rows, columns = bound_mask(piece)
     return Mark(
         stencil,
         sign > 0,
@@ -95,18 +104,15 @@ def _cut_mark(grid: Grey, piece: Mask, marked: Mask, sign: int, label: str, posi
         float((stencil.cover > 0).sum() / grid.size),
         float(np.median((grid - steel)[piece])),
         float((stencil.cover[stencil.cover > 0] < 0.5).mean()),
+        (float(rows.start + rows.stop) / 2 / grid.shape[0], float(columns.start + columns.stop) / 2 / grid.shape[1]),
+        bool(min(rows.start, columns.start) > 0 and rows.stop < grid.shape[0] and columns.stop < grid.shape[1]),
         float(detail[full].std()) if full.any() else 0.0,
     )
 
 
-def _fit_plane(grid: Grey, around: Mask) -> Grey:
-    """The steel's slow light (H, W), from some of its pixels; the median grey where there are none."""
-    if not around.any():
-        return np.full_like(grid, np.median(grid))
-    y, x = np.indices(grid.shape)
-    design = np.stack([np.ones(grid.shape), y / grid.shape[0], x / grid.shape[1]], axis=2)
-    fit = np.linalg.lstsq(design[around], grid[around], rcond=None)[0]
-    return np.asarray(np.clip(design @ fit, 0, 1), np.float32)
+def _dilate(mask: Mask, rim: int) -> Mask:
+    size = (2 * rim + 1, 2 * rim + 1)
+    return cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size)) > 0
 
 
 def _describe_mark(mark: Mark) -> Float64Array:

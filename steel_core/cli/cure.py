@@ -55,6 +55,7 @@ def _ledger_side(outcome: dict[str, Any]) -> dict[str, str]:
         "excess flip rate": _number(outcome["excess"], outcome["excess_interval"]),
         "flips by the stain": _number(outcome["flip_rate"]),
         **{f"by {name.replace('-', ' ')}": _number(rate) for name, rate in outcome["controls"].items()},
+        "right oftener with marks": _number(outcome["gap"]),
         "balanced accuracy": _number(outcome["balanced_accuracy"]),
         "accuracy": _number(outcome["accuracy"], outcome["accuracy_interval"]),
         "calibration error": _number(outcome["ece"]),

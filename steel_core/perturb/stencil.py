@@ -94,24 +94,25 @@ def cut_out(grid: Grey, mask: Mask) -> Stencil:
     return _trim(Stencil(cover, grid.astype(np.float32)))
 
 
-def cut_soft(grid: Grey, piece: Mask, reach: Mask, steel: Grey, sign: int) -> tuple[Stencil, Mask]:
+def cut_soft(grid: Grey, piece: Mask, reach: Mask, steel: float) -> tuple[Stencil, Mask]:
     """A mark with its own softness, and where (H, W) it covers fully.
 
-    Over `steel` (H, W), what the picture showed without it, a mark covers a pixel by as much as its grey lies between
-    the steel's and the mark's, noise left out. Where it covers little, its colour cannot be seen and is taken to be
-    that of its middle. `piece` (H, W) is where it stands out, `reach` (H, W) where its soft edge is looked for as well;
-    `sign` is 1 of a bright mark, else -1.
+    A mark covers a pixel by as much as its grey lies between that of the steel around and its own, noise left out. Its
+    own grey is what is left without the steel that shows through, and that of its middle where it hardly covers.
+    `piece` (H, W) is where it stands out, `reach` (H, W) where its soft edge is looked for as well.
     """
-    smooth = sign * (cv2.GaussianBlur(grid, (0, 0), 1.0) - steel)
-    height = max(float(np.quantile(smooth[piece], 0.8)), 1 / 255)
-    noise = min(2 * float(np.std(smooth[~reach])) / height, 0.5) if not reach.all() else 0.0
-    cover = np.where(reach, np.clip((smooth / height - noise) / (1 - noise), 0, 1), 0)
+    smooth = cv2.GaussianBlur(grid, (0, 0), 1.0) - steel
+    inner = cv2.erode(piece.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    level = float(np.median(smooth[inner if inner.any() else piece]))
+    level = level if abs(level) > 1 / 255 else 1 / 255
+    noise = min(2 * float(np.std(smooth[~reach])) / abs(level), 0.3) if not reach.all() else 0.0
+    cover = np.where(reach, np.clip((smooth / level - noise) / (1 - noise), 0, 1), 0)
     cover = np.where(cover >= EDGE, cover, 0)
     _, parts = cv2.connectedComponents((cover > 0).astype(np.uint8))
     cover = np.where(np.isin(parts, np.unique(parts[piece & (cover > 0)])), cover, 0)
-    full = cover > 0.7
-    grey = np.where(full, grid, np.clip(steel + sign * height, 0, 1)).astype(np.float32)
-    return _trim(Stencil(cover.astype(np.float32), grey)), full
+    own = np.where(cover > 0.5, (grid - steel) / np.maximum(cover, 0.5), level)
+    grey = np.clip(steel + own, 0, 1).astype(np.float32)
+    return _trim(Stencil(cover.astype(np.float32), grey)), cover > 0.9
 
 
 def cut_box(grid: Grey, box: tuple[int, int, int, int]) -> Stencil:

@@ -89,6 +89,7 @@ def _rows(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, str]]
         row("Excess", "excess", "excess_interval"),
         row("Named right (accuracy)", "accuracy", "accuracy_interval"),
         row("Balanced accuracy", "balanced_accuracy"),
+        row("Named right oftener with marks than without", "gap"),
         row("Calibration error", "ece"),
     ]
     for label in before.get("escapes", {}):
