@@ -21,7 +21,7 @@ from steel_core.audit.artefacts import Artefacts, CuringFit
 from steel_core.audit.report import STATUS, AuditFinding, AuditReport, format_share
 from steel_core.audit.settings import CureSettings, StainSettings
 from steel_core.audit.sheets import read_sheets
-from steel_core.audit.statistics import FOR, LEAST
+from steel_core.audit.statistics import AGAINST, FOR, LEAST
 from steel_core.audit.white_stain import audit_white_stain
 from steel_core.data.index import DatasetIndex
 from steel_core.device import choose_device, seed_everything, tune_memory
@@ -86,22 +86,29 @@ class CureLedger(Record):
 
     @property
     def failure(self) -> str:
-        """Why this is no cure, in a sentence; "" where it is one."""
-        if self.audit_after.verdict == FOR:
-            return "the audit still finds the shortcut"
-        before, after = self.before.flip_rate or 0.0, self.after.flip_rate or 0.0
-        if after > max(before / FALLS, self.audit_after.settings["tolerated"]):
-            return f"a stain still turns {format_share(after)} of the sheets; before, one turned {format_share(before)}"
-        gap = self.after.gap or 0.0
-        if gap > max((self.before.gap or 0.0) / FALLS, GAP):
-            return (
-                f"sheets with marks of their own are still named rightly {format_share(gap)} oftener than those without"
-            )
-        if self.after.balanced_accuracy < self.before.balanced_accuracy - COSTS:
-            return (
-                f"balanced accuracy fell from {self.before.balanced_accuracy:.3f} to {self.after.balanced_accuracy:.3f}"
-            )
-        return ""
+        """Why this is no cure, in a sentence; "" where it is one. What could not be measured is no success."""
+        convicted, afterwards = self.audit_before.verdict == FOR, self.audit_after.verdict
+        before, after = self.before, self.after
+        tolerated = self.audit_after.settings["tolerated"]
+        flips = [side.flip_rate or 0.0 for side in (before, after)]
+        gaps = [side.gap or 0.0 for side in (before, after)]
+        unknown = after.flip_rate is None or (before.gap is not None and after.gap is None)
+        reasons = {
+            "the audit still finds the shortcut": afterwards == FOR,
+            "that the shortcut is gone is not shown: the audit afterwards has not enough data": (
+                convicted and afterwards != AGAINST
+            ),
+            "what stains do to it could not be measured afterwards": unknown,
+            f"a stain still turns {format_share(after.flip_rate)} of the sheets; before, one turned "
+            f"{format_share(before.flip_rate)}": flips[1] > max(flips[0] / FALLS, tolerated),
+            f"sheets with marks of their own are still named rightly {format_share(after.gap)} oftener than others": (
+                gaps[1] > max(gaps[0] / FALLS, GAP)
+            ),
+            f"balanced accuracy fell from {before.balanced_accuracy:.3f} to {after.balanced_accuracy:.3f}": (
+                after.balanced_accuracy < before.balanced_accuracy - COSTS
+            ),
+        }
+        return next((why for why, holds in reasons.items() if holds), "")
 
     @property
     def status(self) -> int:
@@ -155,7 +162,7 @@ def cure(
     predictor = Predictor(old, device)
     is_known = any(old.card.part_of_file(digest) for digest in table.hashes)
     sheets = read_sheets(predictor, index, "held-out" if is_known else "test", limit, settings.seed)
-    # The marks of the audits are cut from images that no training saw.
+    # The marks of the audits are cut from images whose gradients no training saw; they serve to choose the epoch.
     unseen = read_sheets(predictor, index, "val", limit, settings.seed)
     first = audit_white_stain(predictor, sheets, settings, within(progress, "audit before"), unseen)
     suspect = first.detail["towards"]
@@ -276,8 +283,8 @@ def _divide_table(old: Checkpoint, index: DatasetIndex, table: ImageTable) -> di
 
 def _describe_split(card: Card, table: ImageTable, parts: dict[str, Tensor], is_known: bool) -> Split:
     """The old card's split where it knew the files, with the codes of what they show where it kept none."""
-    found = table.describe_split(parts)
-    return card.split.replace(contents=card.split.contents or found["contents"]) if is_known else Split.from_json(found)
+    split = table.describe_split(parts)
+    return card.split.replace(contents=card.split.contents or split["contents"]) if is_known else Split.from_json(split)
 
 
 def _find_stain_finding(audit: AuditReport, suspect: str) -> AuditFinding:
@@ -365,7 +372,9 @@ def _summarise(old: Checkpoint, config: CureSettings, result: FitResult, ledger:
 
 def _write_note(old: str, ledger: CureLedger) -> str:
     before, after = format_share(ledger.before.flip_rate), format_share(ledger.after.flip_rate)
-    told = f"a stain beside the defect turned {before} of the sheets before, and {after} after."
+    figures = f"a stain beside the defect turned {before} of the sheets before, and {after} after."
     if ledger.failure:
-        return f"An attempt to cure {old} of the white-stain shortcut that failed: {ledger.failure}. In figures: {told}"
-    return f"Cured of the white-stain shortcut of {old}: {told}"
+        return (
+            f"An attempt to cure {old} of the white-stain shortcut that failed: {ledger.failure}. In figures: {figures}"
+        )
+    return f"Cured of the white-stain shortcut of {old}: {figures}"

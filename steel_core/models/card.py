@@ -282,5 +282,5 @@ class Card(CardRecord):
 
     @cached_property
     def _contents(self) -> tuple[list[str], UInt8Array]:
-        told = [(part, code) for part, codes in self.split.contents.items() for code in codes if code]
-        return [part for part, _ in told], stack_codes([code for _, code in told])
+        kept = [(part, code) for part, codes in self.split.contents.items() for code in codes if code]
+        return [part for part, _ in kept], stack_codes([code for _, code in kept])

@@ -18,9 +18,9 @@ def cure(model: Predictor) -> None:
     """What a cure is, and the ledger of the chosen model, or of the models that were cured from it."""
     st.markdown(
         "A model takes a stain for a sign of “clear” because in its training images the two came together. The cure "
-        "trains it a little further with stains on **all classes alike**, pasted and painted over by chance: what says "
-        "nothing about the class is no longer learnt. The same audit runs before and after, on images that served "
-        "neither training."
+        "trains it a little further with stains **where they are missing**, cut from the data, until every class has "
+        "them alike: what says nothing about the class is no longer learnt. The same audit runs before and after, on "
+        "images that served neither training, and a cure that fails says so."
     )
     name = st.session_state["model"]
     command = f"python -m steel_core cure --checkpoint {name} --data FOLDER --out {name}-cured"

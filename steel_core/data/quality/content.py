@@ -31,8 +31,10 @@ def encode_content(grey: Grey) -> str:
     """The code of a picture (H, W) in 0 to 1, in base64; "" where it shows nothing."""
     small = resize(grey, _GRID * _PIXELS, _GRID * _PIXELS)
     marks = grow_mask(np.logical_or(*find_marks(small)))
-    told = 1 - marks.astype(np.float32)
-    around = cv2.GaussianBlur(small * told, (0, 0), _COARSE) / np.maximum(cv2.GaussianBlur(told, (0, 0), _COARSE), 1e-3)
+    plain = 1 - marks.astype(np.float32)
+    around = cv2.GaussianBlur(small * plain, (0, 0), _COARSE) / np.maximum(
+        cv2.GaussianBlur(plain, (0, 0), _COARSE), 1e-3
+    )
     filled = np.where(marks, around, small).astype(np.float32)
     band = cv2.GaussianBlur(filled, (0, 0), _FINE) - cv2.GaussianBlur(filled, (0, 0), _COARSE)
     cells = np.asarray(cv2.resize(band, (_GRID, _GRID), interpolation=cv2.INTER_AREA), np.float32)

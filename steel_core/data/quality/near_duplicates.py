@@ -171,7 +171,7 @@ def _correlate_tiles(a: UInt8Array, b: UInt8Array) -> float:
 
     Without the mean of each row and column: any two straight streaks agree, grain does not.
     """
-    told = (a != _NONE) & (b != _NONE)
+    known = (a != _NONE) & (b != _NONE)
     rows, columns = (max(1, min(_TILES, side // _LEAST_TILE)) for side in a.shape)
     height, width = a.shape[0] // rows, a.shape[1] // columns
 
@@ -180,14 +180,14 @@ def _correlate_tiles(a: UInt8Array, b: UInt8Array) -> float:
         return np.asarray(tiles.sum((1, 3)), np.float64)
 
     def find_grain(plane: UInt8Array) -> Grey:
-        grain = np.where(told, plane.astype(np.float32) - _NONE, 0)
+        grain = np.where(known, plane.astype(np.float32) - _NONE, 0)
         across, down = (
-            grain.sum(axis, keepdims=True) / np.maximum(told.sum(axis, keepdims=True), 1) for axis in (0, 1)
+            grain.sum(axis, keepdims=True) / np.maximum(known.sum(axis, keepdims=True), 1) for axis in (0, 1)
         )
-        return np.asarray(np.where(told, grain - across - down, 0), np.float32)
+        return np.asarray(np.where(known, grain - across - down, 0), np.float32)
 
     grain_a, grain_b = find_grain(a), find_grain(b)
-    counts = sum_tiles(told)
+    counts = sum_tiles(known)
     number = np.maximum(counts, 1)
     mean_a, mean_b = sum_tiles(grain_a) / number, sum_tiles(grain_b) / number
     spread_a = np.sqrt(np.maximum(sum_tiles(grain_a**2) / number - mean_a**2, 0))
