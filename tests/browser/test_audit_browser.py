@@ -56,9 +56,10 @@ def test_a_phone_shows_the_bench_without_scrolling_sideways(visit):
 @pytest.mark.skipif(not SHIPPED.is_dir(), reason="the shipped model is not here")
 def test_a_box_that_is_dragged_over_a_stain_cuts_it_out(visit):
     page = visit("/audit?model=strip-mill&data=strip-mill")
+    expect(page.get_by_text("How well each tells a class")).to_be_visible()  # what stands above has stopped growing
     page.get_by_text("Cut out of an image").click()
     expect(page.get_by_text("Drag a box over the stain")).to_be_visible()
-    pad = page.locator(".nsewdrag").first
+    pad = page.locator(".nsewdrag").last  # above it stands the plot of what predicts the label
     pad.scroll_into_view_if_needed()
     at = pad.bounding_box()
     for step, (x, y) in enumerate(((0.45, 0.2), (0.6, 0.4), (0.7, 0.5))):
