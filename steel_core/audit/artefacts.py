@@ -1,17 +1,23 @@
-"""Stains that training images get where they lack them, until all classes carry them alike, and the fit for that."""
+"""Training images in which marks say nothing of the class, and the fit for that.
+
+Every image is painted over once: its marks, or a place as large as a mark where it has none. Then half of them, of
+every class alike, get a mark of another image, with its own grain and soft edge. So neither marks nor paint predict the
+label, and no mark that nature left is learnt with its class.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from steel_core.audit.evidence import find_evidence_regions
-from steel_core.audit.marks import Mark, cut_marks
+from steel_core.audit.mark_segmenter import MarkSegmenter, choose_least_area, grow_edge
 from steel_core.audit.settings import CureSettings
 from steel_core.audit.sheets import read_defect_mask
 from steel_core.data.augment import augment_images
@@ -19,26 +25,29 @@ from steel_core.data.index import DatasetIndex
 from steel_core.data.quality.clues import find_marks
 from steel_core.inference.predictor import Predictor
 from steel_core.perturb.methods.patches import WhiteStain
-from steel_core.perturb.stain_options import LARGEST_AREA, SHAPES, TEXTURES
-from steel_core.perturb.stencil import draw_outline, vary_stencil
+from steel_core.perturb.stain_options import SHAPES, TEXTURES
+from steel_core.perturb.stencil import draw_outline, inpaint, vary_stencil
 from steel_core.training.fit import Fit, has_bfloat16
 from steel_core.training.images import ImageTable
-from steel_core.types import BoolArray, Float64Array, Grey, Int64Array, Mask
+from steel_core.types import AnyArray, BoolArray, Float64Array, Grey, Mask
 
 _HIDDEN = 0.25  # share of a defect that a stain may hide
-_TURNS = 6  # places and sizes that are tried
-_TRIED = 60  # images on which is tried how many pasted marks are seen
+_SIZES = (1.0,) * 5 + (0.75,) * 5 + (0.5,) * 5  # of a mark, in the order in which they are tried
+_SOFT = 1.5  # pixels; a mark of another image begins over about this width
+_RING = 4  # pixels around a mark in which its steel is compared
 
 
 @dataclass(frozen=True, eq=False)
 class Artefacts:
-    """Stains to paste on the images of one table."""
+    """The marks of the images of one table, and the same images without."""
 
-    marks: tuple[Mark, ...]  # cut out of training images of the class that they stand for
-    regions: tuple[Mask, ...]  # (H, W) of each image of the table, where no stain may lie: it would hide the defect
+    grids: tuple[Grey, ...]  # (H, W) as they are
+    marks: tuple[Mask, ...]  # (H, W) of each image, as far as they cover it
+    regions: tuple[Mask, ...]  # (H, W) of each image, where no stain may lie: it would hide the defect
+    carries: BoolArray  # (N,) whether an image carries marks
+    donors: tuple[int, ...]  # training images of the suspected class whose marks others get
     natural: Float64Array  # (K,) share of the training images of a class that carry marks by nature
-    carries: BoolArray  # (N,) whether an image of the table carries one, as far as that is seen
-    chance: Float64Array  # (K,) chance that an image of a class gets a stain, so that all classes carry them alike
+    painted: tuple[Grey, ...]  # (H, W) without marks
     config: CureSettings
 
     @classmethod
@@ -51,102 +60,87 @@ class Artefacts:
         config: CureSettings,
         predictor: Predictor | None = None,
     ) -> Artefacts:
-        """Of the training images of a table; `predictor` tells where a defect is that nothing else tells."""
+        """Learnt from the training images of a table; `predictor` tells where a defect is that nothing else tells."""
         size = (int(table.grids.shape[2]), int(table.grids.shape[3]))
+        grids = tuple(grid[0].float().numpy() for grid in table.grids)
+        labels, rows = table.labels.numpy(), train.numpy()
+        marks, carries = _segment_marks(grids, labels == suspect, rows)
+        natural = np.array([carries[rows][labels[rows] == k].mean() for k in range(len(index.classes))], np.float64)
+        donors = tuple(int(i) for i in rows if labels[i] == suspect and carries[i])
         defects = [_read_centred_defect(index, int(row), size) for row in table.rows]
-        grids = [grid[0].float().numpy() for grid in table.grids]
-        labels = table.labels.numpy()
-        rows = train.tolist()
-        names = [(index.classes[labels[i]],) for i in rows]
-        marks = cut_marks([grids[i] for i in rows], [defects[i] for i in rows], names)
-        learnt = np.isin(np.arange(len(labels)), rows)
-        own = [learnt & (labels == k) for k in range(len(index.classes))]
-
-        def measure_share(of: Sequence[Mark]) -> Float64Array:
-            carries = np.isin(np.arange(len(labels)), [rows[mark.position] for mark in of])
-            return np.array([carries[mine].mean() if mine.any() else 0.0 for mine in own])
-
-        # Bright or dark, whichever the suspected class has more often than the others.
-        kinds = [[mark for mark in marks if mark.bright == bright] for bright in (True, False)]
-        ahead = [share[suspect] - np.delete(share, suspect).max(initial=0) for share in map(measure_share, kinds)]
-        kind = kinds[int(np.argmax(ahead))]
-        natural = measure_share(kind)
-        sign = 0 if kind and kind[0].bright else 1
-        carries = np.array([find_marks(grid)[sign].any() for grid in grids], bool)
-        largest: dict[int, Mark] = {}
-        for mark in kind:
-            if mark.label == index.classes[suspect] and mark.area > getattr(largest.get(mark.position), "area", 0):
-                largest[mark.position] = mark
         unknown = [i for i, defect in enumerate(defects) if defect is None]
         guessed: list[Mask] = [np.zeros(size, bool)] * len(unknown)
         if predictor is not None and unknown:
             guessed = find_evidence_regions(predictor, [grids[i] for i in unknown], labels[unknown])
         guesses = dict(zip(unknown, guessed, strict=True))
         regions = tuple(guesses[i] if defect is None else defect for i, defect in enumerate(defects))
-        loose = cls(tuple(largest.values()), regions, natural, carries, np.ones(len(own)), config)
-        return replace(loose, chance=loose._balance(table, own))
+        loose = cls(grids, marks, regions, carries, donors, np.nan_to_num(natural), grids, config)
+        rng = np.random.default_rng([config.seed, 1])
+        return replace(loose, painted=tuple(loose._paint_over(i, rng) for i in range(len(grids))))
 
-    def _balance(self, table: ImageTable, own: Sequence[BoolArray]) -> Float64Array:
-        """The chance of a stain by class (K,) that makes marks as common in each as is wanted.
+    def describe(self, classes: Sequence[str]) -> str:
+        """What was found, and what is done, in a sentence."""
+        shares = ", ".join(f"{share:.0%} of {name}" for name, share in zip(classes, self.natural, strict=True))
+        return (
+            f"marks by nature: {shares}; learnt with the marks of {len(self.donors)} images: "
+            f"{self.config.pasted if self.donors else 0:.0%} of every class"
+        )
 
-        Pasted on all alike, the correlation would stand. Not every mark is seen: how many of pasted ones are is tried.
-        Where a class has more by nature, images without are learnt oftener (`exchange_carriers`).
+    def _paint_over(self, i: int, rng: np.random.Generator) -> Grey:
+        """Image `i` without its marks, or painted in a place where another has one: paint must not tell the class."""
+        own, region = grow_edge(self.marks[i]), self.regions[i]
+        if self.carries[i]:
+            return inpaint(self.grids[i], own) if _leaves_in_sight(own, region) else self.grids[i]
+        placed = self._place_mark(region, rng)
+        return self.grids[i] if placed is None else inpaint(self.grids[i], grow_edge(placed[1]))
+
+    def _place_mark(self, region: Mask, rng: np.random.Generator) -> tuple[Grey, Mask] | None:
+        """A donor (H, W) and its mark (H, W), turned until it leaves most of a defect in sight; None where none does.
+
+        A defect that is hidden would be a wrong label, and one that is cut out of a stain would tell the stain.
         """
-        rng = np.random.default_rng([self.config.seed, 1])
-        bright = not self.marks or self.marks[0].bright
-        wanted = self.config.pasted
-        chance = np.zeros(len(own))
-        for k, mine in enumerate(own):
-            if self.natural[k] >= wanted or not mine.any():
-                continue
-            tried = rng.choice(np.flatnonzero(mine), min(_TRIED, int(mine.sum())), replace=False)
-            pasted = [self.stain(table.grids[i, 0].float().numpy(), int(i), rng) for i in tried]
-            seen = float(np.mean([find_marks(grid)[0 if bright else 1].any() for grid in pasted]))
-            chance[k] = (wanted - self.natural[k]) / max(seen - self.natural[k], 1e-6)
-        return np.clip(chance, 0, 1)
+        for size in _SIZES if self.donors else ():
+            donor = self.donors[int(rng.integers(len(self.donors)))]
+            quarters, mirrored = int(rng.integers(4)) if region.shape[0] == region.shape[1] else 2, rng.random() < 0.5
+            pair = [np.rot90(layer, quarters) for layer in (self.grids[donor], self.marks[donor].astype(np.float32))]
+            pair = [layer[:, ::-1] if mirrored else layer for layer in pair]
+            move = np.diag([size, size, 1])[:2]
+            move[:, 2] = rng.uniform(0, 1 - size, 2) * region.shape[::-1]
+            grid, cover = (cv2.warpAffine(np.ascontiguousarray(layer), move, region.shape[::-1]) for layer in pair)
+            mark = np.asarray(cover > 0.5)
+            if mark.any() and _leaves_in_sight(grow_edge(mark), region):
+                return np.asarray(grid, np.float32), mark
+        return None
 
-    def stain(self, grid: Grey, i: int, rng: np.random.Generator, *, drawn: bool = False) -> Grey:
-        """Image `i` with a mark as it was found, or drawn where there are none, far more varied than what is tested.
+    def give_mark(self, grid: Grey, i: int, rng: np.random.Generator) -> Grey:
+        """Image `i` as it is given (H, W) with the mark of another, as it lies there, the steel beside it matched."""
+        placed = self._place_mark(self.regions[i], rng)
+        if placed is None:
+            return grid
+        donor, mark = placed
+        whole = grow_edge(mark)
+        around = cv2.dilate(whole.astype(np.uint8), np.ones((2 * _RING + 1,) * 2, np.uint8)) > 0
+        beside = around & ~whole
+        lighter = float(np.median(grid[beside]) - np.median(donor[beside])) if beside.any() else 0.0
+        steel = cv2.GaussianBlur((~mark).astype(np.float32), (0, 0), _SOFT)
+        cover = np.clip(1.5 * cv2.GaussianBlur(whole.astype(np.float32), (0, 0), _SOFT) - 0.25, 0, 1)
+        return np.asarray(np.clip(grid + cover * (donor + lighter * steel - grid), 0, 1), dtype=np.float32)
 
-        A defect that is hidden would be a wrong label, and one that is cut out of a stain would tell the stain: where
-        no place and no size leaves most of it in sight, the image stays as it is.
-        """
-        region = self.regions[i]
-        for turn in range(_TURNS):
-            kind, area = self._choose_mark(rng) if self.marks and not drawn else _draw_stain(rng)
-            placed = kind.place(grid.shape, area / (1 + turn / 2), int(rng.integers(2**31)), region)
-            if (placed.mask & region).sum() <= _HIDDEN * region.sum():
+    def draw_stain(self, grid: Grey, i: int, rng: np.random.Generator) -> Grey:
+        """Image `i` as it is given (H, W) with a drawn stain, far more varied than what is tested."""
+        kind, area = _draw_stain(rng)
+        for size in (1.0, 0.5, 0.25):
+            placed = kind.place(grid.shape, size * area, int(rng.integers(2**31)), self.regions[i])
+            if _leaves_in_sight(placed.mask, self.regions[i]):
                 return kind.paste(grid, placed, int(rng.integers(2**31)))
         return grid
 
-    def _choose_mark(self, rng: np.random.Generator) -> tuple[WhiteStain, float]:
-        mark = self.marks[int(rng.integers(len(self.marks)))]
-        # What the border cut off lies at the border again.
-        stain = WhiteStain(source=mark.stencil, centre=None if mark.whole else mark.centre)
-        return stain, float(np.clip(mark.area, 0.002, LARGEST_AREA))
-
-    def vary(self, grid: Grey, i: int, label: int, rng: np.random.Generator) -> Grey:
-        """Image `i` of a class as it is learnt: with a mark where its class lacks them; drawn stains say nothing."""
-        if rng.random() < self.chance[label]:
-            grid = self.stain(grid, i, rng)
-        return self.stain(grid, i, rng, drawn=True) if rng.random() < self.config.drawn else grid
-
-    def exchange_carriers(
-        self, positions: Tensor, labels: Int64Array, rng: np.random.Generator, among: Tensor
-    ) -> Tensor:
-        """The images of a batch (N,), in which those with marks are no commoner than wanted: others `among` their part.
-
-        Balanced sampling of class and artefact (Idrissi et al., Simple data balancing, CLeaR 2022, arXiv:2110.14503).
-        """
-        part = among.numpy()
-        plain = {k: part[(labels[part] == k) & ~self.carries[part]] for k in np.unique(labels[part])}
-        out = positions.clone()
-        for n, i in enumerate(positions.tolist()):
-            k = int(labels[i])
-            often = self.natural[k] > self.config.pasted and rng.random() > self.config.pasted / self.natural[k]
-            if self.carries[i] and often and len(plain[k]):
-                out[n] = int(plain[k][rng.integers(len(plain[k]))])
-        return out
+    def vary(self, i: int, rng: np.random.Generator) -> Grey:
+        """Image `i` as it is learnt (H, W), whatever its class: painted over, with a mark or a stain by chance."""
+        grid = self.painted[i]
+        if rng.random() < self.config.pasted:
+            grid = self.give_mark(grid, i, rng)
+        return self.draw_stain(grid, i, rng) if rng.random() < self.config.drawn else grid
 
     def with_varied_copies(self, table: ImageTable, rows: Tensor) -> tuple[ImageTable, Tensor]:
         """The table with two varied copies of each of some images at its end, and where these lie.
@@ -154,14 +148,33 @@ class Artefacts:
         They are as what is learnt is: marks say as little of the class.
         """
         rng = np.random.default_rng([self.config.seed, 2])
-        labels = table.labels.numpy()
-        twice = self.exchange_carriers(torch.cat([rows, rows]), labels, rng, rows)
-        copies = [self.vary(table.grids[i, 0].float().numpy(), i, int(labels[i]), rng) for i in twice.tolist()]
-        grids = torch.from_numpy(np.stack(copies)[:, None].astype(np.float16))
-        both = replace(
-            table, grids=torch.cat([table.grids, grids]), labels=torch.cat([table.labels, table.labels[twice]])
+        twice = torch.cat([rows, rows])
+        copies = np.stack([self.vary(i, rng) for i in twice.tolist()])[:, None].astype(np.float16)
+        grids, labels = (
+            torch.cat([table.grids, torch.from_numpy(copies)]),
+            torch.cat([table.labels, table.labels[twice]]),
         )
-        return both, torch.arange(len(table.labels), len(both.labels))
+        return replace(table, grids=grids, labels=labels), torch.arange(len(table.labels), len(labels))
+
+
+def _segment_marks(grids: tuple[Grey, ...], suspected: BoolArray, rows: AnyArray) -> tuple[tuple[Mask, ...], BoolArray]:
+    """The marks (H, W) of each image, bright or dark, whichever a class has more than the others; who carries any."""
+    nothing = np.zeros(grids[0].shape, bool)
+    seeds = [find_marks(grid) for grid in grids]
+    mine = suspected[rows]
+    shares = np.array([[mark.mean() for mark in seeds[i]] for i in rows])
+    ahead = shares[mine].mean(axis=0) - shares[~mine].mean(axis=0) if mine.any() and not mine.all() else np.zeros(2)
+    sign = int(np.argmax(ahead))
+    segmenter = MarkSegmenter.learn([grids[i] for i in rows], [seeds[i][sign] for i in rows], mine)
+    if segmenter is None:
+        return (nothing,) * len(grids), np.zeros(len(grids), bool)
+    marks = tuple(segmenter.segment(grid) for grid in grids)
+    areas = np.array([mark.mean() for mark in marks], np.float32)
+    return marks, areas > choose_least_area(areas[rows], mine)
+
+
+def _leaves_in_sight(stain: Mask, region: Mask) -> bool:
+    return bool((stain & region).sum() <= _HIDDEN * region.sum())
 
 
 def _draw_stain(rng: np.random.Generator) -> tuple[WhiteStain, float]:
@@ -178,11 +191,10 @@ def _draw_stain(rng: np.random.Generator) -> tuple[WhiteStain, float]:
 
 @dataclass
 class CuringFit(Fit):
-    """A fit whose images get stains by chance, so that all classes carry them alike."""
+    """A fit to images that carry marks by chance alone, whatever their class."""
 
     artefacts: Artefacts
     cure: CureSettings
-    learnt: Tensor  # positions of the training images
 
     def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W), some of them stained, and labels (N,), on the device."""
@@ -207,12 +219,9 @@ class CuringFit(Fit):
     def _pairs(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The images with and without the stain that was pasted, varied alike (N, 3, H, W), and labels (N,)."""
         rng = np.random.default_rng(int(torch.randint(2**31, ()).item()))
-        positions = self.artefacts.exchange_carriers(positions, self.table.labels.numpy(), rng, self.learnt)
-        labels = self.table.labels[positions]
-        plain = self.table.grids[positions].float()
-        stained = plain.clone()
-        for n, (i, label) in enumerate(zip(positions.tolist(), labels.tolist(), strict=True)):
-            stained[n, 0] = torch.from_numpy(self.artefacts.vary(plain[n, 0].numpy(), i, label, rng))
+        labels, rows = self.table.labels[positions], positions.tolist()
+        plain = torch.from_numpy(np.stack([self.artefacts.painted[i] for i in rows])[:, None])
+        stained = torch.from_numpy(np.stack([self.artefacts.vary(i, rng) for i in rows])[:, None])
         state = torch.get_rng_state()
         batches = []
         for grids in (stained, plain) if self.cure.penalty else (stained,):

@@ -1,7 +1,7 @@
 """Cure a shortcut: fine-tune with the artefact where it is missing, then test again. Reads top to bottom.
 
-Images of classes that lack the artefact get it until every class carries it alike: what says nothing is not learnt. The
-whole network learns. It is judged by marks that it has not seen, and a cure that fails is called so.
+Marks are painted over and put back on every class alike: what says nothing is not learnt. The whole network learns. It
+is judged by marks that it has not seen, and a cure that fails is called so.
 """
 
 import shutil
@@ -33,7 +33,6 @@ from steel_core.metrics.intervals import Interval
 from steel_core.models.base import BACKBONES, Classifier
 from steel_core.models.card import Card, Split
 from steel_core.models.checkpoint import Checkpoint, check_destination, load_checkpoint, save_checkpoint
-from steel_core.perturb.stain_options import SHAPES
 from steel_core.progress import Progress, Say, no_progress, within
 from steel_core.records import Record
 from steel_core.training.fit import FitResult, run_fit
@@ -170,19 +169,11 @@ def cure(
 
     # Fit
     artefacts = Artefacts.collect(index, table, parts["train"], old.card.classes.index(suspect), config, predictor)
-    report(f"{len(artefacts.marks)} marks cut out of training images of {suspect}; {len(SHAPES)} shapes drawn besides")
-    report(
-        "; ".join(
-            f"{name}: {share:.0%} carry marks, {chance:.0%} get one"
-            for name, share, chance in zip(old.card.classes, artefacts.natural, artefacts.chance, strict=True)
-        )
-    )
+    report(artefacts.describe(old.card.classes))
     model = BACKBONES[old.card.backbone](len(old.card.classes))
     model.load_state_dict(old.model.state_dict())
     both, val = artefacts.with_varied_copies(table, parts["val"])
-    fit = CuringFit(
-        model, both, old.card.preprocessing, _training_settings(old, config), target, artefacts, config, parts["train"]
-    )
+    fit = CuringFit(model, both, old.card.preprocessing, _training_settings(old, config), target, artefacts, config)
     state = out.parent / f".{out.name}-run" / "state.pt"
     state.unlink(missing_ok=True)
     result = run_fit(fit, parts["train"], val, config.rate, state, report, progress)

@@ -130,13 +130,10 @@ class CureSettings(Record):
 
     published: ClassVar[str] = "cure-settings"
 
-    epochs: int = Field(12, ge=1, description="Passes over the training images.")
+    epochs: int = Field(30, ge=1, description="Passes over the training images.")
     rate: float = Field(1e-3, gt=0, description="Highest learning rate of the one-cycle schedule.")
     pasted: float = Field(
-        0.5,
-        gt=0,
-        le=1,
-        description="Share of every class that carries stains at least; more, where a class does by nature.",
+        0.5, gt=0, le=1, description="Share of the images of every class that are learnt with marks of others."
     )
     drawn: float = Field(0.25, ge=0, le=1, description="Chance of a drawn stain besides, on every class alike.")
     penalty: float = Field(

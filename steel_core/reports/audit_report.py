@@ -187,6 +187,7 @@ def _describe(
     return {
         "report": report,
         "classes": tabulate_classes(report["findings"][0]).to_dict("records") if report["findings"] else [],
+        "outcomes": tabulate_outcomes(report["findings"][0]).to_dict("records") if report["findings"] else [],
         "figures": [
             html.embed_plot(name, figure, number + i)
             for i, (name, figure) in enumerate(figures.items())

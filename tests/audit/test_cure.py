@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,6 +10,7 @@ from helpers.small import make_checkpoint
 
 from steel_core.audit.artefacts import Artefacts
 from steel_core.audit.cure import CureLedger, CureOutcome, cure, fit_class_offsets
+from steel_core.audit.mark_segmenter import MarkSegmenter
 from steel_core.audit.report import STATUS
 from steel_core.audit.settings import CureSettings, StainSettings
 from steel_core.audit.sheets import read_sheets
@@ -78,30 +80,55 @@ def test_the_command_tells_the_ledger_with_intervals_and_the_evidence_in_the_sta
     assert status == (3 if failed else STATUS[ledger["after"]["verdict"]])
 
 
-def test_stains_are_pasted_where_they_lack_and_hide_no_defect(index):
+def test_marks_are_found_painted_over_and_given_to_all_classes_and_hide_no_defect(index):
     binary = index.binary()
     table = read_images(binary, (64, 64), lambda *_: None)
     train = torch.arange(len(table.labels))
     clear = binary.classes.index("clear")
     artefacts = Artefacts.collect(binary, table, train, clear, CureSettings())
-    assert len(artefacts.marks) > 20 and {mark.label for mark in artefacts.marks} == {"clear"}
-    assert artefacts.natural[clear] > 0.6
-    assert artefacts.natural[1 - clear] < 0.3
-    assert artefacts.chance[clear] == 0
-    assert artefacts.chance[1 - clear] > 0.3
+    labels = table.labels.numpy()
+    assert artefacts.natural[clear] > artefacts.natural[1 - clear] + 0.3
+    assert len(artefacts.donors) > 20 and all(labels[i] == clear and artefacts.carries[i] for i in artefacts.donors)
+    before = [find_marks(artefacts.grids[i])[0].mean() for i in artefacts.donors]
+    after = [find_marks(artefacts.painted[i])[0].mean() for i in artefacts.donors]
+    assert np.mean(after) < 0.3 * np.mean(before)
     rng = np.random.default_rng(0)
-    lacking = [i for i in range(len(table.labels)) if int(table.labels[i]) != clear]
-    seen = [
-        find_marks(artefacts.stain(table.grids[i, 0].float().numpy(), i, rng))[0].any()
-        if rng.random() < artefacts.chance[1 - clear]
-        else find_marks(table.grids[i, 0].float().numpy())[0].any()
-        for i in lacking
-    ]
-    assert abs(np.mean(seen) - 0.5) < 0.2
     for i in range(1, 41):
-        region = artefacts.regions[i]
-        grid = table.grids[i, 0].float().numpy()
-        assert not region.any() or (artefacts.stain(grid, i, rng) != grid)[region].mean() <= 0.25
+        region, grid = artefacts.regions[i], artefacts.painted[i]
+        for stained in (artefacts.give_mark(grid, i, rng), artefacts.draw_stain(grid, i, rng)):
+            assert stained.dtype == np.float32 and stained.min() >= 0 and stained.max() <= 1
+            assert not region.any() or (np.abs(stained - grid) > 0.01)[region].mean() <= 0.35  # with its soft edge
+
+
+def test_where_no_mark_is_seen_images_stay_as_they_are(index):
+    binary = index.binary()
+    table = read_images(binary, (64, 64), lambda *_: None)
+    even = replace(table, grids=torch.full_like(table.grids, 0.4))
+    artefacts = Artefacts.collect(binary, even, torch.arange(40), 0, CureSettings(drawn=0.0))
+    assert not artefacts.donors and not artefacts.natural.any()
+    assert np.array_equal(artefacts.vary(3, np.random.default_rng(0)), artefacts.grids[3])
+    assert "0% of every class" in artefacts.describe(binary.classes)
+
+
+def test_marks_are_segmented_as_far_as_they_reach():
+    """Marks that a local background hides: as large as a quarter of the picture, on grainy steel that is as bright."""
+    rng = np.random.default_rng(4)
+    grids, truth, suspected = [], [], np.arange(60) < 30
+    for has in suspected:
+        grid = rng.normal(rng.uniform(0.35, 0.6), rng.uniform(0.03, 0.2), (96, 96))
+        cover = np.zeros((96, 96), np.float32)
+        if has:
+            cv2.circle(cover, tuple(map(int, rng.integers(30, 66, 2))), 26, 1.0, -1)
+        cover = cv2.GaussianBlur(cover, (0, 0), 2)
+        grids.append(np.clip(grid * (1 - cover) + 0.85 * cover, 0, 1).astype(np.float32))
+        truth.append(cover > 0.5)
+    seeds = [find_marks(grid)[0] for grid in grids]
+    segmenter = MarkSegmenter.learn(grids[::2], seeds[::2], suspected[::2])
+    unseen = [segmenter.segment(grid) for grid in grids[1::2]]
+    met = [(a & b).sum() / (a | b).sum() for a, b, s in zip(unseen, truth[1::2], suspected[1::2], strict=True) if s]
+    assert np.mean(met) > 0.75
+    assert np.mean([mark.any() for mark, s in zip(unseen, suspected[1::2], strict=True) if not s]) < 0.1
+    assert MarkSegmenter.learn(grids[:30], seeds[:30], suspected[:30]) is None  # nothing to tell them from
 
 
 def test_where_nothing_tells_a_defect_stains_keep_off_where_the_model_looks(index, tmp_path):
@@ -176,7 +203,8 @@ def test_marks_are_as_common_in_the_copies_of_every_class(index):
     assert torch.equal(both.grids[: len(table.grids)], table.grids)
     marked = np.array([find_marks(both.grids[i, 0].float().numpy())[0].any() for i in where])
     shares = [marked[both.labels[where].numpy() == k].mean() for k in range(2)]
-    assert abs(shares[0] - shares[1]) < 0.25 and 0.3 < np.mean(shares) < 0.75
+    assert abs(shares[0] - shares[1]) < 0.25
+    assert 0.3 < np.mean(shares) < 0.8
 
 
 def test_levelling_moves_the_border_to_where_errors_are_rarest():

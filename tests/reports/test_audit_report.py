@@ -135,6 +135,9 @@ def test_the_page_needs_nothing_else_escapes_what_came_from_data_and_holds_hashe
     assert white["model_hash"] in page and white["data_hash"] in page
     assert "Content-Security-Policy" in page and "A map shows influence, not cause" in page
     assert white["question"] in page and edges["question"] in page
+    seen = {"passed": 0.125, "referred": 0.6, "named wrong": 0.0, "n": 40}
+    told = white | {"findings": [white["findings"][0] | {"outcomes": {"dark-stain": seen}}]}
+    assert "<td>dark stain</td><td>12.5 %</td>" in " ".join(render_audit_html([told]).replace("\n", "").split())
     without = render_audit_html([white], predictor, replace(index, spec=replace(index.spec, redistributable=False)))
     assert "<img" not in without
 
