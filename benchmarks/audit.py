@@ -6,6 +6,9 @@ A run that was stopped goes on with the same folder. Crops of NEU are left out w
 `../shared/data` has `neu-cls`. `--plot` draws the share that is found over the strength. Exits with 1 where a goal is
 missed.
 
+`python -m benchmarks.audit cure --out FOLDER [--plants film,drips] [--seeds 1]` cures models of that folder, and probes
+them before and after. Exits with 1 where a cure fails and its ledger does not say so.
+
 `python -m benchmarks.audit coverage` simulates 1,000 audits of each kind of data whose truth is known, and exits with 1
 where the intervals cover fewer than 93 or more than 97 %.
 
@@ -22,6 +25,7 @@ import numpy as np
 import torch
 
 from benchmarks.common import time_call
+from benchmarks.cures import run_cures
 from benchmarks.plants import PLANTS, SURFACES
 from benchmarks.truth import run_grid
 from steel_core.audit.run import audit
@@ -47,8 +51,8 @@ GOAL = 120  # seconds for all audits of 150 images on 2 cores
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["truth", "coverage", "speed"])
-    parser.add_argument("--out", type=Path, help="truth: where pictures, models and answers are kept")
+    parser.add_argument("what", choices=["truth", "cure", "coverage", "speed"])
+    parser.add_argument("--out", type=Path, help="truth, cure: where pictures, models and answers are kept")
     parser.add_argument("--surfaces", default=",".join(SURFACES), help="truth: where the shortcuts are planted")
     parser.add_argument("--plants", default=",".join(PLANTS), help="truth: what is planted")
     parser.add_argument("--strengths", default="0.9")
@@ -64,9 +68,11 @@ def main() -> int:
     if args.what == "coverage":
         return measure_coverage()
     if args.out is None:
-        parser.error("truth needs --out FOLDER")
+        parser.error(f"{args.what} needs --out FOLDER")
     strengths = [float(strength) for strength in args.strengths.split(",")]
     surfaces, plants = args.surfaces.split(","), args.plants.split(",")
+    if args.what == "cure":
+        return run_cures(surfaces, plants, strengths, args.seeds, args.out)
     return run_grid(surfaces, plants, strengths, args.seeds, args.out, args.jobs, args.plot)
 
 

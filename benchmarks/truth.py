@@ -98,9 +98,8 @@ def run_grid(
     return judge(table)
 
 
-def run_case(case: Case, out: Path) -> dict[str, Any]:
-    """Plant and train, unless that is done; ask the data, probe the model, audit it."""
-    torch.set_num_threads(1)
+def make_model(case: Case, out: Path) -> tuple[Path, dict[str, list[Sheet]]]:
+    """Plant and train, unless that is done: the folder of a case, and its sheets as they were before."""
     surface, plant, strength, seed = case
     folder = out / f"{surface} {plant} {strength:g} {seed}".replace(" ", "-")
     sheets = divide(SURFACES[surface](sum(PARTS.values()), seed), seed)
@@ -116,6 +115,14 @@ def run_case(case: Case, out: Path) -> dict[str, Any]:
             device="cpu",
             report=_ignore,
         )
+    return folder, sheets
+
+
+def run_case(case: Case, out: Path) -> dict[str, Any]:
+    """Make a model; ask its data, probe it, audit it."""
+    torch.set_num_threads(1)
+    surface, plant, strength, seed = case
+    folder, sheets = make_model(case, out)
     predictor = Predictor.load(folder / "model", "cpu")
     row: dict[str, Any] = {"surface": surface, "plant": plant, "strength": strength, "seed": seed}
     row["accuracy"] = predictor.card.metrics["test"]["accuracy"]
