@@ -65,7 +65,8 @@ class Artefacts:
         grids = tuple(grid[0].float().numpy() for grid in table.grids)
         labels, rows = table.labels.numpy(), train.numpy()
         marks, carries = _segment_marks(grids, labels == suspect, rows)
-        natural = np.array([carries[rows][labels[rows] == k].mean() for k in range(len(index.classes))], np.float64)
+        members = [rows[labels[rows] == k] for k in range(len(index.classes))]
+        natural = np.array([carries[mine].mean() if len(mine) else 0.0 for mine in members], np.float64)
         donors = tuple(int(i) for i in rows if labels[i] == suspect and carries[i])
         defects = [_read_centred_defect(index, int(row), size) for row in table.rows]
         unknown = [i for i, defect in enumerate(defects) if defect is None]
@@ -74,7 +75,7 @@ class Artefacts:
             guessed = find_evidence_regions(predictor, [grids[i] for i in unknown], labels[unknown])
         guesses = dict(zip(unknown, guessed, strict=True))
         regions = tuple(guesses[i] if defect is None else defect for i, defect in enumerate(defects))
-        loose = cls(grids, marks, regions, carries, donors, np.nan_to_num(natural), grids, config)
+        loose = cls(grids, marks, regions, carries, donors, natural, grids, config)
         rng = np.random.default_rng([config.seed, 1])
         return replace(loose, painted=tuple(loose._paint_over(i, rng) for i in range(len(grids))))
 
@@ -101,7 +102,8 @@ class Artefacts:
         """
         for size in _SIZES if self.donors else ():
             donor = self.donors[int(rng.integers(len(self.donors)))]
-            quarters, mirrored = int(rng.integers(4)) if region.shape[0] == region.shape[1] else 2, rng.random() < 0.5
+            square = region.shape[0] == region.shape[1]
+            quarters, mirrored = int(rng.integers(4)) if square else 2 * int(rng.integers(2)), rng.random() < 0.5
             pair = [np.rot90(layer, quarters) for layer in (self.grids[donor], self.marks[donor].astype(np.float32))]
             pair = [layer[:, ::-1] if mirrored else layer for layer in pair]
             move = np.diag([size, size, 1])[:2]

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from steel_core.audit.marks import dilate_mask
 from steel_core.types import BoolArray, Float32Array, Grey, Mask
 
 _ROUNDS = 2  # what the first found teaches the second
@@ -69,7 +70,7 @@ class MarkSegmenter:
 
 def grow_edge(mark: Mask) -> Mask:
     """A mark (H, W) with its soft edge."""
-    return _dilate(mark, max(2, round(_RIM * float(mark.sum()) ** 0.5)))
+    return dilate_mask(mark, max(2, round(_RIM * float(mark.sum()) ** 0.5)))
 
 
 def choose_least_area(areas: Float32Array, suspected: BoolArray) -> float:
@@ -97,8 +98,3 @@ def _draw_pixels(features: Float32Array, mask: Mask) -> Float32Array:
 
 def _shrink(mask: Mask) -> Mask:
     return np.asarray(cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
-
-
-def _dilate(mask: Mask, rim: int) -> Mask:
-    shape = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * rim + 1, 2 * rim + 1))
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), shape) > 0)

@@ -83,8 +83,8 @@ def cluster_marks(marks: Sequence[Mark], most: int = 6) -> tuple[tuple[Mark, ...
 
 def _cut_mark(grid: Grey, piece: Mask, marked: Mask, sign: int, label: str, position: int) -> Mark:
     rim = max(1, round(_RIM * float(piece.sum()) ** 0.5))
-    reach = _dilate(piece, rim)
-    around = _dilate(reach, 3) & ~reach & ~marked
+    reach = dilate_mask(piece, rim)
+    around = dilate_mask(reach, 3) & ~reach & ~marked
     steel = float(np.median(grid[around if around.any() else ~piece])) if not piece.all() else 0.0
     # A large mark is seen in part, as it is most of its own background: the rest of it hangs together with that part.
     bright = cv2.GaussianBlur(grid, (0, 0), 1.0) - steel
@@ -92,7 +92,7 @@ def _cut_mark(grid: Grey, piece: Mask, marked: Mask, sign: int, label: str, posi
     whole = np.isin(parts, np.setdiff1d(parts[piece], [0]))
     if piece.sum() < whole.sum() <= _LARGEST * grid.size:
         piece = whole
-        reach = _dilate(piece, max(1, rim // 2))
+        reach = dilate_mask(piece, max(1, rim // 2))
     stencil, full = cut_soft(grid, piece, reach, steel)
     detail = grid - cv2.GaussianBlur(grid, (0, 0), 1.5)
     rows, columns = bound_mask(piece)
@@ -110,7 +110,8 @@ def _cut_mark(grid: Grey, piece: Mask, marked: Mask, sign: int, label: str, posi
     )
 
 
-def _dilate(mask: Mask, rim: int) -> Mask:
+def dilate_mask(mask: Mask, rim: int) -> Mask:
+    """A mask (H, W) with what lies within `rim` pixels of it."""
     size = (2 * rim + 1, 2 * rim + 1)
     return cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size)) > 0
 
